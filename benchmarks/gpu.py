@@ -1,0 +1,279 @@
+"""Images per second of the full-size models on a GPU: every stage by batch size, and the chain.
+
+`python benchmarks/gpu.py [--dtype bfloat16] [--seconds 5] [--no-compile]` needs CUDA. Random
+weights, 640 × 480 images, 10 tags and 4 boxes per image; resizing and mask encoding included.
+Every setting is measured with and without torch.compile. `--device cpu --tiny` goes the same way
+with the embedded models, to see that it works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import io
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import common
+import full_size_models
+import numpy as np
+import torch
+from PIL import Image
+
+from pad_pipeline import models
+from pad_pipeline.annotate.sample import Sample
+from pad_pipeline.annotate.stages import (
+    Chain,
+    Decode,
+    Seconds,
+    detect_stage,
+    segment_stage,
+    suppress_stage,
+    tag_stage,
+)
+from pad_pipeline.config import SuppressConfig, paper
+from pad_pipeline.errors import UserError
+from pad_pipeline.images import ImageLimits
+from pad_pipeline.models.base import Runtime, check_device
+from pad_pipeline.models.protocols import Boxes, Detector, Segmenter, Tagger
+from pad_pipeline.records import Tag
+
+LIMIT_IMAGES_PER_S = 113
+"""What an H200's measured 790 TFLOP/s in bfloat16 allow for the chain at 4 boxes per image."""
+
+BATCHES = {"tag": (8, 16, 32, 64, 128), "detect": (1, 4, 8, 16, 32), "segment": (1, 2, 4, 8, 16)}
+TINY_BATCHES = dict.fromkeys(BATCHES, (1, 2))
+SIZE = (480, 640)
+
+
+def main() -> None:
+    """Measure every setting, write and print."""
+    parser = common.make_parser(__doc__, "gpu")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--seconds", type=float, default=5.0, help="time per setting")
+    parser.add_argument("--chunk-size", type=int, default=paper().chunk_size)
+    parser.add_argument("--threads", type=int, default=8, help="threads that decode")
+    parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--tiny", action="store_true", help="the embedded models")
+    arguments = parser.parse_args()
+    try:
+        check_device(arguments.device)
+    except UserError as error:
+        parser.exit(1, f"this benchmark needs a GPU: {error}\n")
+    machine = common.describe_machine()
+    stages: dict[str, list[dict[str, Any]]] = {name: [] for name in BATCHES}
+    chains = []
+    for compiled in (False,) if arguments.no_compile else (False, True):
+        runtime = Runtime(arguments.device, arguments.dtype, compiled)
+        for name, batches in (TINY_BATCHES if arguments.tiny else BATCHES).items():
+            stages[name] += sweep(name, batches, runtime, arguments)
+        chains.append(measure_chain(runtime, arguments))
+        free(runtime)
+    best = {
+        name: max((row for row in rows if "images_per_s" in row), key=_rate)
+        for name, rows in stages.items()
+    }
+    common.write_result(
+        arguments.output,
+        machine,
+        {
+            "what": "embedded models" if arguments.tiny else "full-size models, random weights",
+            "device": arguments.device,
+            "dtype": arguments.dtype,
+            "limit_images_per_s": LIMIT_IMAGES_PER_S,
+            "goal": "the chain at half of the limit or more, within 24 GB",
+            "chain": chains,
+            "harmonic_sum_of_best_images_per_s": round(
+                1 / sum(1 / _rate(row) for row in best.values()), 2
+            ),
+            "best": best,
+            "stages": stages,
+        },
+    )
+
+
+def sweep(
+    name: str, batches: Sequence[int], runtime: Runtime, arguments: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """One stage at each batch size; a size that does not fit ends the sweep."""
+    rows = []
+    boxes = full_size_models.four_boxes(*SIZE)
+    for batch in batches:
+        images = [full_size_models.photo_like(*SIZE, seed=seed) for seed in range(min(batch, 8))]
+        images = [images[index % len(images)] for index in range(batch)]
+        step: Callable[[], object] | None = None
+        row: dict[str, Any] = {"batch": batch, "compile": runtime.compile}
+        try:
+            model = BUILDERS[name](runtime, batch, arguments.tiny)
+            match name:
+                case "tag":
+                    step = lambda: model.tag(images)  # noqa: B023, E731
+                case "detect":
+                    step = lambda: model.detect(images, [full_size_models.TAGS] * batch)  # noqa: B023, E731
+                case _:
+                    step = lambda: model.segment(images, [boxes] * batch)  # noqa: B023, E731
+            row |= measure(step, batch, runtime, arguments.seconds)
+            if name == "segment":  # the segmenter may bound the batch by itself
+                row["images_at_once"] = model.max_images
+        except torch.OutOfMemoryError:
+            row["out_of_memory"] = True
+        step = model = None
+        free(runtime)
+        common.say(f"{name}: {row}")
+        rows.append(row)
+        if "out_of_memory" in row:
+            break
+    return rows
+
+
+def measure(
+    step: Callable[[], object], images: int, runtime: Runtime, seconds: float
+) -> dict[str, Any]:
+    """Images per second of a step, after two unmeasured ones, and the memory at its peak."""
+    began = time.perf_counter()
+    step()
+    step()
+    synchronise(runtime)
+    warm_up_s = time.perf_counter() - began
+    if runtime.device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+    count, began = 0, time.perf_counter()
+    while count < 2 or time.perf_counter() - began < seconds:
+        step()
+        count += 1
+    synchronise(runtime)
+    spent = time.perf_counter() - began
+    return {
+        "images_per_s": round(count * images / spent, 2),
+        "warm_up_s": round(warm_up_s, 1),
+        **peak_memory(runtime),
+    }
+
+
+def measure_chain(runtime: Runtime, arguments: argparse.Namespace) -> dict[str, Any]:
+    """All stages in one process at the preset's batch sizes: JPEG bytes in, masks out."""
+    config = paper()
+    seconds: Seconds = {}
+    decode = Decode(ImageLimits(), seconds, arguments.threads)
+    tiny = arguments.tiny
+    tagger = TenTags(_tagger(runtime, config.tag.batch_size, tiny))
+    detector = FourBoxes(_detector(runtime, config.detect.batch_size, tiny))
+    segmenter = _segmenter(runtime, config.segment.batch_size, tiny)
+    shared: dict[str, Any] = {"decode": decode, "seconds": seconds}
+    chain = Chain(
+        [
+            tag_stage(tagger, batch_size=config.tag.batch_size, **shared),
+            detect_stage(detector, batch_size=config.detect.batch_size, **shared),
+            suppress_stage(SuppressConfig(iou_threshold=1.0), seconds),
+            segment_stage(segmenter, batch_size=config.segment.batch_size, **shared),
+        ]
+    )
+    size = 4 if tiny else arguments.chunk_size
+    data = [_jpeg(full_size_models.photo_like(*SIZE, seed=seed)) for seed in range(8)]
+
+    def step() -> None:
+        samples = [Sample(image_id=str(i), uri="", data=data[i % len(data)]) for i in range(size)]
+        for sample in chain(samples):
+            assert sample.error is None, sample.error
+            assert len(sample.masks or ()) == 4
+
+    step()  # before the times by stage begin; it compiles too
+    seconds.clear()
+    row = measure(step, size, runtime, arguments.seconds)
+    total = sum(seconds.values())
+    row |= {
+        "compile": runtime.compile,
+        "chunk_size": size,
+        "batch_sizes": {name: getattr(config, name).batch_size for name in BATCHES},
+        "share_of_limit": round(row["images_per_s"] / LIMIT_IMAGES_PER_S, 3),
+        "time_by_stage": {name: round(value / total, 3) for name, value in seconds.items()},
+    }
+    common.say(f"chain: {row}")
+    return row
+
+
+class TenTags:
+    """Runs a tagger and answers with ten words, because random weights find nothing."""
+
+    def __init__(self, tagger: Tagger) -> None:
+        self._tagger = tagger
+
+    def tag(self, images: Sequence[np.ndarray]) -> list[list[Tag]]:
+        self._tagger.tag(images)
+        return [[Tag(name, 1.0) for name in full_size_models.TAGS] for _ in images]
+
+
+class FourBoxes:
+    """Runs a detector and answers with four boxes."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+
+    def detect(self, images: Sequence[np.ndarray], tags: Sequence[Sequence[str]]) -> list[Boxes]:
+        self._detector.detect(images, tags)
+        scores, labels = np.full(4, 0.5, np.float32), tuple(full_size_models.TAGS[:4])
+        return [
+            Boxes(full_size_models.four_boxes(*image.shape[:2]), scores, labels, 1)
+            for image in images
+        ]
+
+
+def _tagger(runtime: Runtime, batch: int, tiny: bool) -> Any:
+    if tiny:
+        return models.load_tagger("embedded", runtime, batch_size=batch)
+    return full_size_models.build_tagger(runtime, batch_size=batch)
+
+
+def _detector(runtime: Runtime, batch: int, tiny: bool) -> Any:
+    if tiny:
+        return models.load_detector("embedded", runtime, max_rows=batch)
+    return full_size_models.build_detector(runtime, max_rows=batch)
+
+
+def _segmenter(runtime: Runtime, batch: int, tiny: bool) -> Segmenter | Any:
+    if tiny:
+        return models.load_segmenter("embedded", runtime, max_images=batch)
+    return full_size_models.build_segmenter(runtime, max_images=batch)
+
+
+BUILDERS = {"tag": _tagger, "detect": _detector, "segment": _segmenter}
+
+
+def synchronise(runtime: Runtime) -> None:
+    """Wait for the GPU."""
+    if runtime.device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def free(runtime: Runtime) -> None:
+    """Give back what the last model held."""
+    gc.collect()
+    torch.compiler.reset()
+    if runtime.device.startswith("cuda"):
+        torch.cuda.empty_cache()
+
+
+def peak_memory(runtime: Runtime) -> dict[str, float]:
+    """GiB on the GPU at the peak: tensors, and all that the allocator held."""
+    if not runtime.device.startswith("cuda"):
+        return {}
+    return {
+        "peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2),
+        "peak_reserved_gib": round(torch.cuda.max_memory_reserved() / 2**30, 2),
+    }
+
+
+def _jpeg(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def _rate(row: dict[str, Any]) -> float:
+    return row["images_per_s"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""What a run costs in time: the seconds of each stage, the workers that balance them, the rate.
+
+The model of cost. Stage i takes s_i seconds per image on one GPU of one kind, decoding included,
+and has n_i workers of a GPU each:
+
+    pools: images/s = min over i of n_i / s_i        fused: images/s = N / (sum of s_i)
+
+times 1 - `OVERHEAD` for the engine, and at most `ENGINE_CHUNKS_PER_S` chunks a second, which is
+what one driver hands out. Stages that share GPUs share their time: g GPUs between them give
+g / (sum of their s_i). Time = start-up + one chunk's way through all stages + images ÷ rate;
+GPU-hours = all GPUs × time. On N equal GPUs `fused` is never slower than `pools`, as min(n_i / s_i)
+<= (sum of n_i) / (sum of s_i), and it decodes once. With few GPUs the whole numbers n_i cost pools
+the most, with many they come close. Pools are for models that do not fit on one GPU together, and
+for GPUs of several kinds, for which s_i has to be measured on each stage's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pad_pipeline.errors import UserError
+
+MODELS = ("tag", "detect", "segment")
+"""The stages that work on GPUs."""
+
+DEFAULT_SECONDS = {"tag": 1 / 193, "detect": 1 / 25, "segment": 1 / 14.9}
+"""Seconds per image of the paper's models on an A100 in bfloat16 and batches, where nobody has
+measured. SAM ViT-H: published (segment-anything-fast, 14.9 images/s). Grounding DINO: assumed,
+three times its authors' published 8.4 images/s in float32, one image at a time. RAM: estimated, a
+fifth of 312 TFLOP/s. They only size pools and plan."""
+
+DEFAULT_SOURCE = "published or assumed for an A100, not measured"
+
+OVERHEAD = 0.03
+"""Share of the ideal rate that the engine takes; benchmarks/simulated_cluster.py found 0.3 to 2 %
+with 8 workers on two shared cores, more with 64."""
+
+ENGINE_CHUNKS_PER_S = {"fused": 78.0, "pools": 37.0}
+"""Chunks a second that the engine alone carried, driver and workers on two cores together, see
+benchmarks/orchestration.py. A cluster whose workers have cores of their own can do more."""
+
+START_UP_S = 10.0
+"""Seconds until all workers' processes run, without the loading of models; with 8 workers on two
+cores, which share them, 9 were measured. Machines that have to be booted come on top."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """Seconds per image of each step on one worker; `models` has those of `MODELS`."""
+
+    models: Mapping[str, float]
+    decode: float = 0.0
+    suppress: float = 0.0
+    load_s: float = 0.0
+    """Seconds that the slowest model takes to load."""
+    fits_together: bool | None = None
+    """Whether all models fit on one GPU; None where nobody knows."""
+    source: str = DEFAULT_SOURCE
+
+    def __post_init__(self) -> None:
+        """Refuse other stages than `MODELS` and times that are none."""
+        if set(self.models) != set(MODELS) or not all(0 < s < 1e6 for s in self.models.values()):
+            raise UserError(f"expected seconds per image above 0 of {', '.join(MODELS)}")
+
+    @property
+    def by_stage(self) -> dict[str, float]:
+        """Seconds per image of each stage's workers in the layout `pools`, where each decodes."""
+        return {name: self.models[name] + self.decode for name in MODELS}
+
+    @property
+    def fused(self) -> float:
+        """Seconds per image of a worker that holds the whole chain."""
+        return sum(self.models.values()) + self.decode + self.suppress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """The workers of one stage: how many, and the GPUs that each reserves."""
+
+    workers: int
+    gpus: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What the model of cost says of one layout."""
+
+    layout: str
+    num_gpus: float
+    num_images: int
+    shares: Mapping[str, Share]
+    images_per_s: float
+    """After the start."""
+    limit: str
+    """The stage that is the slowest, or `engine`."""
+    busy: Mapping[str, float] = field(default_factory=dict)
+    """Share of its time that each stage's workers compute (0–1)."""
+    start_s: float
+    seconds: float
+    """Of the whole source, start included."""
+
+    @property
+    def gpu_hours(self) -> float:
+        """Hours of all GPUs, idle ones included."""
+        return self.num_gpus * self.seconds / 3600
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**asdict(self), "gpu_hours": self.gpu_hours}
+
+
+def share_out(
+    seconds: Mapping[str, float],
+    num_gpus: float,
+    *,
+    gpus_each: Mapping[str, float] | None = None,
+    least: Mapping[str, int] | None = None,
+    fixed: Mapping[str, int] | None = None,
+) -> dict[str, int]:
+    """The workers of each stage with the greatest min(workers / seconds) that `num_gpus` allow.
+
+    A worker takes `gpus_each` GPUs (1 by default); stages have `least` workers (1 by default), and
+    those in `fixed` exactly so many. One more worker after the other goes to the slowest stage,
+    which is exact: when the slowest has no room for one more, every other stage had its last worker
+    only because it was no faster then than the slowest is now, so a greater minimum would need as
+    many of each and one more of the slowest.
+    """
+    gpus_each, least, fixed = gpus_each or {}, least or {}, fixed or {}
+    workers = {name: fixed.get(name, least.get(name, 1)) for name in seconds}
+    left = num_gpus - sum(count * gpus_each.get(name, 1.0) for name, count in workers.items())
+    growing = [name for name in seconds if name not in fixed and gpus_each.get(name, 1.0) > 0]
+    while growing:
+        slowest = min(growing, key=lambda name: workers[name] / seconds[name])
+        if gpus_each.get(slowest, 1.0) > left + 1e-9:
+            break
+        workers[slowest] += 1
+        left -= gpus_each.get(slowest, 1.0)
+    return workers
+
+
+def shares_of_few(seconds: Mapping[str, float], num_gpus: int) -> dict[str, float]:
+    """What each model reserves where there are fewer GPUs than models.
+
+    On one GPU all share it; of two, the slowest model has one for itself.
+    """
+    by_time = sorted(seconds, key=lambda name: seconds[name])
+    shares = (0.2, 0.3, 0.5) if num_gpus == 1 else (0.4, 0.6, 1.0)
+    return dict(zip(by_time, shares, strict=True))
+
+
+def predict_fused(
+    costs: Costs, num_gpus: int, num_images: int, *, chunk_size: int, gpus_each: float = 1.0
+) -> Prediction:
+    """The layout `fused`: as many workers as the GPUs hold."""
+    workers = max(int(num_gpus / gpus_each), 1)
+    ideal = min(workers, num_gpus) / costs.fused
+    engine = ENGINE_CHUNKS_PER_S["fused"] * chunk_size
+    return _prediction(
+        "fused",
+        costs,
+        num_images,
+        chunk_size,
+        num_gpus=num_gpus,
+        shares={"annotate": Share(workers=workers, gpus=gpus_each)},
+        rates={"annotate": ideal, "engine": engine / (1 - OVERHEAD)},
+    )
+
+
+def predict_pools(
+    costs: Costs, num_gpus: int, num_images: int, shares: Mapping[str, Share], *, chunk_size: int
+) -> Prediction:
+    """The layout `pools` with these workers; a stage that is missing costs nothing."""
+    seconds = costs.by_stage | {"suppress": costs.suppress}
+    rates = {
+        name: share.workers / seconds[name] for name, share in shares.items() if seconds[name] > 0
+    }
+    sharing = [name for name, share in shares.items() if 0 < share.gpus < 1]
+    if sharing:
+        gpus = sum(shares[name].workers * shares[name].gpus for name in sharing)
+        together = gpus / sum(seconds[name] for name in sharing)
+        rates |= {name: min(rates[name], together) for name in sharing}
+    rates["engine"] = ENGINE_CHUNKS_PER_S["pools"] * chunk_size / (1 - OVERHEAD)
+    return _prediction(
+        "pools", costs, num_images, chunk_size, num_gpus=num_gpus, shares=shares, rates=rates
+    )
+
+
+def _prediction(
+    layout: str,
+    costs: Costs,
+    num_images: int,
+    chunk_size: int,
+    *,
+    num_gpus: int,
+    shares: Mapping[str, Share],
+    rates: Mapping[str, float],
+) -> Prediction:
+    limit = min(rates, key=lambda name: rates[name])
+    rate = rates[limit] * (1 - OVERHEAD)
+    start_s = START_UP_S + costs.load_s + min(chunk_size, num_images) * costs.fused
+    return Prediction(
+        layout=layout,
+        num_gpus=num_gpus,
+        num_images=num_images,
+        shares=shares,
+        images_per_s=rate,
+        limit=limit,
+        busy={name: rate / rates[name] for name in shares if name in rates},
+        start_s=start_s,
+        seconds=start_s + num_images / rate,
+    )

@@ -1,0 +1,213 @@
+"""The failed images of a finished data set once more; what succeeds takes its failed row's place.
+
+They are a run of their own under OUTPUT/_retry, as safe against interruption as any. Its records
+are then put into the shards one by one, during which the data set says that it is not finished.
+"""
+
+# pyarrow.compute makes its functions at import
+# pyright: reportAttributeAccessIssue=false
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.console import Console
+
+from pad_pipeline import storage
+from pad_pipeline.annotate.ledger import Ledger, layout_of, read_manifest
+from pad_pipeline.annotate.plan import StageSpec
+from pad_pipeline.annotate.report import RunReport, count_shards
+from pad_pipeline.annotate.run import SUMMARY, annotate_rows
+from pad_pipeline.annotate.run_files import (
+    MANIFEST,
+    digest_images,
+    read_parquet,
+    to_parquet,
+    write_json,
+)
+from pad_pipeline.config import (
+    AnnotateConfig,
+    DetectConfig,
+    SegmentConfig,
+    SuppressConfig,
+    TagConfig,
+)
+from pad_pipeline.errors import UserError
+from pad_pipeline.run_lock import only_run_on
+from pad_pipeline.sources import ManifestRow, list_source
+
+logger = logging.getLogger(__name__)
+
+RETRY = "_retry"
+
+
+def retry_failed(
+    output: str,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    stages: Sequence[StageSpec] | None = None,
+    ray_address: str | None = None,
+    ray_logs: bool = False,
+    console: Console | None = None,
+) -> RunReport:
+    """Annotate the failed images of the finished data set at `output` again, and only those.
+
+    The config is the one that the data set was made with; `changes` are fields that shape the run
+    and not the records. Rows of images that fail again say why they failed this time. Raises
+    `UserError` where the data set is not finished, or its source or models are not there any more.
+    """
+    output = storage.absolute(output)
+    if not storage.exists(storage.join(output, MANIFEST)):
+        raise UserError(f"{output} is not a data set of this program: it has no {MANIFEST}")
+    with only_run_on(output):
+        manifest = read_manifest(output)
+        url = storage.join(output, RETRY)
+        report = _result(url)
+        if report is None:
+            if manifest["state"] != "finished":
+                raise UserError(
+                    f"{output} is not finished: run the command that began it again, which "
+                    "continues it; then retry what failed"
+                )
+            rows = _failed_rows(output, manifest)
+            if not rows:
+                logger.info("no image of %s failed that its source still has", output)
+                return _report(output, manifest, None)
+            _forget_others(url, rows)
+            logger.info("%s failed images once more", f"{len(rows):,}")
+            config = dataclasses.replace(
+                config_of(manifest), **{"max_failed_share": 1.0, **(changes or {})}
+            )
+            annotate_rows(
+                rows,
+                url,
+                config,
+                provenance={"source": manifest["source"]},
+                stages=stages,
+                ray_address=ray_address,
+                ray_logs=ray_logs,
+                console=console,
+            )
+            report = _result(url)
+            assert report is not None, "the retry has not finished"
+        _merge(output, url, manifest)
+        whole = _report(output, manifest, report)
+        write_json(storage.join(output, SUMMARY), whole.to_dict())
+        return whole
+
+
+def config_of(manifest: Mapping[str, Any]) -> AnnotateConfig:
+    """The config that a finished data set was made with; the pools have their defaults."""
+    values = dict(manifest["identity"])
+    kinds = {
+        "tag": TagConfig,
+        "detect": DetectConfig,
+        "suppress": SuppressConfig,
+        "segment": SegmentConfig,
+    }
+    try:
+        for name, kind in kinds.items():
+            stage = dict(values[name])
+            if name in manifest["models"]:
+                stage["model"] = manifest["models"][name]["model"]
+            values[name] = kind(**stage)
+        return AnnotateConfig(**values)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"the manifest is of another version of this program ({error})") from error
+
+
+def _result(url: str) -> dict[str, Any] | None:
+    """The summary of the retry, where it has finished."""
+    if not storage.exists(storage.join(url, MANIFEST)):
+        return None
+    if read_manifest(url)["state"] != "finished":
+        return None
+    return json.loads(storage.read_bytes(storage.join(url, SUMMARY)))
+
+
+def _failed_rows(output: str, manifest: Mapping[str, Any]) -> list[ManifestRow]:
+    """The rows of the source whose images have failed; those that it has lost are named."""
+    failed: set[str] = set()
+    for name in storage.list_files(output, ".parquet"):
+        table = read_parquet(storage.join(output, name), columns=["image_id", "status"])
+        is_failed = pc.equal(table["status"], "failed")
+        failed |= set(table.filter(is_failed)["image_id"].to_pylist())
+    if not failed:
+        return []
+    listed = list_source(
+        manifest["source"], captions=manifest.get("captions"), images=manifest.get("images")
+    )
+    rows = [row for row in listed if row.image_id in failed]
+    lost = sorted(failed - {row.image_id for row in rows})
+    if lost:
+        logger.warning(
+            "%s failed images are not in %s any more and stay failed: %s",
+            f"{len(lost):,}",
+            manifest["source"],
+            ", ".join(lost[:5]) + (", …" if len(lost) > 5 else ""),
+        )
+    return rows
+
+
+def _forget_others(url: str, rows: Sequence[ManifestRow]) -> None:
+    """Remove an interrupted retry of other images: the source has changed since."""
+    if not storage.exists(storage.join(url, MANIFEST)):
+        return
+    if read_manifest(url)["images_digest"] != digest_images(rows)[1]:
+        storage.remove_tree(url)
+
+
+def _merge(output: str, url: str, manifest: Mapping[str, Any]) -> None:
+    """Put the records of the retry in the place of the failed ones; again has no effect."""
+    retried: dict[str, tuple[pa.Table, int]] = {}
+    for name in storage.list_files(url, ".parquet"):
+        table = read_parquet(storage.join(url, name))
+        for position, image_id in enumerate(table["image_id"].to_pylist()):
+            retried[image_id] = (table, position)
+    unfinished = {k: v for k, v in manifest.items() if k != "shards"} | {"state": "running"}
+    write_json(storage.join(output, MANIFEST), unfinished)
+    layout = layout_of(manifest)
+    for shard in range(layout.num_shards):
+        place = storage.join(output, layout.shard_name(shard))
+        table = read_parquet(place)
+        names = table["image_id"].to_pylist()
+        status = table["status"].to_pylist()
+        new = [
+            retried[name][0].slice(retried[name][1], 1)
+            if state == "failed" and name in retried
+            else None
+            for name, state in zip(names, status, strict=True)
+        ]
+        if not any(row is not None for row in new):
+            continue
+        rows = [table.slice(i, 1) if row is None else row for i, row in enumerate(new)]
+        merged = pa.concat_tables(rows).combine_chunks()
+        storage.write_atomic(place, to_parquet(merged, row_group_size=layout.rows_per_shard))
+    num_chunks = -(-layout.num_images // layout.chunk_size)
+    Ledger(output, layout, dict(unfinished), np.ones(num_chunks, dtype=bool)).finish({})
+    storage.remove_tree(url)
+
+
+def _report(output: str, manifest: Mapping[str, Any], retry: Mapping[str, Any] | None) -> RunReport:
+    """The whole data set's counts with the times of the retry."""
+    names = ("images_this_run", "seconds", "images_per_s", "seconds_by_stage", "stages")
+    nothing: dict[str, Any] = {
+        "images_this_run": 0,
+        "seconds": 0.0,
+        "images_per_s": 0.0,
+        "seconds_by_stage": {},
+        "stages": {},
+    }
+    return RunReport(
+        output=output,
+        state="finished",
+        num_images=manifest["num_images"],
+        **count_shards(output),
+        **(nothing if retry is None else {name: retry[name] for name in names}),
+    )

@@ -1,0 +1,263 @@
+"""One run of the chain on Ray, from a source to a finished data set."""
+
+# pyarrow.compute makes its functions at import
+# pyright: reportAttributeAccessIssue=false
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from itertools import chain
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.console import Console
+
+from pad_pipeline import __version__, storage
+from pad_pipeline.annotate.figures import RunFigures
+from pad_pipeline.annotate.ledger import Ledger, open_ledger
+from pad_pipeline.annotate.plan import StageSpec, fingerprints, locate_models, plan, resolve
+from pad_pipeline.annotate.quarantine import QUARANTINED
+from pad_pipeline.annotate.report import ProgressLog, RunReport, count_shards
+from pad_pipeline.annotate.status import Heartbeat
+from pad_pipeline.config import AnnotateConfig, identity
+from pad_pipeline.errors import UserError
+from pad_pipeline.run_lock import only_run_on
+from pad_pipeline.sources import ManifestRow, list_source
+
+logger = logging.getLogger(__name__)
+
+SUMMARY = "_summary.json"
+HOPELESS_AFTER = 200
+"""A run of which this many images, and all of them, have failed stops at once, unless told that all
+of them may fail."""
+
+
+class TooManyFailed(UserError):
+    """More images failed than the config allows; the data set is complete all the same."""
+
+    def __init__(self, message: str, report: RunReport) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+def annotate(
+    source: str,
+    output: str,
+    config: AnnotateConfig,
+    *,
+    captions: str | None = None,
+    images: str | None = None,
+    stages: Sequence[StageSpec] | None = None,
+    ray_address: str | None = None,
+    ray_logs: bool = False,
+    console: Console | None = None,
+) -> RunReport:
+    """Annotate every image of `source` into the data set at `output`; both may be URLs.
+
+    The same call again goes on where the last one stopped, and leaves a finished data set as it
+    is. `captions` and `images` are passed to the source. `stages` replaces the config's own plan
+    (tests and benchmarks bring their own models that way). Joins the Ray cluster at `ray_address`
+    or the one that is there, else starts Ray on this machine.
+
+    Raises `UserError` where input, output, models or cluster are not as they must be, and
+    `TooManyFailed` where more than `config.max_failed_share` of the images failed.
+    """
+    # Workers of a cluster have working directories of their own.
+    source, output = storage.absolute(source), storage.absolute(output)
+    captions = storage.absolute(captions) if captions is not None else None
+    images = storage.absolute(images) if images is not None else None
+    # Nothing is written before the source has shown an image.
+    listed = list_source(source, captions=captions, images=images)
+    rows = chain([next(listed)], listed)
+    with only_run_on(output):
+        return annotate_rows(
+            rows,
+            output,
+            config,
+            provenance={"source": source, "captions": captions, "images": images},
+            stages=stages,
+            ray_address=ray_address,
+            ray_logs=ray_logs,
+            console=console,
+        )
+
+
+def annotate_rows(
+    rows: Iterable[ManifestRow],
+    output: str,
+    config: AnnotateConfig,
+    *,
+    provenance: Mapping[str, Any],
+    stages: Sequence[StageSpec] | None,
+    ray_address: str | None,
+    ray_logs: bool,
+    console: Console | None,
+) -> RunReport:
+    """`annotate` with the images themselves; the caller holds the lock on the data set."""
+    # Ray is imported late: errors in the arguments should not wait for it.
+    from pad_pipeline import ray_session
+    from pad_pipeline.annotate import on_ray
+
+    start_s = time.monotonic()
+    console = console or Console(stderr=True)
+    with ray_session.shut_down_after():
+        cluster = ray_session.join(ray_address, verbose=ray_logs)
+        config = resolve(config, cluster_gpus=cluster.num_gpus if cluster else None)
+        checksums = {}
+        if stages is None:
+            config = locate_models(config)
+            checksums = fingerprints(config)
+        ledger = open_ledger(
+            output,
+            rows,
+            identity(config, checksums),
+            rows_per_shard=config.rows_per_shard,
+            chunk_size=config.chunk_size,
+        )
+        if ledger.finished:
+            logger.info("%s is finished already; nothing to do", output)
+            return _conclude(ledger, config, None, 0, 0.0, 0.0)
+        if stages is None:
+            gpus = cluster.num_gpus if cluster else _local_gpus(config)
+            stages = plan(config, num_gpus=gpus)
+        if ledger.num_finished:
+            logger.info("going on after %s finished images", f"{ledger.num_finished:,}")
+        if cluster:
+            on_ray.check_room(cluster, stages)
+        else:
+            ray_session.start_here(on_ray.slots(stages), verbose=ray_logs)
+        logger.info("loading the models")
+        before = ledger.num_finished
+        figures = RunFigures({spec.name: spec.pool.max_workers for spec in stages})
+        rate = _consume(ledger, stages, config, figures, console)
+        ledger.finish(_provenance(provenance, config, checksums))
+        elapsed = time.monotonic() - start_s
+        return _conclude(ledger, config, figures, ledger.num_finished - before, elapsed, rate)
+
+
+def _consume(
+    ledger: Ledger,
+    stages: Sequence[StageSpec],
+    config: AnnotateConfig,
+    figures: RunFigures,
+    console: Console,
+) -> float:
+    """Run what is pending into the ledger; returns images/s."""
+    from pad_pipeline.annotate import on_ray
+
+    causes: Counter[str] = Counter()
+    waiting: dict[str, int] = {}
+    progress = ProgressLog(ledger.layout.num_images, ledger.num_finished, console)
+
+    def describe() -> dict[str, Any]:
+        figures.look(dict(waiting))
+        return {
+            "images_per_s": progress.rate,
+            "stages": figures.to_dict(progress.seconds),
+        }
+
+    with progress, Heartbeat(ledger.output, describe):
+        try:
+            for chunk in on_ray.stream(
+                ledger, stages, hang_after_s=config.hang_after_s, waiting=waiting
+            ):
+                ledger.commit(chunk.chunk, chunk.records)
+                figures.add(chunk.passages, chunk.seconds)
+                failures = _failures(chunk.records)
+                causes.update(failures)
+                progress.add(
+                    images=chunk.records.num_rows,
+                    failed=sum(failures.values()),
+                    regions=pc.sum(pc.list_value_length(chunk.records["labels"])).as_py(),
+                    started_s=chunk.started_s,
+                )
+                is_hopeless = progress.failed == progress.count >= HOPELESS_AFTER
+                if is_hopeless and config.max_failed_share < 1:
+                    raise UserError(
+                        f"stopped: all of the first {progress.count} images failed, "
+                        f"{_most_common(causes)}"
+                    )
+        finally:
+            ledger.flush()
+    return progress.rate
+
+
+def _conclude(
+    ledger: Ledger,
+    config: AnnotateConfig,
+    figures: RunFigures | None,
+    images_this_run: int,
+    elapsed: float,
+    rate: float,
+) -> RunReport:
+    """The report of a finished run; raises `TooManyFailed`."""
+    report = RunReport(
+        output=ledger.output,
+        state="finished",
+        num_images=ledger.layout.num_images,
+        **count_shards(ledger.output),
+        images_this_run=images_this_run,
+        seconds=elapsed,
+        images_per_s=rate,
+        seconds_by_stage=dict(figures.seconds) if figures else {},
+        stages=figures.to_dict(images_this_run / rate if rate else elapsed) if figures else {},
+    )
+    if images_this_run or not storage.exists(storage.join(ledger.output, SUMMARY)):
+        text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        storage.write_atomic(storage.join(ledger.output, SUMMARY), text.encode())
+    share = report.num_failed / report.num_images
+    if share > config.max_failed_share:
+        raise TooManyFailed(
+            f"{report.num_failed:,} of {report.num_images:,} images failed, {share:.1%} where "
+            f"--max-failed-share allows {config.max_failed_share:.1%}; "
+            f"{_most_common(Counter(report.failures))}. All rows are in {ledger.output}, the "
+            "failed ones with their error",
+            report,
+        )
+    return report
+
+
+def _failures(table: pa.Table) -> Counter[str]:
+    failed = table.filter(pc.is_valid(table["error"])).select(["image_id", "error"])
+    errors = failed["error"].to_pylist()
+    for name, error in zip(failed["image_id"].to_pylist(), errors, strict=True):
+        if error["type"] == QUARANTINED:
+            logger.warning("quarantined %s: %s", name, error["message"])
+    return Counter(f"{error['stage']}: {error['type']}: {error['message']}" for error in errors)
+
+
+def _most_common(causes: Counter[str]) -> str:
+    if not causes:
+        return "of no known cause"
+    cause, count = causes.most_common(1)[0]
+    return f"{count:,} with {cause!r}"
+
+
+def _local_gpus(config: AnnotateConfig) -> int:
+    import torch
+
+    return torch.cuda.device_count() if config.device == "cuda" else 0
+
+
+def _provenance(
+    provenance: Mapping[str, Any], config: AnnotateConfig, checksums: Mapping[str, str]
+) -> dict[str, Any]:
+    packages = ("torch", "transformers", "ray", "pyarrow", "pillow", "numpy", "pycocotools")
+    return {
+        **provenance,
+        "models": {
+            name: {"model": getattr(config, name).model, "checksum": checksum}
+            for name, checksum in checksums.items()
+        },
+        "versions": {
+            "pad_pipeline": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in packages},
+        },
+    }

@@ -1,0 +1,83 @@
+"""A sample: one image on its way through the stages, and the record that it ends as."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pad_pipeline.models.protocols import Boxes, Image, Mask
+from pad_pipeline.records import PadRecord, RecordError, Region, Tag
+
+
+@dataclass(slots=True, kw_only=True)
+class Sample:
+    """One image and what the stages so far know of it.
+
+    `data` are the encoded bytes, which cross process boundaries; `image` are the pixels (HWC uint8
+    RGB), which never do. A sample with an `error` passes the later stages untouched.
+    """
+
+    image_id: str
+    uri: str
+    caption: str | None = None
+    data: bytes | None = None
+    image: Image | None = None
+    width: int = 0
+    height: int = 0
+    tags: tuple[Tag, ...] = ()
+    boxes: Boxes | None = None
+    masks: tuple[Mask, ...] | None = None
+    error: RecordError | None = None
+
+    @property
+    def boxes_xyxy(self) -> NDArray[np.float32]:
+        """(N, 4) float32 boxes in pixels of the image; none before the detector ran."""
+        return self.boxes.xyxy if self.boxes is not None else np.zeros((0, 4), np.float32)
+
+
+def without_pixels(samples: Sequence[Sample], *, keep_bytes: bool) -> list[Sample]:
+    """The samples as they may leave a process: no decoded image, bytes only while needed."""
+    return [
+        replace(sample, image=None, data=sample.data if keep_bytes and not sample.error else None)
+        for sample in samples
+    ]
+
+
+def to_record(sample: Sample) -> PadRecord:
+    """The record of a sample that has passed all stages; regions best score first."""
+    labels: tuple[Region, ...] = ()
+    if sample.error is None:
+        if sample.boxes is None or sample.masks is None:
+            raise ValueError(f"{sample.image_id!r} has not passed all stages")
+        labels = tuple(
+            Region(
+                tag=label,
+                score=float(score),
+                bbox=(float(box[0]), float(box[1]), float(box[2]), float(box[3])),
+                rle_mask=mask.counts,
+                area=mask.area,
+                predicted_iou=float(np.float32(mask.predicted_iou)),
+            )
+            for label, score, box, mask in zip(
+                sample.boxes.labels,
+                sample.boxes.scores,
+                sample.boxes.xyxy,
+                sample.masks,
+                strict=True,
+            )
+        )
+    return PadRecord(
+        image_id=sample.image_id,
+        uri=sample.uri,
+        width=sample.width,
+        height=sample.height,
+        caption=sample.caption,
+        status="failed" if sample.error else "ok" if labels else "empty",
+        error=sample.error,
+        # float32 is what a shard stores, so a record is the same before and after
+        tags=tuple(Tag(tag.tag, float(np.float32(tag.score))) for tag in sample.tags),
+        labels=labels,
+    )

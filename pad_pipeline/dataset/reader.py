@@ -1,0 +1,218 @@
+"""Opens a data set of PAD records, finished or not, and streams its records shard by shard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pad_pipeline import storage
+from pad_pipeline.dataset.selection import Selection
+from pad_pipeline.errors import UserError
+from pad_pipeline.records import PAD_SCHEMA, PadRecord, batch_to_records
+
+State = Literal["running", "finished", "unknown"]
+
+MANIFEST = "_manifest.json"
+_BATCH_ROWS = 512
+_MASK_COLUMN = "labels.list.element.rle_mask"
+
+DAMAGED_SHARD = (pa.ArrowException, OSError, ValueError, OverflowError)
+"""What reading a damaged shard raises; `ValueError` where its columns' names are not text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One Parquet file of a data set: its name in the folder, its URL and its rows."""
+
+    name: str
+    url: str
+    num_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """What stands in a data set's folder.
+
+    `state` is the manifest's, "unknown" where there is none; `manifest` is `_manifest.json` as it
+    is ({} where there is none). `shards` are in the order of their names, which is the order of the
+    images that were annotated.
+    """
+
+    url: str
+    shards: tuple[Shard, ...]
+    state: State
+    manifest: dict[str, Any]
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that can be read now: images, of whatever status."""
+        return sum(shard.num_rows for shard in self.shards)
+
+
+def open_dataset(url: str) -> Dataset:
+    """Reads the manifest and every shard's footer, but no row.
+
+    Raises `UserError` where `url` is no data set of PAD records, where a shard is unreadable or has
+    other columns, and where the manifest of a finished data set names a shard that is not there.
+    """
+    if not storage.exists(url):
+        raise UserError(f"expected a data set of PAD records at {url}, but nothing is there")
+    manifest = read_manifest(url)
+    names = storage.list_files(url, ".parquet")
+    if not manifest and not names:
+        raise UserError(
+            f"{url} is not a data set of PAD records: it has neither {MANIFEST} nor *.parquet; "
+            "give the folder that `pad-pipeline annotate` wrote"
+        )
+    state = state_of(manifest)
+    if state == "finished":
+        missing = sorted({shard["name"] for shard in manifest.get("shards", [])} - set(names))
+        if missing:
+            raise UserError(
+                f"{url} is damaged: its manifest names {', '.join(missing)}, which "
+                f"{'is' if len(missing) == 1 else 'are'} not there; copy the folder again or "
+                "annotate into a new one"
+            )
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        shards = tuple(pool.map(lambda name: _open_shard(url, name), names))
+    return Dataset(url, shards, state, manifest)
+
+
+def read_manifest(url: str) -> dict[str, Any]:
+    """The data set's `_manifest.json`, {} where there is none; `UserError` where it is no PAD's."""
+    place = storage.join(url, MANIFEST)
+    if not storage.exists(place):
+        return {}
+    try:
+        manifest = json.loads(storage.read_bytes(place))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place} is not valid JSON: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != "pad":
+        raise UserError(f'{place} is not the manifest of a PAD data set: "format" is not "pad"')
+    version = manifest.get("schema_version")
+    if version != 1:
+        raise UserError(
+            f"{place} has schema version {version}, and this program reads version 1: use the "
+            "release that wrote it"
+        )
+    shards = manifest.get("shards", [])
+    if not isinstance(shards, list) or not all(
+        isinstance(shard, dict) and isinstance(shard.get("name"), str) for shard in shards
+    ):
+        raise UserError(f'{place} is damaged: "shards" is not a list of objects with a "name"')
+    return manifest
+
+
+def state_of(manifest: dict[str, Any]) -> State:
+    """The manifest's "state", "unknown" where it has none that we know."""
+    state = manifest.get("state")
+    return state if state in ("running", "finished") else "unknown"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, its type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def schema_problem(schema: pa.Schema) -> str | None:
+    """What differs from `PAD_SCHEMA`, in words; None where the columns are equal."""
+    if schema.equals(PAD_SCHEMA):
+        return None
+    wanted, found = ({field.name: field for field in s} for s in (PAD_SCHEMA, schema))
+    missing, extra = wanted.keys() - found.keys(), found.keys() - wanted.keys()
+    if missing or extra:
+        parts = [("lacks", missing), ("has in addition", extra)]
+        return "; ".join(f"{verb} {', '.join(sorted(names))}" for verb, names in parts if names)
+    for name, field in wanted.items():
+        if not field.equals(found[name]):
+            return f"column {name} should be {field.type}, but is {found[name].type}"
+    return "its columns are in another order"
+
+
+def iter_batches(
+    dataset: Dataset, columns: Sequence[str] | None = None
+) -> Iterator[tuple[Shard, pa.RecordBatch]]:
+    """All rows in order, a few hundred at a time, as Arrow.
+
+    `columns` are names of `PAD_SCHEMA` or dotted Parquet paths such as
+    "labels.list.element.score". Raises `UserError` naming the shard where one cannot be read.
+    """
+    for shard in dataset.shards:
+        with _readable(shard.url) as file:
+            for batch in file.iter_batches(
+                batch_size=_BATCH_ROWS, columns=list(columns) if columns is not None else None
+            ):
+                batch.validate(full=True)  # a shard may come from anyone: text that is not UTF-8
+                yield shard, batch
+
+
+def iter_records(
+    dataset: Dataset, select: Selection | None = None, *, masks: bool = True
+) -> Iterator[PadRecord]:
+    """All records in order, as `select` wants them, with memory for a few hundred.
+
+    With `masks=False` every `rle_mask` is the empty string: masks are nine tenths of the bytes, and
+    counting or listing does not need them.
+    """
+    select = select or Selection()
+    columns = None if masks else columns_without_masks()
+    for _, batch in iter_batches(dataset, columns):
+        for record in batch_to_records(batch, masks=masks):
+            record = select.apply(record)
+            if select.keeps(record):
+                yield record
+
+
+def find_record(dataset: Dataset | str, image_id: str) -> PadRecord | None:
+    """The record of one image, None where the data set does not have it; reads only the ids."""
+    if isinstance(dataset, str):
+        dataset = open_dataset(dataset)
+    for shard in dataset.shards:
+        with _readable(shard.url) as file:
+            ids = file.read(columns=["image_id"]).column("image_id")
+            row = pc.index(ids, image_id).as_py()
+            if row < 0:
+                continue
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
+                if row < batch.num_rows:
+                    batch.validate(full=True)
+                    return batch_to_records(batch.slice(row, 1))[0]
+                row -= batch.num_rows
+    return None
+
+
+def columns_without_masks() -> list[str]:
+    """The Parquet columns of a shard except the masks."""
+    whole = [name for name in PAD_SCHEMA.names if name != "labels"]
+    region = PAD_SCHEMA.field("labels").type.value_type
+    parts = [f"labels.list.element.{field.name}" for field in region]
+    return whole + [part for part in parts if part != _MASK_COLUMN]
+
+
+def _open_shard(url: str, name: str) -> Shard:
+    place = storage.join(url, name)
+    with _readable(place) as file:
+        problem = schema_problem(file.schema_arrow)
+        if problem:
+            raise UserError(f"{place} is not a shard of PAD records: it {problem}")
+        return Shard(name, place, file.metadata.num_rows)
+
+
+@contextmanager
+def _readable(url: str) -> Iterator[pq.ParquetFile]:
+    with storage.open_read(url) as file, storage.explained(url, "read"):
+        try:
+            yield pq.ParquetFile(file)
+        except DAMAGED_SHARD as error:
+            raise UserError(
+                f"the shard {url} is damaged ({first_line(error)}): copy it again or "
+                "annotate into a new folder"
+            ) from error

@@ -1,0 +1,83 @@
+"""Which regions and images of a data set a reader wants: by score, area, predicted IoU and tag."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pad_pipeline.errors import UserError
+from pad_pipeline.records import PadRecord, Region, Status
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What of a data set is read; all of it by default. Nothing on disk changes."""
+
+    min_score: float = 0.0
+    """Lowest score of the detector (0–1)."""
+    min_area: int = 0
+    """Smallest mask, in pixels."""
+    max_area: int | None = None
+    """Largest mask, in pixels."""
+    min_predicted_iou: float = 0.0
+    """Lowest quality that the segmenter itself expects of its mask (0–1)."""
+    tags: tuple[str, ...] = ()
+    """Only these tags; all when empty."""
+    exclude_tags: tuple[str, ...] = ()
+    """None of these tags."""
+    status: tuple[Status, ...] = ()
+    """Only images of these statuses, judged after the regions are chosen; all when empty."""
+
+    def __post_init__(self) -> None:
+        for name in ("min_score", "min_predicted_iou"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise UserError(f"expected {name} between 0 and 1, found {value}")
+        if self.max_area is not None and self.max_area < self.min_area:
+            raise UserError(
+                f"no region can pass: max_area {self.max_area} is below min_area {self.min_area}"
+            )
+        both = set(self.tags) & set(self.exclude_tags)
+        if both:
+            raise UserError(f"these tags are both selected and excluded: {', '.join(sorted(both))}")
+
+    def apply(self, record: PadRecord) -> PadRecord:
+        """The record with the regions and tags that pass, in their order.
+
+        An "ok" record that loses all its regions becomes "empty"; whether its status is wanted is
+        `keeps`' question.
+        """
+        if self._takes_everything():
+            return record
+        # Thresholds are compared as float32, the shards' own precision: 0.7 must pass 0.7.
+        score, quality = np.float32(self.min_score), np.float32(self.min_predicted_iou)
+        labels = tuple(
+            region
+            for region in record.labels
+            if region.score >= score
+            and (not quality or region.predicted_iou >= quality)  # SAM's may fall below 0
+            and self._takes_area(region)
+            and self._takes_tag(region.tag)
+        )
+        return replace(
+            record,
+            tags=tuple(tag for tag in record.tags if self._takes_tag(tag.tag)),
+            labels=labels,
+            status="empty" if record.status == "ok" and not labels else record.status,
+        )
+
+    def keeps(self, record: PadRecord) -> bool:
+        """Whether the record, as `apply` returned it, is wanted at all."""
+        return not self.status or record.status in self.status
+
+    def _takes_everything(self) -> bool:
+        return replace(self, status=()) == Selection()
+
+    def _takes_area(self, region: Region) -> bool:
+        return self.min_area <= region.area and (
+            self.max_area is None or region.area <= self.max_area
+        )
+
+    def _takes_tag(self, tag: str) -> bool:
+        return (not self.tags or tag in self.tags) and tag not in self.exclude_tags

@@ -1,0 +1,156 @@
+"""Checks a data set against all that its format promises and says where it does not hold."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pad_pipeline import storage
+from pad_pipeline.dataset.findings import Findings, Problem, Tally
+from pad_pipeline.dataset.reader import (
+    DAMAGED_SHARD,
+    State,
+    first_line,
+    read_manifest,
+    schema_problem,
+    state_of,
+)
+from pad_pipeline.dataset.row_checks import check_regions, check_rows
+from pad_pipeline.errors import UserError
+
+_BATCH_ROWS = 32  # with its temporary arrays in the processor's cache
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationReport:
+    """What a validation found.
+
+    `problems` make the data set wrong, `warnings` are worth a look; both list the first few of each
+    kind, and the counts beside them count all. `mask_inside_box` is the share of all mask pixels
+    that lie in their region's box grown by a tenth on each side, None where there is no mask pixel.
+    """
+
+    url: str
+    state: State
+    num_shards: int
+    num_images: int
+    num_regions: int
+    images_by_status: dict[str, int]
+    problems: tuple[Problem, ...]
+    num_problems: dict[str, int]
+    warnings: tuple[Problem, ...]
+    num_warnings: dict[str, int]
+    mask_inside_box: float | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether no problem was found; warnings do not count."""
+        return not self.num_problems
+
+
+def validate(url: str) -> ValidationReport:
+    """Reads every row of every shard once and checks it; memory grows only with the ids.
+
+    Checked: manifest, checksums, schema, unique ids, status against labels and error, finite boxes
+    and scores in range, and of each mask that it decodes, covers its image, has its stated area and
+    meets its box. A mask may leak out of its box, as SAM's do: that is a warning once less than
+    half of it lies in the grown box. Raises `UserError` only where `url` is no data set at all.
+    """
+    if not storage.exists(url):
+        raise UserError(f"expected a data set of PAD records at {url}, but nothing is there")
+    names = storage.list_files(url, ".parquet")
+    manifest = read_manifest(url)
+    if not names and not manifest:
+        raise UserError(f"{url} is not a data set of PAD records: no manifest and no *.parquet")
+    problems, warnings, tally = Findings(), Findings(), Tally()
+    stated = {shard["name"]: shard for shard in manifest.get("shards", [])}
+    rows = {
+        name: _check_shard(url, name, stated.get(name), problems, warnings, tally) for name in names
+    }
+    if manifest:
+        _check_manifest(manifest, stated, rows, problems)
+    else:
+        warnings.add(
+            "no manifest", "_manifest.json is missing, so nothing says what should be here"
+        )
+    pixels = tally.mask_pixels
+    return ValidationReport(
+        url=url,
+        state=state_of(manifest),
+        num_shards=len(names),
+        num_images=sum(rows.values()),
+        num_regions=tally.num_regions,
+        images_by_status={name: tally.statuses[name] for name in sorted(tally.statuses)},
+        problems=tuple(problems.listed),
+        num_problems=dict(problems.counts.most_common()),
+        warnings=tuple(warnings.listed),
+        num_warnings=dict(warnings.counts.most_common()),
+        mask_inside_box=tally.mask_pixels_inside / pixels if pixels else None,
+    )
+
+
+def _check_shard(
+    url: str,
+    name: str,
+    stated: dict[str, Any] | None,
+    problems: Findings,
+    warnings: Findings,
+    tally: Tally,
+) -> int:
+    """Checks one shard and returns the number of its rows that could be read."""
+    data = storage.read_bytes(storage.join(url, name))
+    if stated is not None and hashlib.sha256(data).hexdigest() != stated.get("sha256"):
+        problems.add("checksum", "its bytes are not those that the manifest's sha256 is of", name)
+    num_rows = 0
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        different = schema_problem(file.schema_arrow)
+        if different:
+            problems.add("schema", f"it {different}", name)
+            return file.metadata.num_rows
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS):
+            batch.validate(full=True)
+            num_rows += batch.num_rows
+            check_rows(batch, name, problems, tally)
+            check_regions(batch, name, problems, warnings, tally)
+    except DAMAGED_SHARD as error:
+        problems.add("unreadable shard", first_line(error), name)
+    return num_rows
+
+
+def _check_manifest(
+    manifest: dict[str, Any],
+    stated: dict[str, dict[str, Any]],
+    rows: dict[str, int],
+    problems: Findings,
+) -> None:
+    state = state_of(manifest)
+    if state == "unknown":
+        problems.add("manifest", f'its state is {manifest.get("state")!r}, not "finished"')
+    for name, shard in stated.items():
+        if name not in rows:
+            problems.add("missing shard", "the manifest names it, but it is not there", name)
+        elif shard.get("rows") != rows[name]:
+            problems.add(
+                "row count",
+                f"{rows[name]:,} rows, where the manifest has {shard.get('rows')}",
+                name,
+            )
+    num_images, num_shards = manifest.get("num_images"), manifest.get("num_shards")
+    total = sum(rows.values())
+    if not isinstance(num_images, int) or (state == "running" and total > num_images):
+        problems.add("row count", f"{total:,} rows of {num_images} images that the run began with")
+    if state != "finished":
+        return
+    for name in rows.keys() - stated.keys():
+        problems.add("unknown shard", "the manifest does not name it", name)
+    if total != num_images:
+        problems.add(
+            "row count", f"{total:,} rows for {num_images} images: each must have exactly one"
+        )
+    if num_shards is not None and num_shards != len(stated):
+        problems.add("manifest", f"it counts {num_shards} shards, but lists {len(stated)}")

@@ -1,0 +1,318 @@
+"""How an image lies in a model's frame: one affine for its pixels, boxes and masks.
+
+Coordinates are continuous, in pixels: pixel j covers [j, j + 1), so the frame of a 336 px model
+reaches from 0 to 336 and x in the original is x · scale + offset in the frame.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+Kind = Literal["squash", "longest-side", "crop", "pad"]
+Filter = Literal["bilinear", "bicubic"]
+Fill = tuple[int, int, int]
+
+CLIP_MEAN_RGB: Fill = (122, 116, 104)
+"""CLIP's mean colour as LLaVA truncates it to 8 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of a geometry: pad to a canvas, resize that, take the frame from it. All pixels."""
+
+    size: int
+    """The original image."""
+    pad: int
+    """Where the image begins on the canvas."""
+    canvas: int
+    """The padded image."""
+    resized: int
+    """The canvas after resizing."""
+    crop: int
+    """Where the frame begins on the resized canvas."""
+    frame: int
+    """What the model gets; longer than the resized canvas where it is padded at the end."""
+
+    def __post_init__(self) -> None:
+        assert min(self.size, self.resized, self.frame) > 0, "an image has at least one pixel"
+        assert 0 <= self.pad <= self.canvas - self.size, "the canvas holds the image"
+        assert 0 <= self.crop < self.resized, "the frame shows a part of the canvas"
+
+    @property
+    def scale(self) -> float:
+        return self.resized / self.canvas
+
+    @property
+    def offset(self) -> float:
+        return self.pad * self.resized / self.canvas - self.crop
+
+    def overlaps(self, cells: int) -> tuple[NDArray[np.int64], int]:
+        """(cells, size) lengths that each cell shares with each pixel, and the length of a cell.
+
+        The frame is divided into equal cells. All edges are multiples of 1 / (canvas · cells), so
+        in that unit (or a coarser one, if they have a common divisor) lengths are whole numbers.
+        """
+        pixel, start = self.resized * cells, (self.pad * self.resized - self.crop * self.canvas)
+        start, cell = start * cells, self.frame * self.canvas
+        unit = math.gcd(pixel, start, cell)
+        pixels = (start + pixel * np.arange(self.size + 1)) // unit
+        edges = cell // unit * np.arange(cells + 1)
+        shared = np.minimum(edges[1:, None], pixels[1:]) - np.maximum(edges[:-1, None], pixels[:-1])
+        return np.maximum(shared, 0), cell // unit
+
+
+@dataclass(frozen=True, slots=True)
+class ImageGeometry:
+    """The way from an original image's pixels to a model's frame and back.
+
+    Made by `squash`, `longest_side`, `center_crop`, `pad_square` or `geometry`.
+    """
+
+    x: Axis
+    y: Axis
+    fill: Fill = CLIP_MEAN_RGB
+    """RGB, 0–255, where the frame shows nothing of the image."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the original, in pixels."""
+        return self.x.size, self.y.size
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """(width, height) of the model's frame, in pixels."""
+        return self.x.frame, self.y.frame
+
+    @property
+    def scale_x(self) -> float:
+        return self.x.scale
+
+    @property
+    def scale_y(self) -> float:
+        return self.y.scale
+
+    @property
+    def offset_x(self) -> float:
+        return self.x.offset
+
+    @property
+    def offset_y(self) -> float:
+        return self.y.offset
+
+    def apply(self, image: NDArray[np.uint8], filter: Filter = "bicubic") -> NDArray[np.uint8]:
+        """`image` (HWC uint8 RGB) in the frame (HWC uint8 RGB), resized as Pillow does it.
+
+        With "bicubic", `center_crop` and `pad_square` give the pixels of transformers' Pillow
+        processors bit for bit; with "bilinear", `longest_side` gives those of SAM's.
+        Raises `ValueError` where the image has another size than the geometry was made for.
+        """
+        self._check("image", image.shape, (self.y.size, self.x.size, 3))
+        x, y = self.x, self.y
+        needed = max(x.size * y.size, x.frame * y.frame)
+        if max(x.canvas * y.canvas, x.resized * y.resized) > _WASTE * needed:
+            across = _resize_axis(image.transpose(1, 0, 2), x, filter, self.fill)
+            return _resize_axis(across.transpose(1, 0, 2), y, filter, self.fill)
+        canvas = _place(image, y.canvas, x.canvas, y.pad, x.pad, self.fill)
+        resized = Image.fromarray(canvas).resize((x.resized, y.resized), _PILLOW[filter])
+        right, bottom = (min(a.crop + a.frame, a.resized) for a in (x, y))
+        window = np.array(resized.crop((x.crop, y.crop, right, bottom)))
+        return _place(window, y.frame, x.frame, 0, 0, self.fill)
+
+    def to_frame(self, boxes_xyxy: ArrayLike) -> NDArray[np.float64]:
+        """(…, 4) boxes in pixels of the original -> the same in pixels of the frame, unclipped."""
+        return np.asarray(boxes_xyxy, dtype=np.float64) * self._scales() + self._offsets()
+
+    def to_original(self, boxes_xyxy: ArrayLike) -> NDArray[np.float64]:
+        """(…, 4) boxes in pixels of the frame -> the same in pixels of the original, unclipped."""
+        return (np.asarray(boxes_xyxy, dtype=np.float64) - self._offsets()) / self._scales()
+
+    def coverage(self, mask: NDArray[np.bool_], grid: int | tuple[int, int]) -> NDArray[np.float64]:
+        """`coverage_many` of one (H, W) bool mask: (rows · columns,) float64."""
+        return self.coverage_many([mask], grid)[0]
+
+    def coverage_many(
+        self, masks: Sequence[NDArray[np.bool_]], grid: int | tuple[int, int]
+    ) -> NDArray[np.float64]:
+        """The share of each cell's area that R masks (H, W) bool cover: (R, cells) float64, 0–1.
+
+        `grid` is the number of cells along both axes or (rows, columns); cells are row-major.
+        What lies in the frame but outside the image (padding) counts as uncovered.
+
+        The areas are sums of whole numbers below 2⁵³, hence exact, and dividing two such numbers
+        cannot round up to a half: `coverage >= 0.5` in float64 is the exact decision, ties
+        included. (It needs (size · frame)² < 2⁵³: an image side of 280,000 at 336 px.) Narrow it
+        with `coverage_float32`: plain rounding may lift a value just below the half onto it.
+        Raises `ValueError` where a mask has another size than the geometry was made for.
+        """
+        rows, columns = (grid, grid) if isinstance(grid, int) else grid
+        down, cell_height = self.y.overlaps(rows)
+        across, cell_width = self.x.overlaps(columns)
+        # float32 holds the sums within one column exactly as long as a cell is below 2²⁴
+        narrow = np.float32 if cell_height < 1 << 24 else np.float64
+        down, across = down.astype(narrow), across.T.astype(np.float64)
+        areas = np.empty((len(masks), rows, columns))
+        for mask, area in zip(masks, areas, strict=True):
+            self._check("mask", mask.shape, (self.y.size, self.x.size))
+            # a region is often small: only the rectangle around it is converted and multiplied
+            y, x = _extent(mask, 1), _extent(mask, 0)
+            strips = down[:, y] @ mask[y, x].astype(narrow)
+            np.matmul(strips.astype(np.float64), across[x], out=area)
+        return (areas / (cell_height * cell_width)).reshape(len(masks), rows * columns)
+
+    def _scales(self) -> NDArray[np.float64]:
+        return np.array([self.x.scale, self.y.scale] * 2)
+
+    def _offsets(self) -> NDArray[np.float64]:
+        return np.array([self.x.offset, self.y.offset] * 2)
+
+    def _check(self, what: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
+        if found != expected:
+            raise ValueError(
+                f"the {what} has the shape {found}, but this geometry was made for an image of "
+                f"{self.x.size}x{self.y.size} pixels and expects {expected}"
+            )
+
+
+def coverage_float32(coverage: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The same shares in float32, on the same side of one half as before."""
+    narrow = coverage.astype(np.float32)
+    narrow[(coverage < 0.5) & (narrow >= 0.5)] = np.nextafter(np.float32(0.5), np.float32(0))
+    return narrow
+
+
+def squash(width: int, height: int, size: int) -> ImageGeometry:
+    """Both sides to `size`, whatever the proportions (RAM)."""
+    return ImageGeometry(_plain(width, size, 0, size), _plain(height, size, 0, size))
+
+
+def longest_side(width: int, height: int, size: int) -> ImageGeometry:
+    """The longest side to `size`; square, the image at the top left (SAM).
+
+    Sides are rounded by `int(x + 0.5)` as SAM does, but never to 0. SAM pads with zeros after
+    normalising, which is its mean colour before: (123.7, 116.3, 103.5), here in 8 bits.
+    """
+    scale = size / max(width, height)
+    x, y = (_plain(side, max(1, int(side * scale + 0.5)), 0, size) for side in (width, height))
+    return ImageGeometry(x, y, (124, 116, 104))
+
+
+def center_crop(width: int, height: int, size: int) -> ImageGeometry:
+    """The shortest side to `size`, the long one truncated to an integer, then the middle (CLIP).
+
+    The two scales differ slightly for that reason; of an odd rest the frame leaves one pixel more
+    at the right or bottom.
+    """
+    short = min(width, height)
+    resized = (size * side // short for side in (width, height))
+    x, y = (
+        _plain(side, new, (new - size) // 2, size)
+        for side, new in zip((width, height), resized, strict=True)
+    )
+    return ImageGeometry(x, y)
+
+
+def pad_square(width: int, height: int, size: int, fill: Fill = CLIP_MEAN_RGB) -> ImageGeometry:
+    """Padded to a square with `fill`, the image in the middle, then resized to `size` (LLaVA).
+
+    Of an odd rest the right or bottom has one pixel more. The border is blurred by the resize, and
+    its place in the frame need not be a whole number.
+    """
+    long = max(width, height)
+    x, y = (Axis(side, (long - side) // 2, long, size, 0, size) for side in (width, height))
+    return ImageGeometry(x, y, fill)
+
+
+_KINDS: dict[Kind, Callable[[int, int, int], ImageGeometry]] = {
+    "squash": squash,
+    "longest-side": longest_side,
+    "crop": center_crop,
+    "pad": pad_square,
+}
+
+
+def geometry(kind: Kind, width: int, height: int, size: int) -> ImageGeometry:
+    """The geometry by its name, for an original of width × height pixels."""
+    return _KINDS[kind](width, height, size)
+
+
+def _extent(mask: NDArray[np.bool_], across: int) -> slice:
+    """From the first true row (across 1) or column (across 0) to the last; empty without any."""
+    used = np.flatnonzero(mask.any(axis=across))
+    return slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0)
+
+
+def _plain(side: int, resized: int, crop: int, frame: int) -> Axis:
+    """An axis without padding before the resize."""
+    return Axis(side, 0, side, resized, crop, frame)
+
+
+_PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_SUPPORT = {"bilinear": 1.0, "bicubic": 2.0}
+_PRECISION = 1 << 22
+"""Pillow's 8-bit filters have weights in this unit."""
+_WASTE = 8
+"""How many times more pixels than needed Pillow may make; a 1×4000 image would need 4,000 times."""
+
+
+def _place(
+    image: NDArray[np.uint8], height: int, width: int, top: int, left: int, fill: Fill
+) -> NDArray[np.uint8]:
+    """`image` (HWC) on a larger canvas of colour `fill`; itself where the size is the same."""
+    if image.shape[:2] == (height, width):
+        return image
+    canvas = np.empty((height, width, 3), dtype=np.uint8)
+    canvas[:] = fill
+    canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return canvas
+
+
+def _resize_axis(
+    lines: NDArray[np.uint8], axis: Axis, filter: Filter, fill: Fill
+) -> NDArray[np.uint8]:
+    """(size, M, 3) uint8 -> (frame, M, 3) uint8: one of Pillow's two passes, on the window alone.
+
+    Neither the padding nor what is cropped away is ever made. Same arithmetic as Pillow's
+    `ImagingResample` for 8 bits, so the pixels are the same.
+    """
+    if (axis.size, axis.resized) == (axis.canvas, axis.frame):
+        width = lines.shape[1]
+        return np.array(Image.fromarray(lines).resize((width, axis.frame), _PILLOW[filter]))
+    first, weights = _pillow_weights(axis, filter)
+    taps = first[:, None] + np.arange(weights.shape[1]) - axis.pad
+    begin, end = max(0, int(taps.min())), min(axis.size, int(taps.max()) + 1)
+    inside = (taps >= begin) & (taps < end)
+    matrix = np.zeros((axis.frame, end - begin))
+    frame_index = np.broadcast_to(np.arange(axis.frame)[:, None], taps.shape)
+    matrix[frame_index[inside], taps[inside] - begin] = weights[inside]
+    # whole numbers far below 2⁵³, so float64 sums them exactly
+    sums = np.tensordot(matrix, lines[begin:end].astype(np.float64), 1)
+    sums += np.multiply.outer(np.where(inside, 0, weights).sum(1), np.array(fill))[:, None]
+    return np.clip(np.floor(sums / _PRECISION + 0.5), 0, 255).astype(np.uint8)
+
+
+def _pillow_weights(axis: Axis, filter: Filter) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """First canvas pixel and weights (frame, taps), whole numbers, of each pixel of the frame."""
+    scale = axis.canvas / axis.resized
+    stretch = max(scale, 1.0)
+    centre = (axis.crop + np.arange(axis.frame) + 0.5) * scale
+    reach = _SUPPORT[filter] * stretch
+    first = np.maximum((centre - reach + 0.5).astype(np.int64), 0)
+    last = np.minimum((centre + reach + 0.5).astype(np.int64), axis.canvas)
+    at = first[:, None] + np.arange((last - first).max())
+    x = np.abs((at - centre[:, None] + 0.5) * (1 / stretch))
+    if filter == "bilinear":
+        weights = np.maximum(1 - x, 0)
+    else:
+        near, far = (1.5 * x - 2.5) * x * x + 1, (((x - 5) * x + 8) * x - 4) * -0.5
+        weights = np.where(x < 1, near, np.where(x < 2, far, 0))
+    weights[at >= last[:, None]] = 0
+    # summed one after the other, as Pillow does: NumPy's own sum rounds differently
+    weights /= np.add.accumulate(weights, axis=1)[:, -1:]
+    return first, np.trunc(weights * _PRECISION + np.copysign(0.5, weights))

@@ -1,0 +1,69 @@
+"""What the models of the chain take and give: protocols and results, without torch.
+
+Processes that only read, pass on or write records import this and not the models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pad_pipeline.records import Tag
+
+Image = NDArray[np.uint8]
+"""HWC uint8 RGB, 0–255, any size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """What a detector found in one image, before suppression.
+
+    `xyxy` is (N, 4) float32 in pixels of the original image, `scores` (N,) float32 in 0–1, `labels`
+    one name per box. `num_prompts` counts the text prompts that the image's tags were split into.
+    """
+
+    xyxy: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    scores: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    labels: tuple[str, ...] = ()
+    num_prompts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """A segmenter's mask for one box: COCO compressed `counts` of a (height, width) mask."""
+
+    counts: str
+    height: int
+    width: int
+    area: int
+    predicted_iou: float
+
+
+class Tagger(Protocol):
+    """Names what is in an image."""
+
+    def tag(self, images: Sequence[Image]) -> list[list[Tag]]:
+        """The tags of each image whose probability passes their threshold."""
+        ...
+
+
+class Detector(Protocol):
+    """Finds the boxes of named things."""
+
+    def detect(self, images: Sequence[Image], tags: Sequence[Sequence[str]]) -> list[Boxes]:
+        """The boxes of each image for its own tags; an image without tags has none."""
+        ...
+
+
+class Segmenter(Protocol):
+    """Finds the mask of the thing in a box."""
+
+    def segment(
+        self, images: Sequence[Image], boxes_xyxy: Sequence[NDArray[np.float32]]
+    ) -> list[list[Mask]]:
+        """One mask per box, each of its image's original size; no boxes, no masks."""
+        ...

@@ -1,0 +1,174 @@
+"""Joining the Ray cluster that is there, or starting Ray on this machine, quietly."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.exceptions
+from ray._private import worker as ray_worker
+from ray._private.services import find_bootstrap_address
+
+from pad_pipeline.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 10.0
+
+# What a cloud sets for each machine or container, which workers have for themselves.
+_OF_ONE_MACHINE = ("AWS_CONTAINER_", "AWS_EXECUTION_ENV", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE")
+
+_HTTP2_SETTINGS = b"\x04"
+_HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _HTTP2_SETTINGS + bytes(5)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What a joined cluster has."""
+
+    num_cpus: float
+    num_gpus: float
+
+
+def join(address: str | None, *, verbose: bool) -> Cluster | None:
+    """Join the cluster at `address`, or RAY_ADDRESS, or the one of `ray start` on this machine.
+
+    Returns None where none is named (or "local" is) and none was started; a Ray that another
+    program started for itself is left alone. Raises `UserError` where the named one cannot be
+    reached. A Ray that is already initialised in this process is taken as it is.
+    """
+    named = address or os.environ.get("RAY_ADDRESS")
+    if not ray.is_initialized():
+        if named == "local":
+            return None
+        place = named or find_bootstrap_address(None)
+        if named:
+            _check_address(named)
+        elif place is None or not _answers(place):
+            return None
+        try:
+            _init(address=named, **_store_access(), **_quiet(verbose))
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            raise _not_reached(
+                f"{place}",
+                f"{_first_line(error)}; a cluster with tokens needs RAY_AUTH_MODE=token and its "
+                "RAY_AUTH_TOKEN",
+            ) from error
+    resources = ray.cluster_resources()
+    return Cluster(num_cpus=resources.get("CPU", 0.0), num_gpus=resources.get("GPU", 0.0))
+
+
+def _store_access() -> dict:
+    """Options of `ray.init` that give workers of another machine the driver's AWS_* variables.
+
+    None where none are set, as workers then start sooner. What the submitted job sets itself is
+    left out: the workers have it, and Ray refuses to hear it twice.
+    """
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+    theirs = (job.get("runtime_env") or {}).get("env_vars") or {}
+    wanted = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("AWS_") and name not in theirs and not name.startswith(_OF_ONE_MACHINE)
+    }
+    return {"runtime_env": {"env_vars": wanted}} if wanted else {}
+
+
+def _check_address(address: str) -> None:
+    """Raise `UserError` where `address` is of another form or no Ray can be there.
+
+    Ray itself says so after many minutes only.
+    """
+    if "://" in address:
+        raise UserError(
+            f"expected the host:port of a Ray cluster's head, such as 10.0.0.1:6379, found "
+            f"{address!r} (--ray-address or RAY_ADDRESS); from outside of the cluster use "
+            "`ray job submit --address http://HEAD:8265 -- pad-pipeline …`"
+        )
+    if address == "auto":
+        return
+    host, colon, port = address.rpartition(":")
+    if not (host and colon and port.isdecimal()):
+        raise UserError(
+            f"expected the host:port of a Ray cluster's head, such as 10.0.0.1:6379, found "
+            f"{address!r} (--ray-address or RAY_ADDRESS)"
+        )
+    if not _answers(address):
+        raise _not_reached(address, "nothing there speaks its protocol")
+
+
+def _answers(address: str) -> bool:
+    """Whether a gRPC server listens there; a web server, such as Ray's dashboard, is none."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S) as peer:
+            if os.environ.get("RAY_USE_TLS", "0") != "0":
+                return True
+            peer.sendall(_HTTP2_HELLO)
+            return peer.recv(4)[3:] == _HTTP2_SETTINGS
+    except (OSError, OverflowError):
+        return False
+
+
+def _not_reached(address: str, reason: str) -> UserError:
+    return UserError(
+        f"no Ray cluster answers at {address} ({reason}); start one with `ray start --head`, or "
+        "leave out --ray-address and RAY_ADDRESS to use this machine alone"
+    )
+
+
+def _init(**options: Any) -> None:
+    """`ray.init`, which also takes SIGTERM for itself, without that.
+
+    Of each worker that dies Ray tells paragraphs on stdout, whatever `log_to_driver` says: there,
+    a run's results stand, which says itself what a person must know of such deaths.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    ray_worker._worker_logs_enabled = options["log_to_driver"]
+    try:
+        ray.init(**options)
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+def start_here(num_slots: int, *, verbose: bool) -> None:
+    """Start Ray on this machine with at least so many CPU slots, and no dashboard."""
+    slots = max(os.cpu_count() or 1, num_slots)
+    _init(address="local", num_cpus=slots, include_dashboard=False, **_quiet(verbose))
+
+
+@contextmanager
+def shut_down_after() -> Iterator[None]:
+    """Leave Ray as it was found: what this process joined or started is given back."""
+    before = ray.is_initialized()
+    try:
+        yield
+    finally:
+        if not before:
+            ray.shutdown()
+
+
+def _quiet(verbose: bool) -> dict:
+    # Ray reads these when it is initialised; a value that the user set stays.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Waiting threads that spin take the cores from the other stages' workers on a CPU.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    return {
+        "logging_level": logging.INFO if verbose else logging.ERROR,
+        "log_to_driver": verbose,
+    }
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

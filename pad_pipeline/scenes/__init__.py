@@ -1,0 +1,1 @@
+"""The embedded default: illustrated scenes with exact ground truth, and models trained on them."""

@@ -1,0 +1,1 @@
+"""Drawings of the kinds of things that stand in the scenes."""

@@ -1,0 +1,21 @@
+"""Where images come from: any supported source becomes manifest rows, and rows become bytes."""
+
+from __future__ import annotations
+
+from pad_pipeline.sources.listing import list_source
+from pad_pipeline.sources.reading import read_many
+from pad_pipeline.sources.rows import (
+    MANIFEST_SCHEMA,
+    ManifestRow,
+    rows_to_table,
+    table_to_rows,
+)
+
+__all__ = [
+    "MANIFEST_SCHEMA",
+    "ManifestRow",
+    "list_source",
+    "read_many",
+    "rows_to_table",
+    "table_to_rows",
+]

@@ -1,0 +1,105 @@
+"""Captions from a separate file, matched to images by their id."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from pad_pipeline import storage
+from pad_pipeline.errors import UserError
+from pad_pipeline.sources.entries import (
+    ID_KEYS,
+    PATH_KEYS,
+    caption_of,
+    first_of,
+    read_json_array,
+    read_json_lines,
+)
+from pad_pipeline.sources.rows import ManifestRow, relative_id
+
+logger = logging.getLogger(__name__)
+
+
+def with_captions(rows: Iterator[ManifestRow], url: str) -> Iterator[ManifestRow]:
+    """The rows with the captions of the file `url` where it has one for the row's id.
+
+    Images without a caption and captions without an image are counted in one log line; raises
+    `UserError` after the last row where not a single caption fits.
+    """
+    captions = read_captions(url)
+    num_rows = num_used = 0
+    example = ""
+    for row in rows:
+        num_rows += 1
+        caption = captions.get(row.image_id)
+        if caption is None:
+            example = example or row.image_id
+            yield row
+        else:
+            num_used += 1
+            yield replace(row, caption=caption)
+    if num_rows and not num_used:
+        key = next(iter(captions), None)
+        raise UserError(
+            f"none of the {len(captions):,} captions in {url} names an image of the source: "
+            f"captions are for names like {key!r}, images are called like {example!r}"
+        )
+    logger.info(
+        "captions from %s: %d images have one, %d do not; %d captions have no image",
+        url,
+        num_used,
+        num_rows - num_used,
+        len(captions) - num_used,
+    )
+
+
+def read_captions(url: str) -> dict[str, str]:
+    """Image id -> caption from LLaVA's JSON, a JSON mapping, a JSON list of entries or JSONL.
+
+    The key of an entry is its image's path, else its id; of several captions the first counts.
+    Raises `UserError` for a missing or damaged file.
+    """
+    if not storage.exists(url):
+        raise UserError(f"no such captions file: {url}")
+    captions: dict[str, str] = {}
+    for key, caption in _pairs(url):
+        if isinstance(key, str | int) and caption is not None and str(key).strip("/."):
+            captions.setdefault(relative_id(str(key)), caption)
+    if not captions:
+        raise UserError(
+            f"no captions in {url}: expected LLaVA's list, a mapping of image path to caption, or "
+            f"entries with one of {PATH_KEYS} and a caption"
+        )
+    return captions
+
+
+def _pairs(url: str) -> Iterator[tuple[Any, str | None]]:
+    name = url.lower()
+    if name.endswith((".jsonl", ".ndjson")):
+        entries = (value for _, _, value in read_json_lines(url))
+    elif name.endswith(".json"):
+        with storage.open_read(url) as file:
+            head = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+        if head.startswith(b"{"):
+            yield from _mapping(url)
+            return
+        entries = read_json_array(url)
+    else:
+        raise UserError(f"expected captions as .json or .jsonl, found {url}")
+    for entry in entries:
+        if isinstance(entry, dict):
+            yield first_of(entry, PATH_KEYS + ID_KEYS), caption_of(entry)
+
+
+def _mapping(url: str) -> Iterator[tuple[str, str | None]]:
+    try:
+        mapping = json.loads(storage.read_bytes(url).decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{url} is damaged: {error}") from error
+    for key, value in mapping.items():
+        if isinstance(value, list):
+            value = value[0] if value else None
+        yield key, value if isinstance(value, str) else None

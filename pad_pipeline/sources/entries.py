@@ -1,0 +1,170 @@
+"""Entries of JSON, JSONL and Parquet manifests: which key holds the image, its id, its caption."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import json
+import re
+import reprlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pad_pipeline import storage
+from pad_pipeline.errors import UserError
+
+PATH_KEYS = ("image", "path", "file_name", "filename", "image_path", "uri", "url", "image_url")
+BYTES_KEYS = ("image", "jpg", "jpeg", "png", "webp", "bytes", "image_bytes")
+ID_KEYS = ("image_id", "id", "key")
+CAPTION_KEYS = ("caption", "text")
+
+_CHUNK_CHARACTERS = 4 << 20
+_LONGEST_ENTRY = 16 << 20
+_LONGEST_LINE = 768 << 20  # a picture of the largest size in base64
+_MOST_MARKS = 1_000_000
+_ENDS = frozenset(" \t\r\n,]")
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+
+def first_of(entry: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
+    """The value of the first of `keys` that is there and not null; None otherwise."""
+    return next((entry[key] for key in keys if entry.get(key) is not None), None)
+
+
+def caption_of(entry: Mapping[str, Any]) -> str | None:
+    """The caption: of a LLaVA conversation the first answer, else the caption or text.
+
+    Of a list of captions the first is taken.
+    """
+    conversation = entry.get("conversations")
+    if isinstance(conversation, list):
+        answers = (
+            turn.get("value")
+            for turn in conversation
+            if isinstance(turn, dict) and turn.get("from") in ("gpt", "assistant")
+        )
+        return as_caption(next(answers, None))
+    return as_caption(first_of(entry, CAPTION_KEYS))
+
+
+def as_caption(value: Any) -> str | None:
+    """`value` as a caption: a string, or the first of a list of strings; None for all else."""
+    if isinstance(value, list) and value:
+        value = value[0]
+    return value if isinstance(value, str) else None
+
+
+def as_name(value: Any, where: str) -> str:
+    """An id as text; raises `UserError` where it is no text or number."""
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise UserError(f"{where} should have an id that is text or a number, found {shown(value)}")
+
+
+def shown(value: Any) -> str:
+    """The beginning of a value for a message, however deeply it is nested."""
+    try:
+        return repr(str(value)[:80])
+    except RecursionError:
+        return repr(reprlib.repr(value))
+
+
+def read_json_array(url: str) -> Iterator[Any]:
+    """The elements of a JSON file that holds one list, without holding the file in memory.
+
+    Raises `UserError` with line and column where the text is no such list.
+    """
+    with storage.open_read(url) as file:
+        yield from _array(url, io.TextIOWrapper(file, encoding="utf-8-sig"))
+
+
+def _array(url: str, reader: io.TextIOWrapper) -> Iterator[Any]:
+    decode = json.JSONDecoder().raw_decode
+    buffer, at, ended, lines, column = "", 0, False, 0, 0
+
+    def fill() -> None:
+        nonlocal buffer, at, ended, lines, column
+        newlines = buffer.count("\n", 0, at)
+        lines += newlines
+        column = at - buffer.rfind("\n", 0, at) - 1 if newlines else column + at
+        try:
+            chunk = reader.read(_CHUNK_CHARACTERS)
+        except UnicodeDecodeError as error:
+            raise UserError(f"{url} is not UTF-8 text after line {lines + 1}: {error}") from error
+        buffer, at, ended = buffer[at:] + chunk, 0, not chunk
+
+    def peek() -> str:
+        """The next character that is no space, "" at the end; leaves `at` on it."""
+        nonlocal at
+        while True:
+            at = _SPACE.match(buffer, at).end()  # type: ignore[union-attr]
+            if at < len(buffer) or ended:
+                return buffer[at : at + 1]
+            fill()
+
+    def fail(message: str, position: int) -> UserError:
+        newlines = buffer.count("\n", 0, position)
+        here = position - buffer.rfind("\n", 0, position) if newlines else column + position + 1
+        return UserError(
+            f"{url} is damaged at line {lines + newlines + 1}, column {here}: {message}"
+        )
+
+    if peek() != "[":
+        found = f"{buffer[at]!r}" if buffer[at:] else "an empty file"
+        raise UserError(
+            f"{url} should hold a JSON list of entries, which starts with '['; found {found}"
+        )
+    at += 1
+    if peek() == "]":
+        return
+    while True:
+        peek()
+        try:
+            element, end = decode(buffer, at)
+            # A number may go on behind the buffer's end: 1|.5, 1.|5
+            whole = ended or buffer[end : end + 1] in _ENDS
+            message, position = "", at
+        except json.JSONDecodeError as error:
+            whole, element, end, message, position = False, None, at, error.msg, error.pos
+        except ValueError as error:
+            raise fail("a number has too many digits", at) from error
+        except RecursionError as error:
+            raise fail("nested too deeply", at) from error
+        if not whole:
+            if ended or len(buffer) - at > _LONGEST_ENTRY:
+                raise fail(message or "expected ',' or ']'", position)
+            fill()
+            continue
+        yield element
+        at = end
+        separator = peek()
+        if separator == "]":
+            at += 1
+            if peek():
+                raise fail("text behind the end of the list", at)
+            return
+        if separator != ",":
+            raise fail("expected ',' or ']'", at)
+        at += 1
+
+
+def read_json_lines(url: str) -> Iterator[tuple[int, int, Any]]:
+    """(byte offset, byte length, value) of every line of a JSONL file; empty lines are left out.
+
+    Raises `UserError` with the number of the line that is no JSON.
+    """
+    with storage.open_read(url) as file:
+        offset = 0
+        for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE + 1), b""), 1):
+            if len(line) > _LONGEST_ENTRY and (
+                len(line) > _LONGEST_LINE or sum(map(line.count, (b",", b"[", b"{"))) > _MOST_MARKS
+            ):
+                raise UserError(f"{url} is damaged at line {number}: {len(line):,} bytes or more")
+            text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+            if text.strip():
+                try:
+                    value = json.loads(text)
+                except (ValueError, RecursionError) as error:
+                    raise UserError(f"{url} is damaged at line {number}: {error}") from error
+                yield offset, len(line), value
+            offset += len(line)

@@ -1,0 +1,90 @@
+"""Files in a folder and everything below it, local or remote."""
+
+from __future__ import annotations
+
+import logging
+import os
+import posixpath
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pad_pipeline import storage
+from pad_pipeline.sources.rows import utf8
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file below a folder: its relative path, its full path or URL, its size (-1: not known)."""
+
+    relative: str
+    url: str
+    size: int
+
+
+def walk(folder: str, wanted: Callable[[str], bool]) -> Iterator[Found]:
+    """The files below `folder` whose name is `wanted`, ordered by path components.
+
+    Holds the names of one folder (and its parents) at a time.
+
+    Hidden files and folders are left out. A link to a folder is followed once, and only where it
+    leads out of the tree, so that loops end and nothing is listed under two ids.
+    """
+    path = storage.local_path(folder)
+    if path is not None:
+        root = os.path.realpath(path)
+        yield from _walk_local(os.path.abspath(path), "", {root}, root, wanted)
+    else:
+        fs, remote = storage.filesystem(folder)
+        for relative, size in _walk_remote(fs, remote, "", wanted):
+            yield Found(relative, storage.join(folder, relative), size)
+
+
+def _walk_local(
+    folder: str, prefix: str, followed: set[str], root: str, wanted: Callable[[str], bool]
+) -> Iterator[Found]:
+    with os.scandir(folder) as scan:
+        entries = sorted((e.name, _is_dir(e), e.is_symlink()) for e in scan if e.name[0] != ".")
+    for name, is_dir, is_link in entries:
+        path = os.path.join(folder, name)
+        relative = prefix + name
+        if is_dir:
+            if is_link:
+                target = os.path.realpath(path)
+                if target in followed or _is_within(target, root) or _is_within(root, target):
+                    logger.warning("not followed: %s links to %s", utf8(path), utf8(target))
+                    continue
+                followed.add(target)
+            yield from _walk_local(path, relative + "/", followed, root, wanted)
+        elif wanted(name):
+            yield Found(relative, path, -1)
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _walk_remote(
+    fs: Any, folder: str, prefix: str, wanted: Callable[[str], bool]
+) -> Iterator[tuple[str, int]]:
+    entries = []
+    for entry in fs.ls(folder, detail=True):
+        name = posixpath.basename(entry["name"].rstrip("/"))
+        # An object store may list the folder's own empty marker among its content.
+        if name and name[0] != "." and entry["name"].strip("/") != folder.strip("/"):
+            size = entry.get("size")
+            entries.append((name, entry["type"], entry["name"], -1 if size is None else size))
+    for name, kind, path, size in sorted(entries):
+        if kind == "directory":
+            yield from _walk_remote(fs, path, f"{prefix}{name}/", wanted)
+        elif wanted(name):
+            yield prefix + name, size

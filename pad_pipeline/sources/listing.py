@@ -1,0 +1,195 @@
+"""A source named by a path or URL becomes manifest rows, in a fixed order and with unique ids."""
+
+from __future__ import annotations
+
+import logging
+import os
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from pad_pipeline import storage
+from pad_pipeline.errors import UserError
+from pad_pipeline.sources.archives import list_tars, list_zip
+from pad_pipeline.sources.captions import with_captions
+from pad_pipeline.sources.folder import Found, walk
+from pad_pipeline.sources.manifests import list_json, list_jsonl
+from pad_pipeline.sources.parquet import list_parquet
+from pad_pipeline.sources.patterns import expand
+from pad_pipeline.sources.rows import IMAGE_SUFFIXES, ManifestRow, is_image_name, relative_id, utf8
+
+logger = logging.getLogger(__name__)
+
+_NUM_NAMED = 5
+
+Lister = Callable[[Sequence[str], str, str | None], Iterator[ManifestRow]]
+"""Rows of files of one kind, from their URLs, the folder that ids are relative to, and `images`."""
+
+
+def list_source(
+    source: str, *, captions: str | None = None, images: str | None = None
+) -> Iterator[ManifestRow]:
+    """A row per image of `source`, in the same order every time.
+
+    `source` is a folder, an image, LLaVA's JSON (or another JSON list), a .jsonl, .zip, .tar or
+    .parquet file, or a pattern of such files; local or behind an fsspec URL. `captions` is a file
+    of captions by image id (see `captions.read_captions`), `images` the folder or .zip that the
+    paths in a JSON, JSONL or Parquet file are relative to.
+
+    Raises `UserError` for a missing, unreadable, empty or unknown source, and, after the last
+    row, for ids that occur twice: rows are to be trusted only once the iterator has ended.
+    """
+    source, images = _absolute(source), images and _absolute(images)
+    rows = _unique(lambda: _list(source, images), source)
+    yield from with_captions(rows, captions) if captions else rows
+
+
+def _list(source: str, images: str | None) -> Iterator[ManifestRow]:
+    base, urls = expand(source)
+    if len(urls) == 1 and storage.is_folder(urls[0]):
+        yield from _list_folder(urls[0], images)
+        return
+    kinds = {_kind(url) for url in urls}
+    if len(kinds) > 1:
+        raise UserError(
+            f"{source} stands for several kinds of files ({', '.join(sorted(kinds))}); "
+            f"expected one kind"
+        )
+    yield from _LISTERS[kinds.pop()](urls, base, images)
+
+
+def _list_folder(folder: str, images: str | None) -> Iterator[ManifestRow]:
+    """The folder's images; where it has none, its tars, else its Parquet files."""
+    num_images = 0
+    others: dict[str, list[str]] = {}
+    for found in walk(folder, _is_known):
+        if is_image_name(found.relative):
+            num_images += 1
+            yield _row(found)
+        elif found.relative == "_manifest.json":
+            others["pad"] = [found.url]
+        else:
+            others.setdefault(_kind(found.url), []).append(found.url)
+    if "pad" in others and "parquet" in others:
+        raise UserError(f"{folder} is a PAD data set, which is a result; expected images")
+    if num_images:
+        if others.keys() & {"tar", "parquet"}:
+            logger.warning("%s holds images, so its tar and Parquet files are not read", folder)
+        return
+    for kind in ("tar", "parquet"):
+        if kind in others:
+            yield from _LISTERS[kind](others[kind], folder, images)
+            return
+    files = [url for kind in ("json", "jsonl", "zip") for url in others.get(kind, [])]
+    hint = f"; name the file itself to use it: {files[0]}" if files else ""
+    raise UserError(
+        f"no images in {folder}: looked below it for {', '.join(IMAGE_SUFFIXES)}, .tar and "
+        f".parquet files{hint}"
+    )
+
+
+def _row(found: Found) -> ManifestRow:
+    return ManifestRow(found.relative, found.url, None, size=found.size)
+
+
+def _list_images(urls: Sequence[str], base: str, images: str | None) -> Iterator[ManifestRow]:
+    del images
+    for url in urls:
+        relative = url.removeprefix(base.rstrip("/") + "/") if base else url
+        yield ManifestRow(relative_id(relative), url, None)
+
+
+def _each(
+    list_one: Callable[[str, str, str | None], Iterator[ManifestRow]],
+) -> Lister:
+    """A lister of many files from one for a single file."""
+
+    def list_all(urls: Sequence[str], base: str, images: str | None) -> Iterator[ManifestRow]:
+        for url in urls:
+            yield from list_one(url, base, images)
+
+    return list_all
+
+
+_LISTERS: dict[str, Lister] = {
+    "image": _list_images,
+    "zip": _each(lambda url, base, images: list_zip(url)),
+    "tar": lambda urls, base, images: list_tars(urls, base),
+    "json": _each(lambda url, base, images: list_json(url, images)),
+    "jsonl": _each(list_jsonl),
+    "parquet": _each(list_parquet),
+}
+
+_KINDS = {
+    ".zip": "zip",
+    ".tar": "tar",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+} | dict.fromkeys(IMAGE_SUFFIXES, "image")
+
+
+def _is_known(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in _KINDS
+
+
+def _kind(url: str) -> str:
+    suffix = os.path.splitext(url)[1].lower()
+    if suffix not in _KINDS:
+        compressed = ".tar." in url.lower() or suffix in (".tgz", ".tbz2", ".txz")
+        hint = "; decompress the tar first" if compressed else ""
+        raise UserError(
+            f"cannot read images from {url}: expected a folder, an image, a .zip, .tar, .parquet, "
+            f".jsonl or LLaVA .json file{hint}"
+        )
+    return _KINDS[suffix]
+
+
+def _absolute(source: str) -> str:
+    """Local sources as absolute paths, because the rows are read elsewhere too."""
+    path = storage.local_path(source)
+    return source if path is None else os.path.abspath(path)
+
+
+def _storable(row: ManifestRow) -> ManifestRow:
+    """The row with its text in UTF-8: a file name or a JSON escape may hold half a character."""
+    try:
+        f"{row.image_id}{row.uri}{row.caption}".encode()
+    except UnicodeEncodeError:
+        caption = None if row.caption is None else utf8(row.caption)
+        return replace(row, image_id=utf8(row.image_id), uri=utf8(row.uri), caption=caption)
+    return row
+
+
+def _unique(make_rows: Callable[[], Iterator[ManifestRow]], source: str) -> Iterator[ManifestRow]:
+    """The rows; raises `UserError` behind the last where there were none or ids occur twice.
+
+    Keeps 8 bytes per row. Equal hashes only raise a suspicion, which a second pass over the source
+    confirms by the ids themselves.
+    """
+    hashes = array("q")
+    with storage.explained(source, "list"):
+        for row in map(_storable, make_rows()):
+            hashes.append(hash(row.image_id))
+            yield row
+        if not hashes:
+            raise UserError(f"no images in {source}: looked for {', '.join(IMAGE_SUFFIXES)}")
+        values, counts = np.unique(np.frombuffer(hashes, dtype=np.int64), return_counts=True)
+        suspects = set(values[counts > 1].tolist())
+        if not suspects:
+            return
+        seen = Counter(
+            row.image_id for row in map(_storable, make_rows()) if hash(row.image_id) in suspects
+        )
+    repeated = [image_id for image_id, count in seen.items() if count > 1]
+    if repeated:
+        named = ", ".join(repr(image_id) for image_id in repeated[:_NUM_NAMED])
+        more = f" and {len(repeated) - _NUM_NAMED:,} more" if len(repeated) > _NUM_NAMED else ""
+        raise UserError(
+            f"{source} names {len(repeated):,} images more than once: {named}{more}; every image "
+            f"needs an id of its own"
+        )

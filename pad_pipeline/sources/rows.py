@@ -1,0 +1,141 @@
+"""One row per image: its id, where its bytes lie, its caption; to and from Arrow."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from pad_pipeline import storage
+from pad_pipeline.errors import UserError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+"""Endings of the names that count as images, in lower case."""
+
+_ESCAPED_BYTE = re.compile(r"\\u(dc[89a-f][0-9a-f])")
+
+CONTAINERS = ("zip", "tar", "parquet", "jsonl")
+"""Protocols of items inside a container, written as fsspec chains them: `zip://member::file`."""
+
+_PLACES = frozenset(
+    {"http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "r2"}
+    | {"hf", "hdfs", "webhdfs", "ftp", "sftp", "memory", "file", "local"}
+)
+_CACHES = frozenset({"simplecache", "filecache", "blockcache"})
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRow:
+    """One image of a source, with enough to read its bytes later from any machine.
+
+    `image_id` is unique in the source, relative and "/"-separated. `uri` is the file's path or
+    URL, or `zip://member::file`, `tar://member::file`, `parquet://column::file`,
+    `jsonl://column::file` for an item in a container. `offset` and `size` are bytes within the
+    container (zip: of the member's local header, and the compressed size; tar: of the data;
+    jsonl: of the line); in Parquet `offset` counts rows. For a file of its own `offset` is -1 and
+    `size` is known only where listing told it. In a container both are -1 for a missing member.
+    """
+
+    image_id: str
+    uri: str
+    caption: str | None
+    offset: int = -1
+    size: int = -1
+
+
+MANIFEST_SCHEMA = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("caption", pa.string()),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+    ]
+)
+"""The columns of a manifest, in the order of `ManifestRow`'s fields."""
+
+
+def rows_to_table(rows: Sequence[ManifestRow]) -> pa.Table:
+    """The rows as an Arrow table under `MANIFEST_SCHEMA`, in their order."""
+    columns = [
+        pa.array([getattr(row, field.name) for row in rows], type=field.type)
+        for field in MANIFEST_SCHEMA
+    ]
+    return pa.Table.from_arrays(columns, schema=MANIFEST_SCHEMA)
+
+
+def table_to_rows(table: pa.Table) -> list[ManifestRow]:
+    """The inverse of `rows_to_table`; raises `KeyError` where a column is missing."""
+    columns = [table.column(field.name).to_pylist() for field in MANIFEST_SCHEMA]
+    return [ManifestRow(*values) for values in zip(*columns, strict=True)]
+
+
+def in_container(kind: str, member: str, container: str) -> str:
+    """The uri of an item in a container; its member name may hold anything, also "::".
+
+    Raises `UserError` where the container's own path holds "::".
+    """
+    if "::" in container:
+        raise UserError(f'{container}: the path of a file that holds images must be without "::"')
+    return f"{kind}://{member}::{container}"
+
+
+def split_uri(uri: str) -> tuple[str, str, str] | None:
+    """(kind, member, container) of an item in a container; None for a file of its own."""
+    kind, separator, rest = uri.partition("://")
+    if not separator or kind not in CONTAINERS:
+        return None
+    member, _, container = rest.rpartition("::")
+    return kind, member, container
+
+
+def refused_place(url: str) -> UserError | None:
+    """Why a path or URL that stands in a file is not followed; None for usual places.
+
+    A list of images or a data set may come from anyone, and some of fsspec's protocols interpret
+    what they are given: chained "reference://", for one, renders templates that it reads.
+    """
+    if storage.local_path(url) is not None or storage.protocol(url) in ("s3", "s3a"):
+        return None  # in a key of S3, "::" is a name like any other
+    *outer, last = (part.partition("://")[0] for part in url.split("::"))
+    if last in _PLACES and _CACHES.issuperset(outer):
+        return None
+    return UserError(
+        f"{url[:200]!r} is not read, because images are taken only from local paths and "
+        f"{', '.join(sorted(_PLACES - {'local', 'memory'}))} URLs; copy it to such a place"
+    )
+
+
+def is_image_name(name: str) -> bool:
+    """Whether the name ends as an image's and is not hidden (nor macOS's archive droppings)."""
+    base = name.rsplit("/", 1)[-1]
+    return (
+        not base.startswith(".")
+        and not name.startswith("__MACOSX/")
+        and base.lower().endswith(IMAGE_SUFFIXES)
+    )
+
+
+def relative_id(path: str) -> str:
+    """An id from a path or URL: without protocol, leading "/" and "..", normalised.
+
+    Raises `UserError` where nothing is left.
+    """
+    _, _, rest = path.rpartition("://")
+    parts = [part for part in posixpath.normpath(rest).split("/") if part not in ("", ".", "..")]
+    if not parts:
+        raise UserError(f"expected the path of an image, found {path!r}")
+    return "/".join(parts)
+
+
+def utf8(text: str) -> str:
+    """`text` with what UTF-8 cannot hold, as file names and JSON may, written as `\\udcff`."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def file_name(text: str) -> str:
+    """The file name that `utf8` made `text` from, where it was one that is not UTF-8."""
+    return _ESCAPED_BYTE.sub(lambda found: chr(int(found[1], 16)), text)

@@ -1,0 +1,254 @@
+"""S3 through s3fs, with one rule for retries: what may pass is tried again for a minute.
+
+botocore and s3fs each have retries of their own, which multiply: a server that never answers would
+hold a call for half an hour, while one that answers 503 for ten seconds ends it. Here both are off.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import random
+from asyncio import sleep
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any
+
+import aiohttp
+import botocore.exceptions
+from botocore.config import Config
+from botocore.parsers import ResponseParserError
+from fsspec.asyn import _run_coros_in_chunks, sync_wrapper
+from s3fs import S3FileSystem
+from s3fs.errors import translate_boto_error
+from urllib3.exceptions import IncompleteRead
+
+from pad_pipeline.storage.errors import GaveUp, s3_code
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_S = 60.0
+"""How long a request is repeated while its failure may pass."""
+FIRST_PAUSE_S = 0.25
+LONGEST_PAUSE_S = 10.0
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 20.0
+
+PIECE_BYTES = 16 << 20
+"""Larger files are read and written in pieces of this size, a few at a time."""
+PIECES_AT_ONCE = 4
+
+_PASSING_STATUS = frozenset({429, 500, 502, 503, 504})
+_PASSING_CODES = frozenset(
+    {
+        *("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "OperationAborted"),
+        *("Throttling", "ThrottlingException", "RequestLimitExceeded", "BandwidthLimitExceeded"),
+        *("XAmzContentSHA256Mismatch", "BadDigest", "IncompleteBody"),
+    }
+)
+_PASSING_ERRORS = (
+    botocore.exceptions.ConnectionError,
+    botocore.exceptions.HTTPClientError,
+    botocore.exceptions.FlexibleChecksumError,
+    ResponseParserError,
+    IncompleteRead,
+    aiohttp.ClientError,
+    ConnectionError,
+    TimeoutError,
+)
+
+
+class S3(S3FileSystem):
+    """s3fs with retries by time, and whole small files in one request.
+
+    The standard AWS_* variables and files say who asks and whom; AWS_MAX_ATTEMPTS bounds the
+    attempts beside the time.
+    """
+
+    async def _call_s3(self, method: str, *akwarglist: Any, **kwargs: Any) -> Any:
+        most = int(os.environ.get("AWS_MAX_ATTEMPTS") or 1_000_000)
+        began = monotonic()
+        for attempt in itertools.count(1):
+            try:
+                return await self._once(method, akwarglist, kwargs)
+            except (*_PASSING_ERRORS, botocore.exceptions.ClientError) as error:
+                if not may_pass(error):
+                    is_mute = method.startswith("head_") and s3_code(error) in ("403", "400")
+                    told = await self._said(error, kwargs) if is_mute else error
+                    raise translate_boto_error(told) from told
+                pause = min(FIRST_PAUSE_S * 2 ** min(attempt - 1, 16), LONGEST_PAUSE_S)
+                pause *= random.uniform(0.5, 1.0)  # so that many workers do not come back at once
+                waited = monotonic() - began
+                if attempt >= most or waited + pause > PATIENCE_S:
+                    raise GaveUp(
+                        f"{self._told(error)}; gave up after {attempt} "
+                        f"attempt{'s' if attempt > 1 else ''} in {waited:.0f} s"
+                    ) from error
+                logger.debug("%s: %s; again in %.1f s", method, error, pause)
+            await sleep(pause)
+
+    async def _once(
+        self, method: str, akwarglist: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """One request and all of its answer, the body included."""
+        await self.set_session()
+        call = getattr(await self.get_s3(kwargs.get("Bucket")), method)
+        answer = await call(**self._get_s3_method_kwargs(call, *akwarglist, **kwargs))
+        if method == "get_object":
+            async with answer["Body"] as body:
+                answer["Body"] = _Body(await body.read())
+        return answer
+
+    async def _said(self, error: Exception, kwargs: Mapping[str, Any]) -> Exception:
+        """The reason for a refused HEAD, whose answer has no room for one: that of a listing."""
+        try:
+            await self._once("list_objects_v2", (), {"Bucket": kwargs["Bucket"], "MaxKeys": 1})
+        except botocore.exceptions.ClientError as other:
+            return other
+        except _PASSING_ERRORS as other:
+            logger.debug("no reason for %s: %s", error, other)
+        return error
+
+    def split_path(self, path: str) -> tuple[str, str, str | None]:
+        """Bucket and key; a key may hold anything, "?versionId=" too."""
+        if self.version_aware:
+            return super().split_path(path)
+        slashes = path[len(path.rstrip("/")) :]
+        bucket, key = self._find_bucket_key(str(self._strip_protocol(path)).lstrip("/"))
+        return bucket, key + slashes if key else "", None
+
+    def _told(self, error: Exception) -> str:
+        """A failure that may pass, in words."""
+        endpoint = self._s3.meta.endpoint_url if self._s3 is not None else "S3"
+        answer = getattr(error, "response", None) or {}
+        status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if status is not None:
+            code = s3_code(error)
+            return f"{endpoint} answers {status}{'' if code == str(status) else f' {code}'}"
+        if isinstance(error, botocore.exceptions.ReadTimeoutError):
+            return f"{endpoint} does not answer within {READ_TIMEOUT_S:.0f} s"
+        if isinstance(error, botocore.exceptions.ConnectionError):
+            return f"no connection to {endpoint} (is AWS_ENDPOINT_URL right?)"
+        return f"the connection to {endpoint} breaks off ({type(error).__name__})"
+
+    async def _cat_file(
+        self, path: str, version_id: str | None = None, start=None, end=None, **kwargs: Any
+    ) -> bytes:
+        try:
+            if start is None and end is None and not self.version_aware:
+                return await self._whole(path)
+            return await super()._cat_file(
+                path, version_id=version_id, start=start, end=end, **kwargs
+            )
+        except OSError as error:
+            if s3_code(error) in ("InvalidRange", "416") and not start:
+                return b""  # an empty file has no first byte
+            raise
+
+    async def _whole(self, path: str) -> bytes:
+        """The whole file; the size of a small one comes with its content."""
+        bucket, key, _ = self.split_path(path)
+        place = {"Bucket": bucket, "Key": key}
+        answer = await self._call_s3(
+            "get_object", **place, Range=f"bytes=0-{PIECE_BYTES - 1}", **self.req_kw
+        )
+        pieces = [await answer["Body"].read()]
+        if "ContentRange" in answer:
+            size = int(answer["ContentRange"].rpartition("/")[2])
+
+            async def read(start: int) -> bytes:
+                end = min(start + PIECE_BYTES, size) - 1
+                piece = await self._call_s3(
+                    "get_object",
+                    **place,
+                    Range=f"bytes={start}-{end}",
+                    IfMatch=answer["ETag"],
+                    **self.req_kw,
+                )
+                return await piece["Body"].read()
+
+            pieces += await _run_coros_in_chunks(
+                [read(start) for start in range(PIECE_BYTES, size, PIECE_BYTES)],
+                batch_size=PIECES_AT_ONCE,
+                nofiles=True,
+            )
+        return b"".join(pieces)
+
+    async def _pipe_file(self, path: str, data: bytes, **kwargs: Any) -> Any:
+        try:
+            return await super()._pipe_file(path, data, **{"chunksize": PIECE_BYTES, **kwargs})
+        except FileNotFoundError as error:
+            if s3_code(error) != "NoSuchUpload":
+                raise
+            # The answer to a completed upload was lost, so asking again found no upload.
+            return await super()._pipe_file(path, data, **{"chunksize": PIECE_BYTES, **kwargs})
+
+    async def _abort_stale_uploads(self, path: str, older_than: timedelta) -> int:
+        """Abort uploads in pieces that killed processes left below `path`: they cost space."""
+        bucket, key, _ = self.split_path(path)
+        prefix = f"{key.rstrip('/')}/" if key else ""
+        found = await self._call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix)
+        last = datetime.now(UTC) - older_than
+        stale = [
+            upload
+            for upload in found.get("Uploads", [])
+            if upload["Key"].startswith(prefix) and upload["Initiated"] < last
+        ]
+        for upload in stale:
+            await self._call_s3(
+                "abort_multipart_upload",
+                Bucket=bucket,
+                Key=upload["Key"],
+                UploadId=upload["UploadId"],
+            )
+        return len(stale)
+
+    abort_stale_uploads = sync_wrapper(_abort_stale_uploads)
+
+
+class _Body:
+    """A body that has been read already, as s3fs reads one that has not."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def read(self, size: int = -1) -> bytes:
+        size = len(self._data) if size < 0 else size
+        data, self._data = self._data[:size], self._data[size:]
+        return data
+
+    def close(self) -> None:
+        pass
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same request might work later."""
+    if isinstance(error, botocore.exceptions.ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return status in _PASSING_STATUS or s3_code(error) in _PASSING_CODES
+    return isinstance(error, _PASSING_ERRORS) and not isinstance(
+        error, botocore.exceptions.SSLError
+    )
+
+
+def open_s3() -> S3:
+    """The file system; the same object for the same settings."""
+    config: dict[str, Any] = {
+        "retries": {"total_max_attempts": 1},
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "read_timeout": READ_TIMEOUT_S,
+        "max_pool_connections": 64,
+    }
+    checks = "response_checksum_validation"
+    if checks in Config.OPTION_DEFAULTS and f"AWS_{checks.upper()}" not in os.environ:
+        # Some servers send the whole file's checksum along with a part of it.
+        config[checks] = "when_required"
+    return S3(
+        # Other processes write to the same place.
+        use_listings_cache=False,
+        default_block_size=PIECE_BYTES // 2,
+        max_concurrency=PIECES_AT_ONCE,
+        config_kwargs=config,
+    )

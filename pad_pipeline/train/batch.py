@@ -1,0 +1,66 @@
+"""A micro-batch as the model takes it: padded ids, pixels, covered patches, label ids.
+
+Legend: B samples, I images, T sequence, S vision patches (grid²), R regions (padded), C, H, W
+pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Samples that pass through the model together.
+
+    `input_ids_BT` is 0 where an image token or padding stands. `image_mask_BT` marks the places of
+    the image tokens, for every image as many as the projector gives, in the order of
+    `pixels_ICHW` (float32, normalised). `labels_BT` are ids, -100 where nothing is predicted; the
+    token at t is predicted from those before it. `coverage_IRS` is the share of each patch that a
+    region covers, `region_mask_IR` says which regions are there, `label_index_IR` which row of
+    `label_ids` (token ids of each distinct tag) names the region.
+    """
+
+    sample_ids: list[str]
+    input_ids_BT: Tensor
+    labels_BT: Tensor
+    attention_BT: Tensor
+    image_mask_BT: Tensor
+    pixels_ICHW: Tensor
+    image_index: Tensor
+    """(I,) int64: the sample of each image."""
+    coverage_IRS: Tensor
+    region_mask_IR: Tensor
+    label_index_IR: Tensor
+    label_ids: list[list[int]]
+
+    @property
+    def num_targets(self) -> int:
+        """Tokens that are predicted: supervised ones but those at the very beginning."""
+        return int((self.labels_BT[:, 1:] != -100).sum())
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of text and images, without padding."""
+        return int(self.attention_BT.sum())
+
+    def to(self, device: str | torch.device) -> Self:
+        """The batch with its tensors on `device`."""
+        moved = {
+            field.name: value.to(device, non_blocking=True)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **moved)
+
+    def without_targets(self) -> Self:
+        """The batch with nothing to learn from it."""
+        return replace(
+            self,
+            labels_BT=torch.full_like(self.labels_BT, -100),
+            region_mask_IR=torch.zeros_like(self.region_mask_IR),
+        )

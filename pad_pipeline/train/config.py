@@ -1,0 +1,209 @@
+"""What a run of `train` can be told: a frozen dataclass whose field docstrings are the help."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pad_pipeline.errors import UserError
+
+Stage = Literal["pretrain", "finetune"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One run of stage 1 (`pretrain`) or stage 2 (`finetune`)."""
+
+    vision: str
+    """CLIP vision tower: hub id, directory, or `embedded`."""
+    llm: str
+    """Causal language model: hub id, directory, or `embedded`."""
+    projector_kind: Literal["linear", "mlp", "c-abstractor"] = "mlp"
+    """What stands between tower and language model; in stage 2 that of --projector is taken."""
+    image_tokens: int = 256
+    """Tokens per image of the C-Abstractor, a square number; the others have one per patch."""
+    geometry: Literal["crop", "pad"] = "crop"
+    """`crop` takes the centre square, `pad` adds borders in the tower's mean colour."""
+    template: Literal["vicuna-v1", "llama-3"] = "vicuna-v1"
+    """How conversations are written (stage 2)."""
+    max_length: int = 2048
+    """Longest sequence, image tokens included; what is longer is cut, counted and reported."""
+    global_batch: int = 256
+    """Samples per optimiser step, over all workers."""
+    micro_batch: int = 8
+    """Samples per forward pass of one worker; gradients add up to the global batch."""
+    epochs: int = 1
+    """Times that every sample is seen."""
+    max_steps: int | None = None
+    """End after this many optimiser steps."""
+    learning_rate: float = 1e-3
+    """Peak learning rate; cosine decay to 0."""
+    projector_learning_rate: float | None = None
+    """Peak learning rate of the projector where it differs."""
+    warmup_share: float = 0.03
+    """Share of the steps over which the learning rate rises (0-1)."""
+    weight_decay: float = 0.0
+    """AdamW's weight decay."""
+    clip: float = 1.0
+    """Largest norm of the gradient; 0 does not clip."""
+    patch_weight: float = 5.0
+    """Beta at the last step; it rises linearly from 0. 0 trains with the caption loss alone."""
+    patch_loss: Literal["region", "patch", "contrastive"] = "region"
+    """`region` is the paper's; `patch` compares every patch; `contrastive` is symmetric InfoNCE."""
+    best_patch: bool = False
+    """Give a region that covers no patch by half the one that it covers most."""
+    sampler: Literal["random", "grouped"] = "random"
+    """`grouped` puts samples of like length and modality into one batch."""
+    lora_rank: int = 0
+    """Train low-rank adapters of this rank in place of the language model's weights (stage 2)."""
+    lora_alpha: float = 256.0
+    """Scale of the adapters."""
+    seed: int = 0
+    """Seed of the projector's start, the order of the samples and what is held out."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the models run; `auto` takes the GPU where there is one."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of frozen weights and of the passes; `auto` is bfloat16 on a GPU and float32
+    on a CPU. What is trained is kept in float32."""
+    activation_checkpointing: bool = False
+    """Compute activations again in the backward pass: slower, much less memory."""
+    num_validation: int = 100
+    """Samples that are held out and measured; 0 holds out none."""
+    validate_every: int = 200
+    """Steps between measurements of the held-out samples."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints."""
+    workers: int = 1
+    """Training workers of Ray Train, one GPU each where there are GPUs."""
+    loader_threads: int = 4
+    """Threads of each worker that read and decode images ahead of the step."""
+    max_failures: int = 3
+    """Times that workers that died are started again."""
+    loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
+    """Where the figures go beside metrics.jsonl."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work, before anything is loaded."""
+        at_least_one = (
+            "image_tokens",
+            "max_length",
+            "global_batch",
+            "micro_batch",
+            "epochs",
+            "validate_every",
+            "checkpoint_every",
+            "workers",
+            "loader_threads",
+        )
+        for name in at_least_one:
+            if getattr(self, name) < 1:
+                raise UserError(f"{flag(name)} must be at least 1, not {getattr(self, name)}")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise UserError(f"--max-steps must be at least 1, not {self.max_steps}")
+        not_negative = (
+            "learning_rate",
+            "weight_decay",
+            "clip",
+            "patch_weight",
+            "lora_rank",
+            "num_validation",
+            "max_failures",
+        )
+        for name in not_negative:
+            if getattr(self, name) < 0:
+                raise UserError(f"{flag(name)} must not be negative, not {getattr(self, name)}")
+        if not 0 <= self.warmup_share <= 1:
+            raise UserError(f"--warmup-share must lie between 0 and 1, not {self.warmup_share}")
+        if self.global_batch < self.workers:
+            raise UserError(
+                f"--global-batch {self.global_batch} is less than --workers {self.workers}; "
+                "every worker needs a sample per step"
+            )
+        if round(self.image_tokens**0.5) ** 2 != self.image_tokens:
+            raise UserError(f"--image-tokens must be a square number, not {self.image_tokens}")
+
+
+def flag(name: str) -> str:
+    """The command line's name of a field."""
+    return "--" + name.replace("_", "-")
+
+
+# What shapes the run and not its result: it may differ when an interrupted run goes on.
+_NOT_IDENTITY = (
+    "device",
+    "micro_batch",
+    "activation_checkpointing",
+    "validate_every",
+    "checkpoint_every",
+    "workers",
+    "loader_threads",
+    "max_failures",
+    "loggers",
+)
+
+
+def identity(config: TrainConfig) -> dict[str, Any]:
+    """Everything that decides what a run computes, as plain JSON values."""
+    values = dataclasses.asdict(config)
+    return {name: value for name, value in values.items() if name not in _NOT_IDENTITY}
+
+
+def _paper_pretrain() -> TrainConfig:
+    """LLaVA-1.5's stage 1 with the paper's patch loss (arXiv 2505.17316, appendix B)."""
+    return TrainConfig(
+        vision="openai/clip-vit-large-patch14-336",
+        llm="lmsys/vicuna-7b-v1.5",
+        activation_checkpointing=True,
+        micro_batch=16,
+    )
+
+
+def _paper_finetune() -> TrainConfig:
+    """LLaVA-1.5's stage 2."""
+    return TrainConfig(
+        vision="openai/clip-vit-large-patch14-336",
+        llm="lmsys/vicuna-7b-v1.5",
+        geometry="pad",
+        global_batch=128,
+        micro_batch=4,
+        learning_rate=2e-5,
+        patch_weight=0.0,
+        sampler="grouped",
+        activation_checkpointing=True,
+    )
+
+
+def _demo_pretrain() -> TrainConfig:
+    """The embedded small models on scenes of `pad-pipeline demo`: seconds, not hours."""
+    return TrainConfig(
+        vision="embedded",
+        llm="embedded",
+        global_batch=16,
+        micro_batch=16,
+        epochs=20,
+        learning_rate=3e-3,
+        num_validation=8,
+        validate_every=20,
+        checkpoint_every=20,
+        loader_threads=2,
+    )
+
+
+def _demo_finetune() -> TrainConfig:
+    """Stage 2 of the embedded small models."""
+    return dataclasses.replace(
+        _demo_pretrain(),
+        geometry="pad",
+        epochs=4,
+        learning_rate=5e-4,
+        patch_weight=0.0,
+        sampler="grouped",
+    )
+
+
+PRESETS: dict[Stage, dict[str, Callable[[], TrainConfig]]] = {
+    "pretrain": {"paper": _paper_pretrain, "demo": _demo_pretrain},
+    "finetune": {"paper": _paper_finetune, "demo": _demo_finetune},
+}

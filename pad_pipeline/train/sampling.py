@@ -1,0 +1,100 @@
+"""The order in which an epoch visits its samples: random, or grouped by modality and length.
+
+Both orders are functions of their arguments alone: the same on every machine, whatever the number
+of workers. Random numbers come from PCG64's raw output, which NumPy keeps the same in all versions
+(it does not promise that for `Generator.permutation`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Permute = Callable[[int], NDArray[np.int64]]
+"""Gives a new permutation of the numbers below its argument at every call."""
+
+
+def random_order(num: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """(num,) every number below `num` once, shuffled; `seed` and `epoch` are not negative."""
+    return _permutations(seed, epoch)(num)
+
+
+def grouped_order(
+    lengths: NDArray[np.integer], batch_size: int, seed: int, epoch: int
+) -> NDArray[np.int64]:
+    """(N,) every index of `lengths` once, in batches of one modality sorted by length.
+
+    `lengths` (N,) are words, negative for text without an image (0 counts as such); `batch_size`
+    is the batch of all workers together. Consecutive runs of `batch_size` indices are the batches.
+    See `group_by_length`.
+    """
+    return group_by_length(lengths, batch_size, _permutations(seed, epoch))
+
+
+def group_by_length(
+    lengths: NDArray[np.integer], batch_size: int, permute: Permute
+) -> NDArray[np.int64]:
+    """LLaVA's order by modality and length, with the permutations that `permute` gives.
+
+    Images and texts are shuffled apart and cut into batches, each batch is sorted from long to
+    short, and the batches of both are shuffled. The last batch of either, complete or not, goes to
+    the end of the epoch, the two merged and sorted by index: those batches alone are mixed.
+    With one modality alone the batches stay in the order of the first shuffle. (Texts alone are
+    sorted from short to long: the original compares their negative lengths.)
+    """
+    lengths = np.asarray(lengths, dtype=np.int64)
+    images, texts = np.flatnonzero(lengths > 0), np.flatnonzero(lengths <= 0)
+    if not len(images) or not len(texts):
+        return _sorted_batches(lengths, batch_size, permute)
+    batches, last = [], []
+    for indices in (images, texts):
+        order = indices[_sorted_batches(np.abs(lengths[indices]), batch_size, permute)]
+        whole = (len(order) - 1) // batch_size * batch_size
+        batches.append(order[:whole].reshape(-1, batch_size))
+        last.append(order[whole:])
+    together = np.concatenate(batches)
+    shuffled = together[permute(len(together))]
+    return np.concatenate([shuffled.ravel(), np.sort(np.concatenate(last))])
+
+
+def split_evenly(
+    indices: Sequence[int], lengths: NDArray[np.integer], num_parts: int
+) -> list[list[int]]:
+    """A batch in parts of equal number whose lengths add up to about the same, as in LLaVA.
+
+    Each index in turn goes to the shortest part that is not full. Where the number does not divide
+    evenly the indices are dealt out one by one.
+    """
+    if len(indices) % num_parts:
+        return [list(indices[part::num_parts]) for part in range(num_parts)]
+    parts: list[list[int]] = [[] for _ in range(num_parts)]
+    totals = [0.0] * num_parts
+    for index in indices:
+        shortest = min(range(num_parts), key=totals.__getitem__)
+        parts[shortest].append(index)
+        is_full = len(parts[shortest]) == len(indices) // num_parts
+        totals[shortest] += np.inf if is_full else int(lengths[index])
+    return parts
+
+
+def _sorted_batches(
+    lengths: NDArray[np.int64], batch_size: int, permute: Permute
+) -> NDArray[np.int64]:
+    order = permute(len(lengths))
+    whole = len(order) // batch_size * batch_size
+    parts = (order[:whole].reshape(-1, batch_size), order[None, whole:])
+    # Stable, as Python's sort is: equal lengths keep the order of the shuffle.
+    ranks = (np.argsort(-lengths[part], axis=1, kind="stable") for part in parts)
+    pairs = zip(parts, ranks, strict=True)
+    return np.concatenate([np.take_along_axis(part, rank, axis=1).ravel() for part, rank in pairs])
+
+
+def _permutations(seed: int, epoch: int) -> Permute:
+    bits = np.random.PCG64(np.random.SeedSequence((seed, epoch)))
+
+    def permute(num: int) -> NDArray[np.int64]:
+        return np.argsort(bits.random_raw(num), kind="stable").astype(np.int64)
+
+    return permute

@@ -1,0 +1,215 @@
+"""One optimiser step as a plain function: micro-batches in, updated weights and figures out.
+
+The result does not depend on how the global batch is divided: losses are sums over micro-batches
+and workers divided by global counts, which are known before the first backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.nn import Parameter
+
+from pad_pipeline.errors import UserError
+from pad_pipeline.train.batch import Batch
+from pad_pipeline.train.config import TrainConfig
+from pad_pipeline.train.model import VisionLanguageModel
+from pad_pipeline.train.patch_loss import COVERED, PatchLoss, patch_loss
+
+
+class Workers(Protocol):
+    """The workers of a run, as a step needs them."""
+
+    rank: int
+    size: int
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """The sums over all workers, the same on each."""
+        ...
+
+    def most(self, value: int) -> int:
+        """The largest value of all workers."""
+        ...
+
+    def sum_gradients(self, parameters: Iterable[Parameter]) -> None:
+        """Replace every gradient by its sum over all workers."""
+        ...
+
+
+class OneWorker:
+    """This process alone."""
+
+    rank = 0
+    size = 1
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """The values themselves."""
+        return list(values)
+
+    def most(self, value: int) -> int:
+        """The value itself."""
+        return value
+
+    def sum_gradients(self, parameters: Iterable[Parameter]) -> None:
+        """Nothing to add."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepFigures:
+    """What a global batch gave, over all workers; means are over what they are named after."""
+
+    caption_loss: float
+    patch_loss: float
+    cosine: float
+    num_targets: int
+    num_tokens: int
+    num_images: int
+    num_regions: int
+    num_dropped: int
+    gradient_norm: float = 0.0
+
+
+class NotFiniteError(UserError):
+    """The loss is NaN or infinite; nothing was changed."""
+
+
+def training_step(
+    model: VisionLanguageModel,
+    optimizer: torch.optim.Optimizer,
+    batches: Sequence[Batch],
+    *,
+    beta: float,
+    config: TrainConfig,
+    workers: Workers,
+    step: int,
+) -> StepFigures:
+    """Train on `batches`, this worker's part of a global batch.
+
+    Raises `NotFiniteError` naming the samples where a loss is not a number, and `UserError` where
+    no token of the global batch is supervised; the weights are as before then.
+    """
+    parameters = model.trained_parameters()
+    num_targets, num_images = workers.sum(
+        [
+            sum(batch.num_targets for batch in batches),
+            sum(_num_images_with_regions(model, batch, config.best_patch) for batch in batches),
+        ]
+    )
+    if not num_targets:
+        names = ", ".join(name for batch in batches for name in batch.sample_ids[:4])
+        raise UserError(
+            f"step {step}: no token of the batch is supervised (samples {names} …); their captions "
+            "or answers are empty or longer than --max-length"
+        )
+    optimizer.zero_grad(set_to_none=True)
+    totals = torch.zeros(6, dtype=torch.float64)
+    bad: list[str] = []
+    for batch in batches:
+        batch = batch.to(model.device)
+        caption_sum, patch = losses(model, batch, config, with_gradient=beta > 0)
+        loss = caption_sum / num_targets
+        if beta > 0:
+            loss = loss + beta * patch.total / max(num_images, 1)
+        if not torch.isfinite(loss):
+            bad += batch.sample_ids
+            break
+        loss.backward()
+        totals += _totals(caption_sum, patch, batch)
+    (num_bad,) = workers.sum([float(bool(bad))])
+    if num_bad:
+        optimizer.zero_grad(set_to_none=True)
+        names = ", ".join(bad[:8]) if bad else "on another worker"
+        raise NotFiniteError(
+            f"step {step}: the loss is not a number (samples {names}). The last checkpoint is "
+            "kept; try a lower --learning-rate or --dtype float32"
+        )
+    workers.sum_gradients(parameters)
+    limit = config.clip or float("inf")
+    norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+    norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+    optimizer.step()
+    return _figures(workers.sum(totals.tolist()), num_targets, num_images, float(norm))
+
+
+@torch.no_grad()
+def evaluation_step(
+    model: VisionLanguageModel, batches: Sequence[Batch], config: TrainConfig, workers: Workers
+) -> StepFigures:
+    """The same figures without training."""
+    totals = torch.zeros(6, dtype=torch.float64)
+    counts = [0.0, 0.0]
+    for batch in batches:
+        counts[0] += batch.num_targets
+        counts[1] += _num_images_with_regions(model, batch, config.best_patch)
+        batch = batch.to(model.device)
+        caption_sum, patch = losses(model, batch, config, with_gradient=False)
+        totals += _totals(caption_sum, patch, batch)
+    num_targets, num_images = workers.sum(counts)
+    return _figures(workers.sum(totals.tolist()), num_targets, num_images, 0.0)
+
+
+def losses(
+    model: VisionLanguageModel, batch: Batch, config: TrainConfig, *, with_gradient: bool
+) -> tuple[Tensor, PatchLoss]:
+    """The sum of the caption loss over targets, and the patch loss (paper, equations 5 and 6).
+
+    The patch loss is part of the graph only `with_gradient`; it is measured either way.
+    """
+    tokens_IPD, caption_sum, _ = model(batch)
+    if batch.label_ids:
+        labels = model.label_embeddings(batch.label_ids)
+    else:
+        labels = tokens_IPD.new_zeros(1, tokens_IPD.shape[-1])
+    with torch.set_grad_enabled(with_gradient and torch.is_grad_enabled()):
+        patch = patch_loss(
+            tokens_IPD if with_gradient else tokens_IPD.detach(),
+            labels[batch.label_index_IR],
+            model.projector.token_coverage(batch.coverage_IRS),
+            batch.region_mask_IR,
+            kind=config.patch_loss,
+            best_patch=config.best_patch,
+        )
+    return caption_sum, patch
+
+
+def _num_images_with_regions(model: VisionLanguageModel, batch: Batch, best_patch: bool) -> int:
+    coverage_IRP = model.projector.token_coverage(batch.coverage_IRS)
+    if not coverage_IRP.numel():
+        return 0
+    best_IR = coverage_IRP.amax(-1)
+    there_IR = (best_IR > 0) if best_patch else (best_IR >= COVERED)
+    return int((there_IR & batch.region_mask_IR).any(-1).sum())
+
+
+def _totals(caption_sum: Tensor, patch: PatchLoss, batch: Batch) -> Tensor:
+    values = [
+        caption_sum.detach().double(),
+        patch.total.detach().double(),
+        patch.cosine_total.double(),
+        patch.num_regions.double(),
+        patch.num_dropped.double(),
+    ]
+    found = torch.stack([value.cpu() for value in values])
+    return torch.cat([found, torch.tensor([float(batch.num_tokens)], dtype=torch.float64)])
+
+
+def _figures(
+    totals: Sequence[float], num_targets: float, num_images: float, norm: float
+) -> StepFigures:
+    caption, patch, cosine, regions, dropped, tokens = totals
+    return StepFigures(
+        caption_loss=caption / max(num_targets, 1),
+        patch_loss=patch / max(num_images, 1),
+        cosine=cosine / max(regions, 1),
+        num_targets=round(num_targets),
+        num_tokens=round(tokens),
+        num_images=round(num_images),
+        num_regions=round(regions),
+        num_dropped=round(dropped),
+        gradient_norm=norm,
+    )

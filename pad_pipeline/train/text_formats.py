@@ -1,0 +1,157 @@
+"""Conversations as the text that a language model reads, and where its answers stand in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pad_pipeline.errors import UserError
+
+IMAGE = "<image>"
+"""What stands for an image in a text."""
+
+VICUNA_SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+    "helpful, detailed, and polite answers to the user's questions."
+)
+LLAMA3_SYSTEM = (
+    "You are a helpful language and vision assistant. You are able to understand the visual "
+    "content that the user provides, and assist the user with a variety of tasks using natural "
+    "language."
+)
+LLAMA3_HEADER = "<|start_header_id|>{role}<|end_header_id|>\n\n"
+LLAMA3_END = "<|eot_id|>"
+LLAMA3_TOKENS = ("<|start_header_id|>", "<|end_header_id|>", LLAMA3_END)
+_LLAMA3_DATE = "26 Jul 2024"
+"""The date that Llama 3.1's chat template writes by default; later ones would write today's."""
+
+_ROLES = {"human": "user", "gpt": "assistant"}
+
+
+class TextError(UserError, ValueError):
+    """A text that cannot be turned into a sample; the message names what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A conversation as text without the leading beginning-of-text token.
+
+    `answers` are [start, end) in characters: what is supervised, end token included.
+    """
+
+    text: str
+    answers: list[tuple[int, int]]
+
+
+def image_to_front(value: str) -> str:
+    """The text of a turn with one `<image>` and a newline in front, if it holds any at all.
+
+    As in LLaVA the number does not matter, and the rest loses the white space at both ends.
+    """
+    if IMAGE not in value:
+        return value
+    return f"{IMAGE}\n{value.replace(IMAGE, '').strip()}".strip()
+
+
+def check_turns(turns: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """(role, text) of each turn, role "user" or "assistant" in alternation, the user first.
+
+    An answer at the very beginning is dropped, as in LLaVA. Raises `TextError` for what the
+    original stops at: no turns, an unknown role, two turns of the same side in a row.
+    """
+    if not turns:
+        raise TextError("the conversation has no turns")
+    messages: list[tuple[str, str]] = []
+    for number, turn in enumerate(turns, 1):
+        speaker, value = turn.get("from"), turn.get("value")
+        role = _ROLES.get(speaker) if isinstance(speaker, str) else None
+        if role is None:
+            raise TextError(f'turn {number} is from {speaker!r}, expected "human" or "gpt"')
+        if not isinstance(value, str):
+            raise TextError(f'turn {number} should hold its text as "value", found {value!r}')
+        if number == 1 and role == "assistant":
+            continue
+        if role != ("user", "assistant")[len(messages) % 2]:
+            raise TextError(
+                f"turn {number} is from {speaker!r} like the turn before it; human and gpt must "
+                "alternate"
+            )
+        messages.append((role, value))
+    return messages
+
+
+def caption_of(turns: Sequence[Mapping[str, Any]]) -> str:
+    """The caption of a stage 1 sample: the answer to one question that holds `<image>`.
+
+    Raises `TextError` for what the original stops at: more or fewer turns, or no `<image>`.
+    """
+    messages = check_turns(turns)
+    if len(turns) != 2 or len(messages) != 2:
+        raise TextError(
+            f"a caption is one human turn and one gpt turn, found {len(turns)} turns; stage 2 "
+            "trains on conversations"
+        )
+    if IMAGE not in messages[0][1]:
+        raise TextError(f"the human turn does not say where the image goes: it has no {IMAGE}")
+    return messages[1][1]
+
+
+def render_vicuna(messages: Sequence[tuple[str, str]], end_token: str) -> Rendered:
+    """Vicuna's v1 format; an answer runs from the colon of `ASSISTANT:` to its end token.
+
+    As in LLaVA an empty message is written without a separator, so an empty answer has no target.
+    """
+    names = {"user": "USER", "assistant": "ASSISTANT"}
+    separators = {"user": " ", "assistant": end_token}
+    text, answers = VICUNA_SYSTEM + " ", []
+    for role, value in messages:
+        text += names[role] + ":"
+        start = len(text)
+        if value:
+            text += " " + value + separators[role]
+            if role == "assistant":
+                answers.append((start, len(text)))
+    return Rendered(text, answers)
+
+
+def render_llama3(messages: Sequence[tuple[str, str]], tokenizer: Any) -> Rendered:
+    """Llama 3's format; an answer runs from its first character to its `<|eot_id|>`.
+
+    A tokenizer with a chat template writes the text itself (Llama 3.1's puts two lines with dates
+    before the system text); one without gets Llama 3's plain format. White space at both ends of a
+    message is dropped, as in both; an answer of which nothing is left has no target. Raises
+    `UserError` where the template writes another format.
+    """
+    spoken = [("system", LLAMA3_SYSTEM), *((role, value.strip()) for role, value in messages)]
+    blocks = [f"{LLAMA3_HEADER.format(role=role)}{value}{LLAMA3_END}" for role, value in spoken]
+    text = "".join(blocks)
+    if getattr(tokenizer, "chat_template", None):
+        text = _from_template(tokenizer, spoken).removeprefix(tokenizer.bos_token)
+        # The system block is the template's own: it may hold more than the system text.
+        spoken, blocks = spoken[1:], blocks[1:]
+    answers, position = [], 0
+    for (role, value), block in zip(spoken, blocks, strict=True):
+        start = text.find(block, position)
+        if start < 0:
+            raise UserError(
+                f"the tokenizer's chat template does not write a message as Llama 3 does "
+                f"({block[:60]!r} is not in its text); choose the template of this model's family"
+            )
+        position = start + len(block)
+        if role == "assistant" and value:
+            answers.append((position - len(value) - len(LLAMA3_END), position))
+    return Rendered(text, answers)
+
+
+def _from_template(tokenizer: Any, spoken: Sequence[tuple[str, str]]) -> str:
+    from jinja2 import TemplateError
+
+    messages = [{"role": role, "content": value} for role, value in spoken]
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, date_string=_LLAMA3_DATE)
+    except TemplateError as error:
+        raise UserError(
+            f"the tokenizer's chat template refuses a conversation with a system text: {error}; "
+            "give the tokenizer of a Llama 3 model"
+        ) from error

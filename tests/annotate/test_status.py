@@ -1,0 +1,156 @@
+"""How a run stands, from its files: finished, running, interrupted; what was counted."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pad_pipeline.annotate.figures import RunFigures, StageFigures
+from pad_pipeline.annotate.ledger import Ledger, open_ledger
+from pad_pipeline.annotate.status import Heartbeat, read_status, status_url
+from pad_pipeline.errors import UserError
+from pad_pipeline.records import PadRecord, RecordError, records_to_table
+from pad_pipeline.run_lock import only_run_on
+from pad_pipeline.sources import ManifestRow
+
+ROWS = [ManifestRow(f"{index:02d}.png", f"/images/{index:02d}.png", None) for index in range(10)]
+
+
+def records(start: int, stop: int, failed: tuple[int, ...] = ()) -> pa.Table:
+    return records_to_table(
+        [
+            PadRecord(
+                image_id=ROWS[index].image_id,
+                uri=ROWS[index].uri,
+                width=0 if index in failed else 8,
+                height=0 if index in failed else 8,
+                caption=None,
+                status="failed" if index in failed else "empty",
+                error=RecordError("decode", "ImageError", "cut off") if index in failed else None,
+                tags=(),
+                labels=(),
+            )
+            for index in range(start, stop)
+        ]
+    )
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    """A run of ten images in shards of four and chunks of two; six are done, one has failed."""
+    output = str(tmp_path / "out")
+    ledger = open_ledger(output, ROWS, {"config": 1}, rows_per_shard=4, chunk_size=2)
+    ledger.commit(0, records(0, 2))
+    ledger.commit(1, records(2, 4, failed=(3,)))
+    ledger.commit(3, records(6, 8))
+    ledger.flush()
+    return ledger
+
+
+def describe() -> dict:
+    return {"images_per_s": 2.0, "stages": {"tag": {"images": 6}}}
+
+
+def no_wait(seconds: float) -> None: ...
+
+
+def test_a_run_that_goes_on_is_running_with_its_rate(ledger: Ledger) -> None:
+    with only_run_on(ledger.output), Heartbeat(ledger.output, describe):
+        found = read_status(ledger.output)
+    assert (found.state, found.num_done, found.num_images) == ("running", 6, 10)
+    assert found.failures == {"decode: ImageError": 1}
+    assert (found.images_per_s, found.seconds_left) == (2.0, 2.0)
+    assert found.stages == {"tag": {"images": 6}}
+    assert found.seconds_since_sign is None
+
+
+def test_a_run_that_was_stopped_says_why(ledger: Ledger) -> None:
+    with pytest.raises(UserError), Heartbeat(ledger.output, describe):
+        raise UserError("the disk is full")
+    found = read_status(ledger.output)
+    assert (found.state, found.reason, found.num_done) == ("interrupted", "the disk is full", 6)
+    assert found.images_per_s is None
+
+
+def test_a_run_that_was_killed_is_interrupted_at_once_on_its_machine(ledger: Ledger) -> None:
+    heartbeat = Heartbeat(ledger.output, describe)
+    heartbeat._write("running", None)
+    found = read_status(ledger.output, wait=no_wait)
+    assert found.state == "interrupted"
+    assert found.seconds_since_sign is not None
+    assert found.seconds_since_sign < 60
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+def test_a_run_on_another_machine_whose_clock_is_off_is_looked_at_twice(
+    ledger: Ledger, is_alive: bool
+) -> None:
+    place = Path(status_url(ledger.output))
+    said = {
+        "state": "running",
+        "reason": None,
+        "interval_s": 5.0,
+        "where": "process 1 on elsewhere",
+    }
+    said |= {"written_at": time.time() - 3600, **describe()}
+    place.write_text(json.dumps(said))
+    waits = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if is_alive:
+            place.write_text(json.dumps({**said, "written_at": said["written_at"] + 5}))
+
+    found = read_status(ledger.output, wait=wait)
+    assert found.state == ("running" if is_alive else "interrupted")
+    assert waits == [6.0]
+
+
+def test_a_finished_data_set_is_finished(ledger: Ledger) -> None:
+    ledger.commit(2, records(4, 6))
+    ledger.commit(4, records(8, 10))
+    ledger.finish({"source": "images"})
+    found = read_status(ledger.output)
+    assert (found.state, found.num_done, found.failures) == (
+        "finished",
+        10,
+        {"decode: ImageError": 1},
+    )
+    assert json.loads(json.dumps(found.to_dict()))["state"] == "finished"
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not a data set of this program"):
+        read_status(str(tmp_path))
+
+
+class Passage:
+    def __init__(self, seconds: float, images: int = 4, failed: int = 0) -> None:
+        self.stage, self.seconds, self.images, self.failed = "tag", seconds, images, failed
+
+
+def test_figures_of_a_stage() -> None:
+    figures = RunFigures({"tag": 2, "segment": 1})
+    for seconds in (1.0, 1.0, 1.0, 9.0):
+        figures.add([Passage(seconds, failed=1)], {"decode": 0.5, "tag": seconds - 0.5})
+    figures.look({"tag": 3})
+    figures.look({})
+    told = figures.to_dict(elapsed_s=10.0)
+    assert told["tag"]["images"] == 16
+    assert told["tag"]["failed"] == 4
+    assert told["tag"]["busy_share"] == pytest.approx(0.6)  # 12 s of two workers in 10 s
+    assert told["tag"]["images_per_s_and_worker"] == pytest.approx(16 / 12, rel=1e-3)
+    assert told["tag"]["chunk_s_median"] == pytest.approx(1.0, rel=0.05)
+    assert told["tag"]["chunk_s_p95"] == pytest.approx(9.0, rel=0.05)
+    assert told["tag"]["waiting_chunks_mean"] == 1.5
+    assert told["segment"]["images"] == 0
+    assert told["segment"]["images_per_s_and_worker"] is None
+    assert dict(figures.seconds) == {"decode": 2.0, "tag": 10.0}
+
+
+def test_a_stage_that_has_not_worked_has_no_times() -> None:
+    assert StageFigures().chunk_s(0.5) == 0.0

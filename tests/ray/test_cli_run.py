@@ -1,0 +1,113 @@
+"""`pad-pipeline annotate` with the embedded models: ended by signals, continued, refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pad_pipeline.demo import write_scenes
+from tests import cli_place
+from tests.cli_runner import call
+
+pytestmark = pytest.mark.ray
+
+NUM_SCENES = 40
+END_WITHIN_S = 20.0
+OPTIONS = ("--preset", "demo", "--chunk-size", "1", "--rows-per-shard", "16")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes")
+    write_scenes(folder, num_images=NUM_SCENES, seed=4)
+    return folder / "images"
+
+
+def shards(output: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in output.glob("*.parquet")}
+
+
+def parts(output: Path) -> set[Path]:
+    """What is finished so far; whole shards take the place of their parts."""
+    return {*output.glob("_run/progress/*/*.parquet"), *output.glob("*.parquet")}
+
+
+def start(images: Path, output: Path) -> subprocess.Popen[str]:
+    """The command in a process group of its own, as a terminal starts it."""
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "pad_pipeline", "annotate", images, output, *OPTIONS],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+def wait_for_progress(process: subprocess.Popen[str], output: Path, before: set[Path]) -> None:
+    deadline = time.monotonic() + 120
+    while parts(output) <= before:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "no image within two minutes"
+        time.sleep(0.05)
+
+
+def test_whatever_ends_a_run_the_same_command_goes_on(images: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    # kill -9 of the program alone; Ctrl-C, which a terminal sends to all; a batch system's end
+    for number, (signum, to_all) in enumerate(
+        [(signal.SIGKILL, False), (signal.SIGINT, True), (signal.SIGTERM, False)]
+    ):
+        before = parts(output)
+        process = start(images, output)
+        try:
+            wait_for_progress(process, output, before)
+            start_s = time.monotonic()
+            (os.killpg if to_all else os.kill)(process.pid, signum)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+        assert "Traceback" not in err
+        assert ("going on after" in err) == (number > 0), err
+        assert len(shards(output)) < 3, "the run was over before the signal came"
+        if signum == signal.SIGKILL:
+            continue
+        assert time.monotonic() - start_s < END_WITHIN_S
+        assert process.returncode == 130, err
+        assert err.endswith(
+            "pad-pipeline: interrupted; what was finished is kept, the same command continues\n"
+        )
+    process = start(images, output)
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert f"data set: {output}" in out
+    whole = start(images, tmp_path / "whole")
+    out, err = whole.communicate(timeout=200)
+    assert whole.returncode == 0, err
+    assert len(shards(output)) == 3
+    assert shards(output) == shards(tmp_path / "whole")
+    assert {path.name for path in output.iterdir()} == {
+        path.name for path in (tmp_path / "whole").iterdir()
+    }
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_wrong_checkpoint_is_named_with_its_first_keys(
+    images: Path, tmp_path: Path, capfd
+) -> None:
+    wrong = cli_place.RAM / "checkpoint.safetensors"
+    words = ("annotate", images, tmp_path / "out", *OPTIONS, "--segment.model", wrong)
+    outcome = call(capfd, *words)
+    assert outcome.code == 1
+    message = outcome.err.splitlines()[-1]
+    assert message.startswith(f"pad-pipeline: error: {wrong} does not fit SAM")
+    assert "image_encoder.patch_embed.proj.weight is missing" in message
+    assert "Traceback" not in outcome.err
+    assert shards(tmp_path / "out") == {}

@@ -1,0 +1,188 @@
+"""Every command and every Python block of the README runs, in its order, where a user would."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pad_pipeline.demo import write_scenes
+from pad_pipeline.models import EMBEDDED_WEIGHTS
+from pad_pipeline.records import PadRecord, Region, records_to_table
+from tests.golden_data import golden_dir
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+# Released weights cannot be had in a test: small models stand at the places where they would be.
+HUB = {"IDEA-Research/grounding-dino-tiny": "detector", "facebook/sam-vit-huge": "segmenter"}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands() -> Iterator[str]:
+    for block in blocks("bash"):
+        for line in block.splitlines():
+            command = line.split("  #")[0].strip()
+            if command:
+                yield command
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the README presupposes: photos, the downloaded files, the hub's models."""
+    folder = tmp_path_factory.mktemp("readme")
+    write_scenes(folder / "demo", num_images=12, seed=0)
+    annotate_exactly(folder / "demo")
+    shutil.copytree(folder / "demo/images", folder / "photos")
+    ram = golden_dir("ram_tiny")
+    config = json.loads((ram / "config.json").read_text())
+    state = load_file(ram / "checkpoint.safetensors")
+    torch.save({"model": state}, folder / "ram_swin_large_14m.pth")
+    (folder / "ram_tag_list.txt").write_text("\n".join(config["tags"]) + "\n")
+    (folder / "ram_tag_list_threshold.txt").write_text("\n".join(map(str, config["thresholds"])))
+    for hub_id, role in HUB.items():
+        cached = folder / "hub" / f"models--{hub_id.replace('/', '--')}"
+        shutil.copytree(EMBEDDED_WEIGHTS / role, cached / "snapshots" / ("0" * 40))
+        (cached / "refs").mkdir()
+        (cached / "refs" / "main").write_text("0" * 40)
+    (folder / "tests").symlink_to(ROOT / "tests")
+    return folder
+
+
+def annotate_exactly(folder: Path) -> None:
+    """What `make demo` leaves: here with the scenes' own regions, which takes no time."""
+    truth = json.loads((folder / "ground_truth.json").read_text())
+    captions = {
+        entry["image"]: entry["conversations"][-1]["value"]
+        for entry in json.loads((folder / "captions.json").read_text())
+    }
+    kinds = {kind["id"]: kind["name"] for kind in truth["categories"]}
+    records = []
+    for image in truth["images"]:
+        regions = tuple(
+            Region(
+                kinds[thing["category_id"]],
+                0.9,
+                (x, y, x + width, y + height),
+                thing["segmentation"]["counts"],
+                int(thing["area"]),
+                0.9,
+            )
+            for thing in truth["annotations"]
+            for x, y, width, height in [thing["bbox"]]
+            if thing["image_id"] == image["id"]
+        )
+        records.append(
+            PadRecord(
+                image_id=image["file_name"],
+                uri=str(folder / "images" / image["file_name"]),
+                width=image["width"],
+                height=image["height"],
+                caption=captions[image["file_name"]],
+                status="ok" if regions else "empty",
+                error=None,
+                tags=(),
+                labels=regions,
+            )
+        )
+    (folder / "annotations").mkdir()
+    pq.write_table(records_to_table(records), folder / "annotations" / "pad-00000.parquet")
+
+
+def run(command: list[str] | str, place: Path) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HF_HUB_CACHE": str(place / "hub"),
+        "HF_HUB_OFFLINE": "1",
+    }
+    return subprocess.run(
+        command,
+        cwd=place,
+        env=environment,
+        shell=isinstance(command, str),
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+
+
+def test_the_first_screen_shows_the_two_commands() -> None:
+    first_screen = README[:2200]
+    assert "make demo" in first_screen
+    assert "make test" in first_screen
+    assert (ROOT / "benchmarks/results/overview.png").stat().st_size > 100_000
+
+
+def test_the_make_targets_are_the_commands_that_the_tests_run(place: Path) -> None:
+    for target, expected in (("demo", "pad-pipeline demo --output demo"), ("test", "-m pytest")):
+        done = run(["make", "--directory", str(ROOT), "--dry-run", target], place)
+        assert done.returncode == 0, done.stderr
+        assert expected in done.stdout
+
+
+@pytest.mark.ray
+def test_every_command_runs(place: Path) -> None:
+    told = list(commands())
+    assert sum(command.startswith("pad-pipeline") for command in told) >= 9
+    for command in told:
+        if command.startswith("make "):
+            continue  # checked above; running it here would run this test again
+        if command.startswith("pip install"):
+            command = f"{sys.executable} -m pip install --dry-run --no-deps {ROOT}"
+        done = run(command, place)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr, f"{command}\n{done.stderr}"
+    for made in (
+        "stats.png",
+        "pictures",
+        "pad.json",
+        "strict.json",
+        "annotations",
+        "llava-hf",
+        "sample.png",
+    ):
+        assert (place / made).exists(), made
+
+
+@pytest.mark.ray
+def test_every_python_block_runs(place: Path) -> None:
+    for block in blocks("python"):
+        done = run([sys.executable, "-c", block], place)
+        assert done.returncode == 0, f"{block}\n{done.stderr}"
+
+
+def test_every_link_into_the_repository_leads_somewhere() -> None:
+    targets = re.findall(r"\]\((?!http)([^)]+)\)", README)
+    assert len(targets) >= 3
+    for target in targets:
+        assert (ROOT / target).exists(), target
+
+
+def test_every_option_that_it_names_exists() -> None:
+    helps = ""
+    commands = ("annotate", "export", "demo", "stats", "render", "analyze", "reproduce")
+    for command in (*commands, "train pretrain", "train finetune", "train inspect"):
+        helps += subprocess.run(
+            [sys.executable, "-m", "pad_pipeline", *command.split(), "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    known = {"--thresholds", "--debug"}  # of `models convert`, and of every command
+    for option in set(re.findall(r"(?<![\w-])--[a-z][\w.-]*[a-z]", README)):
+        assert option in helps or option in known, option

@@ -1,0 +1,138 @@
+"""Training on Ray Train: workers that die, errors in their own words, kill -9 of the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from pad_pipeline.errors import UserError
+from pad_pipeline.train import on_ray
+from pad_pipeline.train.logs import read_metrics
+from pad_pipeline.train.loop import train
+from pad_pipeline.train.on_ray import train_on_ray
+from pad_pipeline.train.run_files import open_run, read_run
+from pad_pipeline.train.step import OneWorker
+from tests.train.scenes import write_annotations
+from tests.train.test_loop import PRETRAIN, curves
+
+pytestmark = pytest.mark.ray
+
+TIMEOUT_S = 240
+FLAGS = (
+    *("--preset", "demo", "--global-batch", "6", "--micro-batch", "4", "--epochs", "2"),
+    *("--validate-every", "4", "--checkpoint-every", "3", "--num-validation", "3"),
+    *("--device", "cpu", "--loggers"),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes")
+    write_annotations(folder, 33)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reference(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    url = tmp_path_factory.mktemp("reference") / "run"
+    run = open_run(str(url), "pretrain", PRETRAIN, str(folder / "annotations"), None, None)
+    train(run, PRETRAIN, OneWorker())
+    return url
+
+
+def train_workers() -> list[psutil.Process]:
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if "RayTrainWorker" in " ".join(child.cmdline()[:1])]
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_worker_that_dies_is_started_again(
+    folder: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_ray, "_POLL_S", 0.01)
+    config = replace(PRETRAIN, workers=2)
+    source = str(folder / "annotations")
+    run = open_run(str(tmp_path / "run"), "pretrain", config, source, None, None)
+    killed = []
+
+    def kill_once(values: dict) -> None:
+        if not killed:
+            killed.append(values["step"])
+            train_workers()[0].send_signal(signal.SIGKILL)
+
+    train_on_ray(run, config, progress=kill_once)
+    assert killed
+    assert killed[0] < 8, "killed too late to show anything"
+    assert read_run(run.url).finished
+    np.testing.assert_allclose(curves(tmp_path / "run"), curves(reference), rtol=0, atol=1e-6)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_workers_started_again_after_the_end_leave_the_run_as_it_is(
+    folder: Path, tmp_path: Path
+) -> None:
+    source = str(folder / "annotations")
+    run = open_run(str(tmp_path / "run"), "pretrain", PRETRAIN, source, None, None)
+    train(run, PRETRAIN, OneWorker())
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    train_on_ray(run, replace(PRETRAIN, workers=2))
+    after = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert after == before
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_what_ends_a_run_is_told_in_its_own_words(tmp_path: Path) -> None:
+    write_annotations(tmp_path, 8)
+    (tmp_path / "images" / "0003.png").unlink()
+    config = replace(PRETRAIN, max_failures=1)
+    source = str(tmp_path / "annotations")
+    run = open_run(str(tmp_path / "run"), "pretrain", config, source, None, None)
+    with pytest.raises(UserError, match=r"the image of 0003\.png cannot be read"):
+        train_on_ray(run, config)
+    assert sorted(os.listdir(tmp_path / "run")) == ["_samples.arrow", "metrics.jsonl", "run.json"]
+
+
+def test_the_command_killed_and_started_again(
+    folder: Path, reference: Path, tmp_path: Path
+) -> None:
+    command = [
+        *(sys.executable, "-m", "pad_pipeline", "train", "pretrain"),
+        *(str(folder / "annotations"), "--output", str(tmp_path / "run"), *FLAGS),
+    ]
+    environment = {**os.environ, "RAY_ADDRESS": "local"}
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + TIMEOUT_S
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert not read_run(str(tmp_path / "run")).finished
+    done = subprocess.run(
+        command,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "held-out Align" in done.stdout
+    assert len(read_metrics(str(tmp_path / "run"))) == 10
+    np.testing.assert_allclose(curves(tmp_path / "run"), curves(reference), rtol=0, atol=1e-6)
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["state"] == "finished"

@@ -1,0 +1,276 @@
+"""LLaVA's JSON, other JSON lists and JSONL."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pad_pipeline import storage
+from pad_pipeline.errors import UserError
+from pad_pipeline.sources import entries, list_source, rows_to_table, table_to_rows
+from tests.sources.samples import (
+    by_id,
+    image,
+    listed,
+    llava,
+    write,
+    write_json,
+    write_lines,
+    zipped,
+)
+
+FILES = {"00000/00000030.jpg": image(1), "00001/ä b.jpg": image(2)}
+
+
+def llava_json(root: str) -> str:
+    entries = [llava(name, f"caption of {name}") for name in reversed(FILES)]
+    return write_json(storage.join(root, "blip_laion_cc_sbu_558k.json"), entries)
+
+
+@pytest.mark.parametrize("place", ["", "images", "elsewhere"])
+def test_llava_with_a_folder(root: str, place: str) -> None:
+    source = llava_json(root)
+    write(storage.join(root, place), FILES)
+    options = {"images": storage.join(root, place)} if place == "elsewhere" else {}
+    rows = listed(source, **options)
+    assert [row.image_id for row in rows] == list(reversed(FILES))  # the list's own order
+    assert by_id(rows) == FILES
+    assert rows[0].caption == "caption of 00001/ä b.jpg"
+
+
+@pytest.mark.parametrize("prefix", ["", "images/", "LLaVA-Pretrain/"])
+@pytest.mark.parametrize("given_images", [False, True])
+def test_llava_with_a_zip(root: str, prefix: str, given_images: bool) -> None:
+    source = llava_json(root)
+    name = "pictures.zip" if given_images else "images.zip"
+    write(root, {name: zipped({prefix + n: data for n, data in FILES.items()})})
+    options = {"images": storage.join(root, name)} if given_images else {}
+    rows = listed(source, **options)
+    assert by_id(rows) == FILES
+    assert rows[0].uri == f"zip://{prefix}00001/ä b.jpg::{storage.join(root, name)}"
+
+
+def test_an_image_missing_from_the_zip_or_folder_is_an_item_that_fails(root: str) -> None:
+    source = write_json(storage.join(root, "x.json"), [llava("a.jpg", "a"), llava("b.jpg", "b")])
+    for files in ({"images.zip": zipped({"a.jpg": image()})}, {"a.jpg": image()}):
+        write(root, files)
+        items = by_id(listed(source))
+        assert items["a.jpg"] == image()
+        assert isinstance(items["b.jpg"], FileNotFoundError)
+        storage.remove(storage.join(root, "images.zip"))
+
+
+def test_images_nowhere(root: str) -> None:
+    source = llava_json(root)
+    with pytest.raises(UserError, match=r"names images such as '00001/.*say where they are"):
+        listed(source)
+    with pytest.raises(UserError, match=r"no such folder or \.zip of images"):
+        listed(source, images=storage.join(root, "nowhere"))
+
+
+def test_text_only_entries_are_skipped_and_counted(
+    root: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(root, FILES)
+    values = [llava(None, "text"), llava("00000/00000030.jpg", "x"), llava(None, "text")]
+    rows = list(list_source(write_json(storage.join(root, "x.json"), values)))
+    assert [row.image_id for row in rows] == ["00000/00000030.jpg"]
+    assert "2 entries without an image were skipped" in caplog.text
+
+
+def test_the_caption_is_the_first_answer(root: str) -> None:
+    entry = llava("a.jpg", "first")
+    entry["conversations"] += [
+        {"from": "human", "value": "more?"},
+        {"from": "gpt", "value": "second"},
+    ]
+    silent = llava("b.jpg", "") | {"conversations": [{"from": "human", "value": "?"}]}
+    write(root, {"a.jpg": image(), "b.jpg": image()})
+    rows = listed(write_json(storage.join(root, "x.json"), [entry, silent]))
+    assert [row.caption for row in rows] == ["first", None]
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl"])
+@pytest.mark.parametrize("key", ["image", "path", "file_name", "uri", "url"])
+def test_plain_entries(root: str, form: str, key: str) -> None:
+    write(root, FILES)
+    values = [{key: name, "text": f"t{n}"} for n, name in enumerate(FILES)]
+    make = write_json if form == "json" else write_lines
+    rows = listed(make(storage.join(root, f"x.{form}"), values))
+    assert by_id(rows) == FILES
+    assert [row.caption for row in rows] == ["t0", "t1"]
+
+
+def test_ids_absolute_paths_and_urls(tmp_path: Path) -> None:
+    storage.write_atomic("memory://bucket/k.jpg", image(5))
+    write(f"{tmp_path}/far", FILES)
+    lines = [
+        {"path": f"{tmp_path}/far/00000/00000030.jpg"},
+        {"path": "memory://bucket/k.jpg"},
+        {"path": "../far/00001/ä b.jpg"},
+        {"path": "memory://bucket/k.jpg", "id": 17, "caption": ["one", "two"]},
+    ]
+    rows = listed(write_lines(f"{tmp_path}/near/x.jsonl", lines))
+    assert by_id(rows) == {
+        f"{tmp_path}/far/00000/00000030.jpg"[1:]: image(1),
+        "bucket/k.jpg": image(5),
+        "far/00001/ä b.jpg": image(2),
+        "17": image(5),
+    }
+    assert rows[3].caption == "one"
+
+
+def test_base64_lines(root: str) -> None:
+    lines = [
+        {"jpg": base64.b64encode(image(0)).decode(), "caption": "c0"},
+        {"jpg": base64.b64encode(image(1)).decode(), "caption": "c1", "id": "x"},
+        {"jpg": "no base64!", "id": "bad"},
+    ]
+    source = write_lines(storage.join(root, "shards/a.jsonl"), lines)
+    rows = listed(source)
+    items = by_id(rows)
+    assert [row.image_id for row in rows] == ["a/00000000", "x", "bad"]
+    assert (items["a/00000000"], items["x"]) == (image(0), image(1))
+    assert isinstance(items["bad"], OSError)
+    assert [row.caption for row in rows] == ["c0", "c1", None]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("x.json", "", "should hold a JSON list.*an empty file"),
+        ("x.json", '{"a": 1}', "should hold a JSON list.*found '{'"),
+        ("x.json", "[]", "no images in"),
+        ("x.json", '[\n {"image": "a.jpg"},\n {"image" "b.jpg"}]', "line 3, column 11"),
+        ("x.json", '[{"image": "a.jpg"}, {"image": "b', "line 1, column 32: Unterminated"),
+        ("x.json", '[{"image": "a.jpg"}', "line 1, column 20: expected"),
+        ("x.json", '[{"image": "a.jpg"}] x', "line 1, column 22: text behind"),
+        ("x.json", '[{"image": "a.jpg"},\n3]', "entry 2 should be an object.*found '3'"),
+        ("x.json", '[{"image": "a.jpg"}, {"image": ["b"]}]', "entry 2 should name its image"),
+        ("x.json", '[{"image": "/"}]', "expected the path of an image, found '/'"),
+        ("x.json", "[" * 100_000, "line 1, column 2: nested too deeply"),
+        ("x.jsonl", '{"image": "a.jpg"}\n\n{"image": \n', "damaged at line 3"),
+        ("x.jsonl", "", "no images in"),
+        ("x.jsonl", "[1]\n", "entry 1 should be an object"),
+    ],
+)
+def test_damaged_lists(root: str, name: str, text: str, said: str) -> None:
+    write(root, {name: text.encode(), "a.jpg": image()})
+    with pytest.raises(UserError, match=said):
+        listed(storage.join(root, name))
+
+
+def test_text_that_is_no_utf8(root: str) -> None:
+    write(root, {"x.json": b'[{"image": "\xff.jpg"}]', "x.jsonl": b'{"image": "\xff.jpg"}\n'})
+    with pytest.raises(UserError, match="is not UTF-8 text after line 1"):
+        listed(storage.join(root, "x.json"))
+    with pytest.raises(UserError, match="damaged at line 1"):
+        listed(storage.join(root, "x.jsonl"))
+
+
+def test_half_a_surrogate_pair_in_a_caption_can_be_stored(root: str) -> None:
+    write(root, {"a.jpg": image(), "x.json": rb'[{"image": "a.jpg", "caption": "cut \ud83d"}]'})
+    (row,) = listed(storage.join(root, "x.json"))
+    assert row.caption == "cut \\ud83d"
+    assert table_to_rows(rows_to_table([row])) == [row]
+
+
+def test_names_that_no_disk_can_hold_are_items_that_fail(tmp_path: Path) -> None:
+    names = ["x" * 300 + ".jpg", "nul\0.jpg", "ok.jpg"]
+    write(str(tmp_path), {"ok.jpg": image()})
+    source = write_lines(f"{tmp_path}/x.jsonl", [{"image": name} for name in names])
+    items = by_id(listed(source))
+    assert list(items) == names
+    assert [isinstance(item, Exception) for item in items.values()] == [True, True, False]
+
+
+def test_a_byte_order_mark_is_fine(root: str) -> None:
+    text = json.dumps({"image": "a.jpg"})
+    bom = b"\xef\xbb\xbf"
+    write(root, {"x.json": bom + f"[{text}]".encode(), "x.jsonl": bom + text.encode()})
+    write(root, {"a.jpg": image()})
+    for name in ("x.json", "x.jsonl"):
+        assert by_id(listed(storage.join(root, name))) == {"a.jpg": image()}
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    values=st.lists(VALUES, max_size=6),
+    chunk=st.integers(1, 40),
+    indent=st.sampled_from([None, 0, 2]),
+    ascii_only=st.booleans(),
+)
+def test_the_stream_gives_what_json_gives(
+    values: list[Any], chunk: int, indent: int | None, ascii_only: bool
+) -> None:
+    """Whatever place of the text a chunk ends at."""
+    text = json.dumps(values, indent=indent, ensure_ascii=ascii_only)
+    before = entries._CHUNK_CHARACTERS
+    entries._CHUNK_CHARACTERS = chunk
+    try:
+        raw = io.BytesIO(text.encode("utf-8", "surrogatepass" if ascii_only else "strict"))
+        streamed = list(entries._array("x", io.TextIOWrapper(raw, encoding="utf-8")))
+    finally:
+        entries._CHUNK_CHARACTERS = before
+    assert streamed == values
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data(), chunk=st.integers(1, 40))
+def test_positions_do_not_depend_on_chunks(data: st.DataObject, chunk: int) -> None:
+    text = json.dumps([{"a": "x\ny", "b": [1, 2]}] * 5, indent=1)
+    cut = data.draw(st.integers(1, len(text) - 1))
+    broken = text[:cut] + "\x01" + text[cut:]
+
+    def message(chunk: int) -> str | None:
+        before = entries._CHUNK_CHARACTERS
+        entries._CHUNK_CHARACTERS = chunk
+        try:
+            list(entries._array("x", io.TextIOWrapper(io.BytesIO(broken.encode()))))
+        except UserError as error:
+            return str(error)
+        finally:
+            entries._CHUNK_CHARACTERS = before
+        return None
+
+    whole = message(1 << 20)
+    assert whole is not None
+    assert message(chunk) == whole
+    position = re.search(r"line (\d+), column (\d+)", whole)
+    if position:
+        lines = broken[:cut].split("\n")
+        near = abs(int(position[1]) - len(lines)) <= 1
+        assert near, whole
+
+
+def test_memory_does_not_grow_with_the_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entries, "_CHUNK_CHARACTERS", 1 << 16)
+    values = [llava(f"{n // 1000:05d}/{n:09d}.jpg", "c" * 200) for n in range(5000)]
+    source = write_json(f"{tmp_path}/x.json", values)
+    write(str(tmp_path), {"00000/000000000.jpg": image()})
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in list_source(source)) == len(values)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert Path(source).stat().st_size > 2_000_000  # parsed, some 7 MB
+    assert peak < 1_000_000

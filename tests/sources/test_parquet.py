@@ -1,0 +1,174 @@
+"""Parquet with paths or bytes, as Hugging Face writes them, and rows read back by number."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pad_pipeline import storage
+from pad_pipeline.errors import UserError
+from pad_pipeline.sources import parquet, read_many
+from tests.sources.samples import by_id, image, listed, write, zipped
+
+NUM_ROWS = 25
+
+
+def table_bytes(columns: dict[str, Any], **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer, **options)
+    return buffer.getvalue()
+
+
+def hugging_face(num_rows: int = NUM_ROWS, **more: Any) -> bytes:
+    images = [{"bytes": image(n), "path": "image.png"} for n in range(num_rows)]
+    captions = [f"caption {n}" for n in range(num_rows)]
+    return table_bytes({"image": images, "text": captions, **more}, row_group_size=7)
+
+
+def test_hugging_face_images(root: str) -> None:
+    write(root, {"train-00000.parquet": hugging_face()})
+    source = storage.join(root, "train-00000.parquet")
+    rows = listed(source)
+    expected = {f"train-00000/{n:08d}": image(n) for n in range(NUM_ROWS)}
+    assert by_id(rows) == expected
+    assert [row.caption for row in rows] == [f"caption {n}" for n in range(NUM_ROWS)]
+    assert rows[3].uri == f"parquet://image.bytes/3::{source}"
+    assert rows[3].offset == 3
+    # Any order, over several row groups, with repetitions.
+    chosen = [rows[n] for n in (24, 0, 13, 13, 6, 7)]
+    assert read_many(chosen) == [image(n) for n in (24, 0, 13, 13, 6, 7)]
+
+
+def test_large_row_groups_are_read_in_parts(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "_LARGEST_CACHED_BYTES", 0)
+    data = table_bytes({"jpg": [image(n) for n in range(200)]}, row_group_size=150)
+    write(root, {"x.parquet": data})
+    rows = listed(storage.join(root, "x.parquet"))
+    chosen = [199, 0, 63, 64, 149, 150, 65]
+    assert read_many([rows[n] for n in chosen]) == [image(n) for n in chosen]
+
+
+def test_a_file_that_was_written_again_is_read_again(root: str) -> None:
+    source = storage.join(root, "x.parquet")
+    write(root, {"x.parquet": table_bytes({"jpg": [image(1)]})})
+    rows = listed(source)
+    assert read_many(rows) == [image(1)]
+    write(root, {"x.parquet": table_bytes({"jpg": [image(2), image(3)]})})
+    assert read_many(rows) == [image(2)]
+
+
+@pytest.mark.parametrize("key", ["jpg", "bytes", "image_bytes", "image"])
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
+def test_bytes_columns_and_ids(root: str, key: str, kind: pa.DataType) -> None:
+    columns = {
+        "id": [7, 8],
+        "caption": [["one", "two"], []],
+        key: pa.array([image(1), image(2)], kind),
+    }
+    write(root, {"x.parquet": table_bytes(columns)})
+    rows = listed(storage.join(root, "x.parquet"))
+    assert by_id(rows) == {"7": image(1), "8": image(2)}
+    assert [row.caption for row in rows] == ["one", None]
+
+
+def test_null_bytes_are_items_that_fail(root: str) -> None:
+    images = [{"bytes": image(0), "path": None}, {"bytes": None, "path": None}, None]
+    write(root, {"x.parquet": table_bytes({"image": images})})
+    items = list(by_id(listed(storage.join(root, "x.parquet"))).values())
+    assert items[0] == image(0)
+    assert [str(item).endswith("no image bytes in row 1 of row group 0") for item in items] == [
+        *(False, True, False),
+    ]
+    assert isinstance(items[2], OSError)
+
+
+@pytest.mark.parametrize("key", ["path", "file_name", "image"])
+@pytest.mark.parametrize("place", ["", "images", "images.zip", "elsewhere"])
+def test_paths(root: str, key: str, place: str) -> None:
+    files = {"a/1.jpg": image(1), "ä.jpg": image(2)}
+    source = storage.join(root, "x.parquet")
+    write(root, {"x.parquet": table_bytes({key: [*files, None], "caption": ["1", "2", "3"]})})
+    if place == "images.zip":
+        write(root, {place: zipped(files)})
+    else:
+        write(storage.join(root, place), files)
+    options = {"images": storage.join(root, place)} if place == "elsewhere" else {}
+    rows = listed(source, **options)
+    assert by_id(rows) == files
+    assert [row.caption for row in rows] == ["1", "2"]
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.null()])
+def test_a_struct_that_holds_paths_only(root: str, kind: pa.DataType) -> None:
+    values = [{"bytes": None, "path": "a.jpg"}, {"bytes": None, "path": "b.jpg"}]
+    images = pa.array(values, pa.struct([("bytes", kind), ("path", pa.string())]))
+    write(root, {"a.jpg": image(1), "b.jpg": image(2)})
+    write(root, {"x.parquet": table_bytes({"image": images, "image_id": ["one", "two"]})})
+    assert by_id(listed(storage.join(root, "x.parquet"))) == {"one": image(1), "two": image(2)}
+
+
+def test_dictionary_columns_and_conversations(root: str) -> None:
+    turns = [[{"from": "human", "value": "?"}, {"from": "gpt", "value": "answer"}]]
+    write(root, {"a.jpg": image(1)})
+    columns = {
+        "image": pa.array(["a.jpg"]).dictionary_encode(),
+        "id": ["9"],
+        "conversations": turns,
+    }
+    write(root, {"x.parquet": table_bytes(columns)})
+    (row,) = listed(storage.join(root, "x.parquet"))
+    assert (row.image_id, row.caption) == ("a.jpg", "answer")
+
+
+def test_a_folder_and_a_glob_of_files(root: str) -> None:
+    write(root, {f"{part}/0.parquet": hugging_face(3) for part in ("train", "test")})
+    for source in (
+        root,
+        storage.join(root, "*/*.parquet"),
+        storage.join(root, "{test,train}/0.parquet"),
+    ):
+        assert list(by_id(listed(source))) == [
+            f"{part}/0/{n:08d}" for part in ("test", "train") for n in range(3)
+        ]
+
+
+def test_what_cannot_be_used(root: str) -> None:
+    def fails(data: bytes, said: str) -> None:
+        write(root, {"x.parquet": data})
+        with pytest.raises(UserError, match=said):
+            listed(storage.join(root, "x.parquet"))
+
+    fails(b"", "is not a readable Parquet file")
+    fails(hugging_face()[:-20], "is not a readable Parquet file")
+    fails(table_bytes({"x": [1]}), "should have a column of image paths .* found x")
+    fails(table_bytes({"image": [1]}), "should have a column of image paths")
+    fails(table_bytes({"jpg": pa.array([], pa.binary())}), "no images in")
+    fails(table_bytes({"path": ["a.jpg"]}), "names images such as 'a.jpg'")
+    fails(
+        table_bytes({"image_id": ["a"], "uri": ["a"], "status": ["ok"], "labels": [[1]]}),
+        "belongs to a PAD data set",
+    )
+
+
+def test_damage_behind_the_footer_is_an_item_that_fails(root: str) -> None:
+    data = bytearray(table_bytes({"jpg": [image(n) for n in range(50)]}, compression="none"))
+    data[4:40] = b"\xff" * 36
+    write(root, {"x.parquet": bytes(data)})
+    items = read_many(listed(storage.join(root, "x.parquet")))
+    assert len(items) == 50
+    assert all(isinstance(item, Exception) for item in items)
+
+
+def test_a_row_that_is_not_there(root: str) -> None:
+    write(root, {"x.parquet": hugging_face(9)})
+    rows = listed(storage.join(root, "x.parquet"))
+    write(root, {"x.parquet": hugging_face(2)})
+    items = read_many(rows)
+    assert items[:2] == [image(0), image(1)]
+    assert all("has no row" in str(item) for item in items[2:])
+    storage.remove(storage.join(root, "x.parquet"))
+    assert all(isinstance(item, UserError) for item in read_many(rows))

@@ -1,0 +1,231 @@
+"""Whole runs in this process: they learn, go on after any end, and do not depend on the split."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing
+
+from pad_pipeline.errors import UserError
+from pad_pipeline.train.checkpoint import Checkpoints
+from pad_pipeline.train.config import PRESETS, TrainConfig
+from pad_pipeline.train.load import load_finished_model
+from pad_pipeline.train.logs import read_metrics
+from pad_pipeline.train.loop import train
+from pad_pipeline.train.run_files import Run, open_run, read_run
+from pad_pipeline.train.step import OneWorker
+from tests.train.scenes import write_annotations, write_conversations
+
+PRETRAIN = replace(
+    PRESETS["pretrain"]["demo"](),
+    global_batch=6,
+    micro_batch=4,
+    epochs=2,
+    validate_every=4,
+    checkpoint_every=3,
+    num_validation=3,
+    loggers=(),
+    device="cpu",
+)
+FINETUNE = replace(
+    PRESETS["finetune"]["demo"](),
+    global_batch=6,
+    micro_batch=4,
+    epochs=1,
+    max_steps=4,
+    validate_every=2,
+    checkpoint_every=3,
+    num_validation=3,
+    loggers=(),
+    device="cpu",
+)
+FIGURES = ("caption_loss", "patch_loss", "cosine", "gradient_norm", "learning_rate", "beta")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes")
+    write_annotations(folder, 33)
+    write_conversations(folder, 33)
+    return folder
+
+
+def pretrain(folder: Path, url: Path, config: TrainConfig = PRETRAIN, on_step=None) -> Run:
+    run = open_run(str(url), "pretrain", config, str(folder / "annotations"), None, None)
+    train(run, config, OneWorker(), on_step)
+    return read_run(str(url))
+
+
+def curves(url: Path) -> list[list[float]]:
+    return [[line[name] for name in FIGURES] for line in read_metrics(str(url))]
+
+
+@pytest.fixture(scope="module")
+def reference(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    url = tmp_path_factory.mktemp("reference") / "run"
+    pretrain(folder, url)
+    return url
+
+
+def test_a_run_learns_and_ends_with_its_projector(reference: Path) -> None:
+    run = read_run(str(reference))
+    assert run.finished
+    lines = read_metrics(str(reference))
+    assert [line["step"] for line in lines] == list(range(10))
+    assert lines[-1]["cosine"] > lines[0]["cosine"] + 0.05
+    assert lines[0]["beta"] == 0
+    assert lines[-1]["beta"] == 5
+    assert {"validation/align", "validation/cosine", "validation/caption_loss"} <= lines[-1].keys()
+    assert {"tokens_per_s", "waiting_share", "memory_gb", "regions_per_image", "dropped_share"} <= (
+        lines[-1].keys()
+    )
+    assert not (reference / "_samples.arrow").exists()
+    assert len(Checkpoints(str(reference)).steps()) in (1, 2)
+    model, _, config = load_finished_model(run, device="cpu")
+    assert (model.projector.kind, config.global_batch) == ("mlp", 6)
+
+
+class Killed(BaseException):
+    """Ends the process's loop at once, as kill -9 does: nothing else runs."""
+
+
+@pytest.mark.parametrize("after", [1, 4, 9])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+    folder: Path, reference: Path, tmp_path: Path, after: int
+) -> None:
+    def kill(done: int, num_steps: int, values: dict) -> None:
+        if done == after:
+            raise Killed
+
+    with pytest.raises(Killed):
+        pretrain(folder, tmp_path / "run", on_step=kill)
+    torch.rand(5)  # another process would have other random states
+    pretrain(folder, tmp_path / "run")
+    np.testing.assert_allclose(curves(tmp_path / "run"), curves(reference), atol=1e-6, rtol=0)
+
+
+def test_the_micro_batch_changes_nothing(folder: Path, reference: Path, tmp_path: Path) -> None:
+    pretrain(folder, tmp_path / "run", replace(PRETRAIN, micro_batch=2))
+    np.testing.assert_allclose(curves(tmp_path / "run"), curves(reference), rtol=1e-5, atol=1e-6)
+
+
+def test_a_finished_run_is_known_and_another_config_refused(folder: Path, reference: Path) -> None:
+    source = str(folder / "annotations")
+    assert open_run(str(reference), "pretrain", PRETRAIN, source, None, None).finished
+    with pytest.raises(UserError, match=r"another config: seed was 0 and is 1"):
+        open_run(str(reference), "pretrain", replace(PRETRAIN, seed=1), source, None, None)
+
+
+def test_stage_two_trains_the_language_model(folder: Path, reference: Path, tmp_path: Path) -> None:
+    def finetune(url: Path, config: TrainConfig = FINETUNE) -> Run:
+        source = str(folder / "conversations.json")
+        run = open_run(str(url), "finetune", config, source, None, str(reference))
+        train(run, config, OneWorker())
+        return read_run(str(url))
+
+    run = finetune(tmp_path / "run")
+    lines = read_metrics(str(tmp_path / "run"))
+    assert lines[-1]["caption_loss"] < lines[0]["caption_loss"]
+    model, _, _ = load_finished_model(run, device="cpu")
+    before, _, _ = load_finished_model(read_run(str(reference)), device="cpu")
+    moved = {
+        name.split(".")[0]
+        for (name, new), old in zip(model.named_parameters(), before.parameters(), strict=True)
+        if not torch.equal(new, old)
+    }
+    assert moved == {"projector", "llm"}
+    lora = finetune(tmp_path / "lora", replace(FINETUNE, lora_rank=4, lora_alpha=8.0, max_steps=2))
+    load_finished_model(lora, device="cpu")
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(
+    folder: Path, tmp_path: Path
+) -> None:
+    config = replace(PRETRAIN, learning_rate=1e30, clip=0.0, checkpoint_every=1)
+    with pytest.raises(UserError, match=r"step \d+: the loss is not a number \(samples 00"):
+        pretrain(folder, tmp_path / "run", config)
+    steps = Checkpoints(str(tmp_path / "run")).steps()
+    assert steps
+    state = Checkpoints(str(tmp_path / "run")).load(steps[0])
+    assert all(torch.isfinite(weight).all() for weight in state["weights"].values())
+
+
+def test_an_image_that_is_gone_is_named(tmp_path: Path) -> None:
+    write_annotations(tmp_path, 8)
+    (tmp_path / "images" / "0003.png").unlink()
+    with pytest.raises(UserError, match=r"the image of 0003\.png cannot be read"):
+        pretrain(tmp_path, tmp_path / "run")
+
+
+def test_a_batch_without_a_supervised_token_is_refused(
+    folder: Path, reference: Path, tmp_path: Path
+) -> None:
+    config = replace(PRETRAIN, max_length=65)  # one token and the image: no room for the caption
+    with pytest.raises(UserError, match=r"step 0: no token of the batch is supervised \(samples"):
+        pretrain(folder, tmp_path / "run", config)
+
+
+def _work(
+    rank: int, size: int, port: int, url: str, config: TrainConfig, kill_after: int | None
+) -> None:
+    import torch.distributed as dist
+
+    from pad_pipeline.train.distributed import workers
+
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size
+    )
+
+    def kill(done: int, num_steps: int, values: dict) -> None:
+        if done == kill_after and rank == 0:  # which has written its checkpoint
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train(read_run(url), config, workers(), kill)
+    dist.destroy_process_group()
+
+
+def spawn(config: TrainConfig, url: str, kill_after: int | None = None) -> None:
+    """Train with two processes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    torch.multiprocessing.spawn(_work, (2, port, url, config, kill_after), nprocs=2)
+
+
+def test_two_workers_give_the_curve_of_one(folder: Path, reference: Path, tmp_path: Path) -> None:
+    config = replace(PRETRAIN, workers=2)
+    url = str(tmp_path / "run")
+    open_run(url, "pretrain", config, str(folder / "annotations"), None, None)
+    spawn(config, url)
+    np.testing.assert_allclose(curves(tmp_path / "run"), curves(reference), rtol=0, atol=1e-6)
+
+
+def test_stage_two_sharded_over_two_workers_gives_the_curve_of_one(
+    folder: Path, reference: Path, tmp_path: Path
+) -> None:
+    source = str(folder / "conversations.json")
+    config = replace(FINETUNE, micro_batch=2, global_batch=7)  # uneven: 4 samples and 3
+    alone = str(tmp_path / "alone")
+    run = open_run(alone, "finetune", config, source, None, str(reference))
+    train(run, config, OneWorker())
+    sharded = str(tmp_path / "sharded")
+    open_run(sharded, "finetune", config, source, None, str(reference))
+    with pytest.raises(torch.multiprocessing.ProcessExitedException):
+        spawn(replace(config, workers=2), sharded, kill_after=3)
+    assert [line["step"] for line in read_metrics(sharded)] == [0, 1, 2]
+    spawn(replace(config, workers=2), sharded)
+    np.testing.assert_allclose(
+        curves(tmp_path / "sharded"), curves(tmp_path / "alone"), rtol=1e-4, atol=1e-5
+    )
+    ours, _, _ = load_finished_model(read_run(sharded), device="cpu")
+    theirs, _, _ = load_finished_model(read_run(alone), device="cpu")
+    for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-2, atol=2e-4, msg=name)
