@@ -4,7 +4,6 @@
 # pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
-import io
 import logging
 import time
 from collections import Counter
@@ -14,7 +13,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -26,6 +24,7 @@ from rich.progress import (
 )
 
 from pad_pipeline import storage
+from pad_pipeline.storage.parquet import ParquetFile
 
 logger = logging.getLogger(__name__)
 
@@ -164,8 +163,7 @@ def count_shards(output: str) -> dict[str, Any]:
     tags: set[str] = set()
     num_regions = 0
     for name in storage.list_files(output, ".parquet"):
-        data = io.BytesIO(storage.read_bytes(storage.join(output, name)))
-        shard = pq.ParquetFile(data)
+        shard = ParquetFile(storage.read_bytes(storage.join(output, name)))
         table = shard.read(columns=["status", "error", "labels.list.element.tag"])
         statuses.update(table["status"].to_pylist())
         failures.update(causes(table))

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
 from pad_pipeline.sources import MANIFEST_SCHEMA, ManifestRow, rows_to_table
+from pad_pipeline.storage.parquet import ParquetFile
 
 MANIFEST = "_manifest.json"
 RUN = "_run"
@@ -109,13 +110,13 @@ def _batches(rows: Iterable[ManifestRow], size: int) -> Iterator[list[ManifestRo
 def read_images(images_url: str, shard: int) -> pa.Table:
     """The images of a shard (`MANIFEST_SCHEMA`)."""
     with storage.open_read(images_url) as file:
-        return pq.ParquetFile(file).read_row_group(shard)
+        return ParquetFile(file).read_row_group(shard)
 
 
 def read_parquet(url: str, columns: list[str] | None = None) -> pa.Table:
     """A part or a shard; raises `UserError` where it is damaged."""
     try:
-        return pq.read_table(io.BytesIO(storage.read_bytes(url)), columns=columns)
+        return ParquetFile(storage.read_bytes(url)).read(columns)
     except pa.ArrowInvalid as error:
         raise UserError(
             f"{url} cannot be read ({error}); delete it and run the same command again"

@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pad_pipeline import storage
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import PAD_SCHEMA, PadRecord, batch_to_records
+from pad_pipeline.storage.parquet import ParquetFile
 
 State = Literal["running", "finished", "unknown"]
 
@@ -207,10 +207,10 @@ def _open_shard(url: str, name: str) -> Shard:
 
 
 @contextmanager
-def _readable(url: str) -> Iterator[pq.ParquetFile]:
+def _readable(url: str) -> Iterator[ParquetFile]:
     with storage.open_read(url) as file, storage.explained(url, "read"):
         try:
-            yield pq.ParquetFile(file)
+            yield ParquetFile(file)
         except DAMAGED_SHARD as error:
             raise UserError(
                 f"the shard {url} is damaged ({first_line(error)}): copy it again or "

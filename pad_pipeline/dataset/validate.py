@@ -6,9 +6,6 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from pad_pipeline import storage
 from pad_pipeline.dataset.findings import Findings, Problem, Tally
 from pad_pipeline.dataset.reader import (
@@ -21,6 +18,7 @@ from pad_pipeline.dataset.reader import (
 )
 from pad_pipeline.dataset.row_checks import check_regions, check_rows
 from pad_pipeline.errors import UserError
+from pad_pipeline.storage.parquet import ParquetFile
 
 _BATCH_ROWS = 32  # with its temporary arrays in the processor's cache
 
@@ -107,7 +105,7 @@ def _check_shard(
         problems.add("checksum", "its bytes are not those that the manifest's sha256 is of", name)
     num_rows = 0
     try:
-        file = pq.ParquetFile(pa.BufferReader(data))
+        file = ParquetFile(data)
         different = schema_problem(file.schema_arrow)
         if different:
             problems.add("schema", f"it {different}", name)

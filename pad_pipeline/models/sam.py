@@ -197,9 +197,8 @@ class SamSegmenter:
                     )
                 for row in np.unique(of_image):
                     places = np.flatnonzero(of_image == row)
-                    masks[group[row]] += self._encode(
-                        low_res[places[0] : places[-1] + 1], frames[row], scores[places[0] :]
-                    )
+                    own = slice(places[0], places[-1] + 1)  # an image's boxes stand together
+                    masks[group[row]] += self._encode(low_res[own], frames[row], scores[own])
         return masks
 
     @torch.inference_mode()

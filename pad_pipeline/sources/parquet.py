@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
@@ -24,6 +23,7 @@ from pad_pipeline.sources.entries import (
 )
 from pad_pipeline.sources.manifests import make_locator
 from pad_pipeline.sources.rows import ManifestRow, in_container, relative_id
+from pad_pipeline.storage.parquet import ParquetFile
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ def read_parquet(url: str, member_rows: Sequence[tuple[str, int]]) -> list[bytes
 
 
 def _rows_of_group(
-    url: str, version: str, parquet: pq.ParquetFile, column: str, group: int, rows: list[int]
+    url: str, version: str, parquet: ParquetFile, column: str, group: int, rows: list[int]
 ) -> list[bytes | Exception]:
     chunk = _column_chunk(parquet, column, group)
     if chunk is None:
@@ -158,7 +158,7 @@ def _cached_group(url: str, version: str, column: str, group: int) -> Any:
     """One column of one row group: consecutive calls read neighbouring rows of the same group."""
     del version  # part of the key only: a file that changed is read again
     with storage.open_read(url) as file:
-        return _flat(pq.ParquetFile(file).read_row_group(group, columns=[column]).column(0))
+        return _flat(ParquetFile(file).read_row_group(group, columns=[column]).column(0))
 
 
 def _flat(values: Any) -> Any:
@@ -168,9 +168,9 @@ def _flat(values: Any) -> Any:
     return values
 
 
-def _open(url: str, file: Any) -> pq.ParquetFile:
+def _open(url: str, file: Any) -> ParquetFile:
     try:
-        parquet = pq.ParquetFile(file)
+        parquet = ParquetFile(file)
         _ = parquet.schema_arrow.names  # which may not be text
         return parquet
     except storage.GaveUp:
@@ -183,7 +183,7 @@ def _words(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-def _batches(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _batches(parquet: ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
     yield from parquet.iter_batches(_ROWS_PER_BATCH, columns=columns)
 
 
@@ -198,7 +198,7 @@ def _first(names: Sequence[str], keys: Sequence[str]) -> str | None:
     return next((key for key in keys if key in names), None)
 
 
-def _bytes_column(parquet: pq.ParquetFile) -> str | None:
+def _bytes_column(parquet: ParquetFile) -> str | None:
     """The first column of image bytes that is not null throughout, "image.bytes" for a struct."""
     schema = parquet.schema_arrow
     for key in BYTES_KEYS:
@@ -232,7 +232,7 @@ def _is_binary(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def _all_null(parquet: pq.ParquetFile, column: str) -> bool:
+def _all_null(parquet: ParquetFile, column: str) -> bool:
     for group in range(parquet.metadata.num_row_groups):
         chunk = _column_chunk(parquet, column, group)
         if chunk is None:
@@ -245,7 +245,7 @@ def _all_null(parquet: pq.ParquetFile, column: str) -> bool:
     return True
 
 
-def _column_chunk(parquet: pq.ParquetFile, column: str, group: int) -> Any:
+def _column_chunk(parquet: ParquetFile, column: str, group: int) -> Any:
     row_group = parquet.metadata.row_group(group)
     chunks = (row_group.column(i) for i in range(row_group.num_columns))
     return next((chunk for chunk in chunks if chunk.path_in_schema == column), None)
