@@ -22,6 +22,14 @@ from pad_pipeline.scenes.things.scenery import (
 _SCALE = 2
 
 
+def planar(image: Image.Image) -> np.ndarray:
+    """The channels of an image one after the other, (C, H, W) float32 in 0..255.
+
+    Arithmetic by pixel runs several times faster on rows of one channel than on threes.
+    """
+    return np.asarray(image).transpose(2, 0, 1).astype(np.float32, order="C")
+
+
 def _meadow(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
     image = gradient(*size, (156, 208, 238), (232, 244, 240))
     draw = ImageDraw.Draw(image)
@@ -170,7 +178,7 @@ _PLACES: tuple[tuple[str, Callable[[np.random.Generator, tuple[int, int]], Image
 
 
 def draw_background(rng: np.random.Generator, width: int, height: int) -> tuple[np.ndarray, str]:
-    """A background as (height, width, 3) float32 in 0..255, and the words that say where it is."""
+    """A background as (3, height, width) float32 in 0..255, and the words that say where it is."""
     words, draw = _PLACES[int(rng.integers(len(_PLACES)))]
     image = draw(rng, (width * _SCALE, height * _SCALE)).reduce(_SCALE)
     if rng.random() < 0.5:
@@ -179,4 +187,7 @@ def draw_background(rng: np.random.Generator, width: int, height: int) -> tuple[
     coarse = rng.normal(0, 5.0, (5, 6)).astype(np.float32)
     waves = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
     tint = rng.uniform(0.93, 1.05, 3).astype(np.float32)
-    return np.asarray(image, dtype=np.float32) * tint + waves[:, :, None], words
+    planes = planar(image)
+    planes *= tint[:, None, None]
+    planes += waves
+    return planes, words

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from pad_pipeline.scenes.backgrounds import draw_background
+from pad_pipeline.scenes.backgrounds import draw_background, planar
 from pad_pipeline.scenes.captions import Placed, describe
 from pad_pipeline.scenes.kinds import KINDS, SPECS
 from pad_pipeline.scenes.things.pen import Pen, shade
@@ -62,7 +62,7 @@ class _Sprite:
 
     kind: str
     variant: str
-    colour: np.ndarray  # (h, w, 3) float32 in 0..255
+    colour: np.ndarray  # (3, h, w) float32 in 0..255
     alpha: np.ndarray  # (h, w) float32 in 0..1
     shadow: np.ndarray  # (h, w) float32 in 0..1
     area: int
@@ -82,15 +82,17 @@ def _draw_sprite(rng: np.random.Generator, kind: str, side: float) -> _Sprite:
     pen = Pen(side, degrees, bool(rng.random() < 0.5), shade(darkest, -0.62))
     spec.draw(pen, main, second)
     picture = pen.picture()
-    pixels = np.asarray(picture, dtype=np.float32)
-    height, width = pixels.shape[:2]
-    alpha = pixels[:, :, 3] * (1 / 255)
+    planes = planar(picture)
+    _, height, width = planes.shape
+    alpha = planes[3] * (1 / 255)
     # Light falls from the top left; each thing is a little warmer or cooler than the next.
     light = np.linspace(0.07, -0.08, height, dtype=np.float32)[:, None] + np.linspace(
         0.05, -0.06, width, dtype=np.float32
     )
     gain = rng.uniform(0.95, 1.04, 3).astype(np.float32)
-    colour = pixels[:, :, :3] * gain * (1 + light)[:, :, None]
+    colour = planes[:3]
+    colour *= gain[:, None, None]
+    colour *= 1 + light
     blurred = picture.getchannel("X").reduce(4).resize((width, height), Image.Resampling.BILINEAR)
     shadow = np.asarray(blurred, dtype=np.float32) * (0.30 / 255)
     return _Sprite(kind, variant, colour, alpha, shadow, int((alpha > 0.5).sum()))
@@ -196,13 +198,13 @@ def _place(
 
 
 def _paint(canvas: np.ndarray, sprite: _Sprite) -> None:
+    """Lay a sprite and its shadow over the canvas, (3, H, W) float32."""
     height, width = sprite.alpha.shape
-    image_part, patch_part = _window(canvas.shape[:2], sprite.x + 3, sprite.y + 4, height, width)
-    canvas[image_part] *= 1 - sprite.shadow[patch_part][:, :, None]
-    image_part, patch_part = _window(canvas.shape[:2], sprite.x, sprite.y, height, width)
-    alpha = sprite.alpha[patch_part][:, :, None]
-    under = canvas[image_part]
-    under += (sprite.colour[patch_part] - under) * alpha
+    image_part, patch_part = _window(canvas.shape[1:], sprite.x + 3, sprite.y + 4, height, width)
+    canvas[:, *image_part] *= 1 - sprite.shadow[patch_part]
+    image_part, patch_part = _window(canvas.shape[1:], sprite.x, sprite.y, height, width)
+    under = canvas[:, *image_part]
+    under += (sprite.colour[:, *patch_part] - under) * sprite.alpha[patch_part]
 
 
 def generate_scene(seed: int) -> Scene:
@@ -229,8 +231,9 @@ def generate_scene(seed: int) -> Scene:
         _place(rng, owner, sprites, boxes, _draw_sprite(rng, kind, side))
     for sprite in sprites:
         _paint(canvas, sprite)
-    grain = rng.integers(-4, 5, (height, width, 1), dtype=np.int8)
-    image = np.clip(canvas + grain, 0, 255).astype(np.uint8)
+    canvas += rng.integers(-4, 5, (height, width), dtype=np.int8)
+    np.clip(canvas, 0, 255, out=canvas)
+    image = canvas.astype(np.uint8).transpose(1, 2, 0).copy()
 
     things, placed = [], []
     for k, sprite in enumerate(sprites):

@@ -205,7 +205,8 @@ def test_two_workers_give_the_curve_of_one(folder: Path, reference: Path, tmp_pa
     url = str(tmp_path / "run")
     open_run(url, "pretrain", config, str(folder / "annotations"), None, None)
     spawn(config, url)
-    np.testing.assert_allclose(curves(tmp_path / "run"), curves(reference), rtol=0, atol=1e-6)
+    # Sums in another order: a few units in the last place of the gradient's norm, which is about 3.
+    np.testing.assert_allclose(curves(tmp_path / "run"), curves(reference), rtol=1e-6, atol=1e-6)
 
 
 def test_stage_two_sharded_over_two_workers_gives_the_curve_of_one(
