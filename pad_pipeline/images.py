@@ -117,11 +117,13 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> np.ndarray
     is read from the header, so a decompression bomb is refused before it is decoded. Thread-safe.
     """
     image = _open(data, limits)
+    # A PNG may have a second EXIF block behind its pixels: the first one counts.
+    first = _orientation(image) if "exif" in image.info else None
     try:
         image.load()
     except _DECODER_ERRORS as error:
         raise ImageError(_broken(image, error)) from error
-    upright = _UPRIGHT.get(_orientation(image))
+    upright = _UPRIGHT.get(_orientation(image) if first is None else first)
     try:
         rgb = _to_rgb(image)
         if upright is not None:
@@ -132,8 +134,9 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> np.ndarray
 
 
 def image_size(data: bytes, limits: ImageLimits = ImageLimits()) -> tuple[int, int]:
-    """(width, height) in pixels after EXIF orientation, read from the header without decoding.
+    """(width, height) in pixels after EXIF orientation, the shape that `decode_image` gives.
 
+    Only the header is read, except of a PNG without EXIF there: it may stand behind the pixels.
     Raises `ImageError` as `decode_image` does, except for damage behind the header.
     """
     image = _open(data, limits)

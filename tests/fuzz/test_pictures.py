@@ -102,6 +102,31 @@ def test_what_comes_with_a_png_is_ignored_or_refused(kind: bytes, body: bytes) -
     assert peak < 16 << 20
 
 
+def _exif(orientation: int) -> bytes:
+    body = b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    return struct.pack(">I", len(body)) + b"eXIf" + body + _crc(b"eXIf" + body)
+
+
+def _crc(chunk: bytes) -> bytes:
+    return struct.pack(">I", zlib.crc32(chunk))
+
+
+@pytest.mark.parametrize(("before", "behind"), [(1, 6), (6, 1), (6, 8), (None, 6), (6, None)])
+def test_the_first_exif_block_of_a_png_says_which_way_is_up(
+    before: int | None, behind: int | None
+) -> None:
+    data = picture("PNG")
+    end = data.rindex(b"IEND") - 4
+    turned = data[:33] + (_exif(before) if before else b"") + data[33:end]
+    turned += (_exif(behind) if behind else b"") + data[end:]
+    decoded = decode_image(turned)
+    counts = before or behind
+    assert decoded.shape == ((24, 16, 3) if counts in (6, 8) else (16, 24, 3))
+    turns = {6: 3, 8: 1}.get(counts or 1, 0)
+    np.testing.assert_array_equal(decoded, np.rot90(decode_image(data), turns))
+    assert image_size(turned) == decoded.shape[1::-1]
+
+
 @pytest.mark.parametrize("form", ["jpeg", "png", "webp", "gif", "bmp", "tiff", "avif"])
 def test_every_cut_is_an_error_or_the_whole_picture(form: str) -> None:
     for data in pictures(form):
