@@ -246,30 +246,25 @@ def _print_stages(stages: Any) -> None:
 
 
 def _print_training(output: str, as_json: bool) -> None:
-    from pad_pipeline.run_lock import is_held
-    from pad_pipeline.train.logs import read_metrics
-    from pad_pipeline.train.run_files import read_run
+    from pad_pipeline.annotate.report import format_duration
+    from pad_pipeline.train.status import read_training_status
 
-    run = read_run(output)
-    lines = read_metrics(output)
-    is_running = is_held(output)
-    state = (
-        "finished"
-        if run.finished
-        else "running"
-        if is_running
-        else "interrupted"
-        if is_running is not None
-        else "not finished"
-    )
-    last = lines[-1] if lines else {}
+    found = read_training_status(output)
     if as_json:
-        say(json_module.dumps({"output": output, "state": state, "last": last}, indent=2))
+        say(json_module.dumps(found.to_dict(), indent=2))
         return
-    rows = [("state", state), ("stage", str(run.facts["stage"])), ("steps done", f"{len(lines):,}")]
+    rows = [
+        ("state", found.state),
+        ("stage", found.stage),
+        ("steps", f"{found.steps_done:,} of {found.num_steps:,}"),
+    ]
+    if found.step_s:
+        rows.append(("seconds per step", f"{found.step_s:.3g}"))
+    if found.seconds_left is not None:
+        rows.append(("left", format_duration(found.seconds_left)))
     for name in ("caption_loss", "patch_loss", "cosine", "tokens_per_s", "waiting_share"):
-        if isinstance(last.get(name), int | float):
-            rows.append((name.replace("_", " "), f"{last[name]:.4g}"))
+        if isinstance(found.last.get(name), int | float):
+            rows.append((name.replace("_", " "), f"{found.last[name]:.4g}"))
     print_pairs(output, rows)
-    if state in ("interrupted", "not finished"):
+    if found.state in ("interrupted", "not finished"):
         say("The command that began it continues it.")
