@@ -7,19 +7,26 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("s3fs", reason="s3fs is not installed")
 
 from pad_pipeline import ray_session, storage
 from pad_pipeline.train.checkpoint import Checkpoints
-from pad_pipeline.train.run_files import read_run
+from pad_pipeline.train.logs import read_metrics
+from pad_pipeline.train.loop import train
+from pad_pipeline.train.run_files import open_run, read_run
+from pad_pipeline.train.step import OneWorker
 from tests import fakes
 from tests.s3.conftest import Bucket, bucket, s3_server
 from tests.s3.faults import Fault, seeded
+from tests.s3.test_train import CONFIG
 from tests.train.scenes import write_annotations
+from tests.train.test_loop import curves
 
 __all__ = ["bucket", "s3_server"]
 pytestmark = pytest.mark.ray
@@ -97,27 +104,38 @@ def test_annotate_killed_on_s3(bucket: Bucket, tmp_path: Path) -> None:
 
 TRAIN = """
 import sys
-from dataclasses import replace
 from pad_pipeline.train.on_ray import train_on_ray
 from pad_pipeline.train.run_files import open_run
-from tests.s3.test_train import CONFIG
-CONFIG = replace(CONFIG, max_steps=2, num_validation=0)
+from tests.ray.test_s3 import TRAINING
 url, source, images, address = sys.argv[1:]
-run = open_run(url, "pretrain", CONFIG, source, images, None)
-train_on_ray(run, CONFIG, ray_address=address, progress=print)
+run = open_run(url, "pretrain", TRAINING, source, images, None)
+train_on_ray(run, TRAINING, ray_address=address)
 """
+TRAINING = replace(CONFIG, max_steps=None, epochs=4, checkpoint_every=1, num_validation=0)
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_train_on_s3(bucket: Bucket, tmp_path: Path) -> None:
+def test_train_killed_on_s3(bucket: Bucket, tmp_path: Path) -> None:
     write_annotations(tmp_path, 12)
+    local, source = str(tmp_path / "run"), str(tmp_path / "annotations")
+    train(open_run(local, "pretrain", TRAINING, source, None, None), TRAINING, OneWorker())
     for path in [*(tmp_path / "images").iterdir(), *(tmp_path / "annotations").iterdir()]:
         storage.upload(path, storage.join(bucket.url, path.parent.name, path.name))
     url = f"{bucket.url}/run"
     places = (url, f"{bucket.url}/annotations", f"{bucket.url}/images")
+    process = driver(TRAIN, *places, address())
+    deadline = time.monotonic() + TIMEOUT_S
+    while not Checkpoints(url).steps():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not read_run(url).finished
     finish(driver(TRAIN, *places, address()))
     assert read_run(url).finished
-    assert Checkpoints(url).steps()
+    assert [line["step"] for line in read_metrics(url)] == list(range(8))
+    np.testing.assert_allclose(curves(url), curves(local), rtol=1e-6, atol=1e-6)
     assert not storage.exists(f"{url}/_ray")
     assert "metrics.jsonl" in storage.list_files(url)
 

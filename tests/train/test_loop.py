@@ -63,7 +63,7 @@ def pretrain(folder: Path, url: Path, config: TrainConfig = PRETRAIN, on_step=No
     return read_run(str(url))
 
 
-def curves(url: Path) -> list[list[float]]:
+def curves(url: Path | str) -> list[list[float]]:
     return [[line[name] for name in FIGURES] for line in read_metrics(str(url))]
 
 
