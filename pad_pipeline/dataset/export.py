@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from pad_pipeline.dataset.export_json import write_coco, write_llava, write_pad_json
 from pad_pipeline.dataset.export_webdataset import write_webdataset
+from pad_pipeline.dataset.known_tags import warn_of_unknown_tags
 from pad_pipeline.dataset.reader import Dataset, State, open_dataset
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.errors import UserError
@@ -54,6 +55,7 @@ def export(
     if format not in FORMATS:
         raise UserError(f"unknown format {format!r}: choose one of {', '.join(FORMATS)}")
     dataset = open_dataset(url)
+    warn_of_unknown_tags(dataset, select)
     counts = FORMATS[format](dataset, dest, select or Selection(), images)
     num_images, num_regions = counts.pop("images", 0), counts.pop("regions", 0)
     return ExportReport(

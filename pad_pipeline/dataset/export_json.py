@@ -33,7 +33,10 @@ def write_pad_json(
 def write_llava(
     dataset: Dataset, dest: str, select: Selection, images: str | None = None
 ) -> Counter[str]:
-    """The form of `blip_laion_cc_sbu_558k.json`, for the images that have a caption."""
+    """The form of `blip_laion_cc_sbu_558k.json`, for the images that have a caption.
+
+    Raises `UserError` where there are images and none has one.
+    """
     del images
     counts: Counter[str] = Counter()
 
@@ -50,6 +53,11 @@ def write_llava(
     with new_file(dest) as file:
         _write_array(file, conversations())
         file.write(b"\n")
+        if counts["no caption"] and not counts["images"]:
+            raise UserError(
+                f"none of the {counts['no caption']:,} images of {dataset.url} that did not fail "
+                "has a caption to export; `pad-pipeline annotate --captions FILE` takes them along"
+            )
     return counts
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from pad_pipeline import storage
 from pad_pipeline.dataset.contact_sheet import contact_sheet
 from pad_pipeline.dataset.drawing import draw_record
+from pad_pipeline.dataset.known_tags import warn_of_unknown_tags
 from pad_pipeline.dataset.pictures import UNREADABLE, iter_pictures
 from pad_pipeline.dataset.reader import Dataset, State, iter_records, open_dataset
 from pad_pipeline.dataset.selection import Selection
@@ -61,6 +62,7 @@ def render(
     if limit is not None and limit < 1:
         raise UserError(f"expected a limit of at least 1 image, found {limit}")
     dataset = open_dataset(url)
+    warn_of_unknown_tags(dataset, select)
     counts: Counter[str] = Counter()
     with new_folder(dest) as folder:
         drawn = _draw(dataset, images, select or Selection(), counts)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pad_pipeline import storage
+from pad_pipeline.dataset.known_tags import warn_of_unknown_tags
 from pad_pipeline.dataset.reader import State, iter_records, open_dataset
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.records import PadRecord
@@ -72,6 +73,7 @@ def compute_stats(url: str, select: Selection | None = None) -> Stats:
     Raises `UserError` where the data set cannot be read.
     """
     dataset = open_dataset(url)
+    warn_of_unknown_tags(dataset, select)
     statuses: Counter[str] = Counter()
     failures: Counter[str] = Counter()
     region_tags: Counter[str] = Counter()

@@ -92,6 +92,14 @@ def test_coco_loads_in_pycocotools(url, tmp_path):
             assert coco.cats[annotation["category_id"]]["name"] == source.tag
 
 
+def test_llava_without_any_caption_is_refused(tmp_path):
+    records = [replace(record, caption=None) for record in example_records()]
+    url = write_dataset(tmp_path / "data", records)
+    with pytest.raises(UserError, match=r"none of the 6 images .* has a caption"):
+        export(url, str(tmp_path / "llava.json"), "llava")
+    assert not (tmp_path / "llava.json").exists()
+
+
 def test_llava_has_the_pretraining_form(url, tmp_path):
     dest = tmp_path / "llava.json"
     report = export(url, str(dest), "llava")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pad_pipeline.dataset.export import export
+from pad_pipeline.dataset.known_tags import warn_of_unknown_tags
+from pad_pipeline.dataset.reader import open_dataset
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import Region, Tag, records_to_table, table_to_records
-from tests.dataset.example import failed, record
+from tests.dataset.example import example_records, failed, record, write_dataset
 
 
 def regions(*rows: tuple[str, float, int, float]) -> list[Region]:
@@ -82,3 +85,16 @@ def test_failed_images_stay_failed():
 def test_contradictions_are_refused(fields, message):
     with pytest.raises(UserError, match=message):
         Selection(**fields)
+
+
+def test_tags_that_nothing_has_are_told(tmp_path, caplog: pytest.LogCaptureFixture) -> None:
+    url = write_dataset(tmp_path / "data", example_records())
+    known = {tag.tag for record in example_records() for tag in record.tags}
+    warn_of_unknown_tags(open_dataset(url), None)
+    warn_of_unknown_tags(open_dataset(url), Selection(tags=tuple(known)))
+    assert not caplog.messages
+    select = Selection(tags=(min(known), "aple"), exclude_tags=("tabel",))
+    warn_of_unknown_tags(open_dataset(url), select)
+    assert caplog.messages == [f"nothing in {url} has the tags 'aple', 'tabel'"]
+    export(url, str(tmp_path / "out.json"), "coco", Selection(tags=("aple",)))
+    assert caplog.messages[1:] == [f"nothing in {url} has the tag 'aple'"]
