@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -121,6 +122,13 @@ def test_ray_is_imported_by_the_files_on_ray_alone() -> None:
     ]
     assert [name for name in users if not name.startswith(MAY_USE_RAY)] == []
     assert users, "nothing imports Ray: this test reads the wrong files"
+
+
+def test_parquet_is_read_on_the_calling_thread_alone() -> None:
+    """With Arrow's threads, one short command in twenty ended in SIGABRT on a busy machine."""
+    readers = re.compile(r"\b(pq|parquet)\.(ParquetFile|read_table|ParquetDataset)\(")
+    users = [name for name, path in modules() if readers.search(path.read_text(encoding="utf-8"))]
+    assert users == ["storage/parquet"]
 
 
 LOADED = """
