@@ -149,14 +149,16 @@ class Campaign:
         if time.monotonic() > self._until_s:
             self._todo = []
         while self._todo and command.runs:
-            kill = self._todo[0]
+            kill = self._todo.pop(0)
             if not self._await(command, kill):
-                return False  # it has ended; the kill is done to the next run
+                self._todo.insert(0, kill.sooner())  # done to the next run, as this one has ended
+                return False
             if not self._do(command, kill, is_local):
                 if command.runs:
-                    self._postponed.append(self._todo.pop(0))
+                    self._postponed.append(kill)
+                else:
+                    self._todo.insert(0, kill.sooner())
                 continue
-            self._todo.pop(0)
             self._count(kill, command)
             if time.monotonic() > self._until_s:
                 self._todo, self._postponed = [], []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.kills import KINDS, LONGEST_WAIT_S, draw
+from tests.chaos.kills import KINDS, LONGEST_WAIT_S, Kill, draw
 
 NUM_KILLS = 10
 SEED = 3
@@ -29,6 +29,12 @@ def test_a_seed_always_gives_the_same_kills_and_each_kind_comes_by_turns(layout:
     for start in range(0, len(drawn), len(kinds)):
         assert sorted(kill.kind for kill in drawn[start : start + len(kinds)]) == sorted(kinds)
     assert all(0 <= kill.wait_s <= LONGEST_WAIT_S[kill.phase] for kill in drawn)
+
+
+def test_a_worker_that_had_gone_home_is_killed_earlier_next_time() -> None:
+    assert Kill("tag", "last", 0.7).sooner() == Kill("tag", "work", 0.7)
+    for kill in (Kill("driver", "end", 0.1), Kill("tag", "soon", 3.0), Kill("tag", "work", 1.0)):
+        assert kill.sooner() == kill
 
 
 @pytest.mark.ray
