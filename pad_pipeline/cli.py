@@ -267,9 +267,7 @@ def _commands(argv: Sequence[str]) -> tyro.extras.SubcommandApp:
     app.command(name="annotate")(functools.partial(annotate, config=_preset(argv, PRESETS)()))
     app.command(name="plan")(functools.partial(cli_runs.plan, config=_preset(argv, PRESETS)()))
     app.command(name="serve")(
-        functools.partial(
-            cli_serve.serve, config=_preset(argv, PRESETS)(), service=ServiceConfig()
-        )
+        functools.partial(cli_serve.serve, config=_preset(argv, PRESETS)(), service=ServiceConfig())
     )
     app.command(cli_runs.status)
     app.command(cli_runs.retry_failed)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import shlex
 import sys
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
+import tyro
 from tyro.conf import arg
 
 from pad_pipeline.cli_reports import say
-from pad_pipeline.config import AnnotateConfig
+from pad_pipeline.config import PRESETS, AnnotateConfig
+from pad_pipeline.errors import UserError
 from pad_pipeline.serve.config import ServiceConfig
 
 
@@ -41,6 +46,33 @@ def serve(
         ray_logs=ray_logs,
         announce=_announce,
     )
+
+
+def application(arguments: Mapping[str, str]) -> Any:
+    """What a RayService names as its `import_path`: the service for Ray Serve's own HTTP side.
+
+    `arguments["preset"]` is the preset and `arguments["options"]` the command's other options in
+    one line; host, port and those about Ray have no effect. Raises `UserError` where they are not
+    as they must be.
+    """
+    from pad_pipeline.serve.ingress import application as build
+
+    preset, options = arguments.get("preset", "paper"), arguments.get("options", "")
+    if preset not in PRESETS:
+        raise UserError(f"no preset is called {preset!r}; there are {', '.join(PRESETS)}")
+    parse = functools.partial(_configs, config=PRESETS[preset](), service=ServiceConfig())
+    try:
+        config, service = tyro.cli(parse, args=shlex.split(options))
+    except SystemExit as stop:
+        raise UserError(f"`pad-pipeline serve` does not take these options: {options}") from stop
+    return build(config, service)
+
+
+def _configs(
+    config: Annotated[AnnotateConfig, arg(name="")],
+    service: Annotated[ServiceConfig, arg(name="")],
+) -> tuple[AnnotateConfig, ServiceConfig]:
+    return config, service
 
 
 def _announce(url: str) -> None:

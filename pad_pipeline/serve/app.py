@@ -150,9 +150,7 @@ class _Service:
             answers.check(record)
             if not options.render:
                 return JSONResponse(answers.record_json(record))
-            png = await asyncio.to_thread(
-                answers.render_png, upload.data, record, settings.limits
-            )
+            png = await asyncio.to_thread(answers.render_png, upload.data, record, settings.limits)
             return Response(png, media_type="image/png")
 
     async def batch(self, request: Request, options: BatchOptions) -> Response:
@@ -175,9 +173,7 @@ class _Service:
             slot.grow(len(body.uploads) - 1)
             samples = [
                 _to_sample(upload, upload.name or f"{NO_NAME}-{index}", caption)
-                for index, (upload, caption) in enumerate(
-                    zip(body.uploads, captions, strict=True)
-                )
+                for index, (upload, caption) in enumerate(zip(body.uploads, captions, strict=True))
             ]
             records = [answers.answer(done, options) for done in await self._run(samples)]
             return JSONResponse([answers.record_json(record) for record in records])
@@ -198,7 +194,7 @@ def _to_sample(upload: Upload, name: str, caption: str | None) -> Sample:
 
 
 def _key_check(key: str | None) -> Callable[..., Awaitable[None]]:
-    """What lets only requests with the key pass: `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
+    """What lets only requests with the key pass, which two headers may hold."""
     if key is None:
 
         async def pass_all() -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +23,7 @@ logger = logging.getLogger(__name__)
 DEATHS_TOGETHER = 2
 """Workers that may die over an image in company before it goes alone."""
 PAUSE_S = 0.2
+_TELL_EVERY_S = 1.0
 
 
 class WorkerLost(Exception):
@@ -46,6 +49,7 @@ class Dispatcher:
         self._stages = stages
         self._pause_s = pause_s
         self._alone = {stage.name: asyncio.Lock() for stage in stages}
+        self._told_s = dict.fromkeys(self._alone, -math.inf)
 
     async def __call__(self, sample: Sample) -> Sample:
         """The sample after all stages, or with the error of the one that failed."""
@@ -76,6 +80,10 @@ class Dispatcher:
         return sample
 
     async def _note(self, stage: StageCalls, error: WorkerLost) -> None:
-        logger.warning("a worker of %s was lost; its images are tried again", stage.name)
-        logger.debug("lost worker: %s", error)
+        now_s = time.monotonic()
+        # each image of a batch comes here when its worker dies
+        if now_s - self._told_s[stage.name] > _TELL_EVERY_S:
+            self._told_s[stage.name] = now_s
+            logger.warning("a worker of %s was lost; its images are tried again", stage.name)
+            logger.debug("lost worker: %s", error)
         await asyncio.sleep(self._pause_s)

@@ -25,6 +25,8 @@ from pad_pipeline.serve.refusals import Refusal
 from pad_pipeline.serve.workers import StageReplica
 
 HEALTH_CHECK_PERIOD_S = 2.0
+READY_PAUSE_S = 1.0
+DRAIN_TIMEOUT_S = 120.0
 _QUIET = {"log_level": "ERROR", "enable_access_log": False}
 _METRICS_TIMEOUT_S = 5.0
 
@@ -42,6 +44,7 @@ def stage_application(spec: StageSpec, *, batch_wait_s: float, hang_after_s: flo
         "max_ongoing_requests": 2 * spec.batch_size,
         "health_check_period_s": HEALTH_CHECK_PERIOD_S,
         "graceful_shutdown_wait_loop_s": 0.1,
+        "graceful_shutdown_timeout_s": DRAIN_TIMEOUT_S,
         "logging_config": _QUIET,
     }
     if pool.min_workers < pool.max_workers:
@@ -105,6 +108,15 @@ def _caller(method: Any) -> Callable[[Sample], Awaitable[Sample]]:
         return replace(found, data=sample.data)
 
     return call
+
+
+async def until_ready(handle: DeploymentHandle) -> None:
+    """Return when a replica behind the handle has its model."""
+    while True:
+        try:
+            return await handle.ready.remote()
+        except (ray.exceptions.RayError, serve_exceptions.DeploymentUnavailableError):
+            await asyncio.sleep(READY_PAUSE_S)
 
 
 async def metrics() -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from ray import serve
 
@@ -13,8 +13,6 @@ from pad_pipeline.annotate.plan import StageSpec
 from pad_pipeline.annotate.sample import Sample, without_pixels
 from pad_pipeline.annotate.watchdog import Watchdog
 from pad_pipeline.annotate.workers import Passage, StageMetrics
-
-logger = logging.getLogger(__name__)
 
 
 class StageReplica:
@@ -32,8 +30,9 @@ class StageReplica:
         self._stage = self._thread.submit(spec.make, self._seconds).result()
         self._watch = Watchdog(hang_after_s, self._seconds, lambda *what: None)
         self._metrics = StageMetrics(spec.name)
-        self._in_batches.set_max_batch_size(spec.batch_size)
-        self._in_batches.set_batch_wait_timeout_s(batch_wait_s)
+        batches: Any = self._in_batches
+        batches.set_max_batch_size(spec.batch_size)
+        batches.set_batch_wait_timeout_s(batch_wait_s)
 
     async def together(self, sample: Sample) -> Sample:
         """The sample with what the stage found or an error, without pixels or bytes."""
