@@ -30,8 +30,8 @@ pytestmark = pytest.mark.ray
 
 NUM_SCENES = 6
 MAX_QUEUED = 12
-START_TIMEOUT_S = 300.0
-ANSWER_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 600.0
+ANSWER_TIMEOUT_S = 300.0
 PNG = {"content-type": "image/png"}
 
 
@@ -147,8 +147,13 @@ def test_a_higher_threshold_of_a_request_is_that_of_a_run(
     config = replace(demo(), chunk_size=1)
     config = replace(config, detect=replace(config.detect, box_threshold=higher))
     for data, record in zip(images, Annotator(config).annotate(images), strict=True):
-        answer = command.post(data, f"?box_threshold={higher!r}")
-        assert answer.json() == as_json(record)
+        answer = command.post(data, f"?box_threshold={higher!r}").json()
+        # SAM sees fewer boxes at once in that run, which may show in the last bits of a mask
+        assert found(answer) == found(as_json(record))
+        assert [region["score"] for region in answer["labels"]] == [
+            region.score for region in record.labels
+        ]
+        assert answer["status"] == record.status
 
 
 def test_together_each_gets_its_own_and_a_bad_one_harms_none(
@@ -158,7 +163,10 @@ def test_together_each_gets_its_own_and_a_bad_one_harms_none(
     answers = command.post_all([*images, broken, b"no image"], num_clients=8)
     assert [answer.status_code for answer in answers] == [200] * NUM_SCENES + [400, 400]
     for answer, record in zip(answers, in_process, strict=False):
-        assert found(answer.json()) == pytest.approx(found(as_json(record)), abs=1)
+        told, expected = found(answer.json()), found(as_json(record))
+        assert [tag for tag, *_ in told] == [tag for tag, *_ in expected]
+        for (_, *box), (_, *other) in zip(told, expected, strict=True):
+            assert box == pytest.approx(other, abs=1)
 
 
 def test_a_full_queue_refuses_at_once_and_keeps_what_it_has(
@@ -214,7 +222,7 @@ def test_at_the_end_what_was_accepted_is_answered_and_nothing_else(
     assert counts[200] >= number // 2
     for answer in late:
         assert (answer.status_code, answer.json()["error"]["cause"]) == (503, "draining")
-    out, _ = command.process.communicate(timeout=120)
+    out, _ = command.process.communicate(timeout=ANSWER_TIMEOUT_S)
     assert command.process.returncode == 0
     assert out == f"ready at {command.url}: POST /annotate, see {command.url}/docs\n"
     told = set(command.errors.read_text().splitlines())
@@ -238,11 +246,17 @@ def test_the_same_routes_stand_behind_ray_serves_own_http(
         serve.run(application({"preset": "demo", "options": options}), logging_config=quiet)
         url = f"http://127.0.0.1:{port}"
         wait_until(lambda: status_of(f"{url}/readyz") == 200, what="readiness")
-        answer = httpx.post(f"{url}/annotate", content=images[0], headers=PNG, timeout=120)
+        answer = httpx.post(
+            f"{url}/annotate", content=images[0], headers=PNG, timeout=ANSWER_TIMEOUT_S
+        )
         assert (answer.status_code, answer.json()) == (200, as_json(in_process[0]))
-        answer = httpx.post(f"{url}/annotate", content=b"no image", headers=PNG, timeout=120)
+        answer = httpx.post(
+            f"{url}/annotate", content=b"no image", headers=PNG, timeout=ANSWER_TIMEOUT_S
+        )
         assert (answer.status_code, answer.json()["error"]["cause"]) == (400, "not_an_image")
-        answer = httpx.post(f"{url}/annotate", content=bytes(70_000_000), headers=PNG, timeout=120)
+        answer = httpx.post(
+            f"{url}/annotate", content=bytes(70_000_000), headers=PNG, timeout=ANSWER_TIMEOUT_S
+        )
         assert (answer.status_code, answer.json()["error"]["cause"]) == (413, "too_large")
     finally:
         serve.shutdown()

@@ -20,10 +20,15 @@ def opened(max_queued: int) -> Admission:
 
 def test_places_are_given_back_also_after_an_error() -> None:
     admission = opened(3)
-    with pytest.raises(ZeroDivisionError), admission.slot() as slot:
-        slot.grow(2)
-        assert admission.num_taken == 3
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with admission.slot() as slot:
+            slot.grow(2)
+            assert admission.num_taken == 3
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert admission.num_taken == 0
 
 
