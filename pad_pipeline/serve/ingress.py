@@ -66,6 +66,8 @@ def application(config: AnnotateConfig, service: ServiceConfig) -> Any:
     """
     cluster = ray_session.join(None, verbose=False)
     num_gpus = cluster.num_gpus if cluster else local_gpus(config)
+    if config.device == "cuda":
+        num_gpus = max(num_gpus, 1)  # nodes with GPUs may still be on their way
     config = locate_models(resolve(config, cluster_gpus=num_gpus))
     stages = {
         spec.name: on_ray.stage_application(

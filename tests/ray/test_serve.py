@@ -44,13 +44,15 @@ class Command:
     url: str
 
     def post(self, data: bytes, query: str = "") -> httpx.Response:
-        return httpx.post(
-            f"{self.url}/annotate{query}", content=data, headers=PNG, timeout=ANSWER_TIMEOUT_S
-        )
+        return post(self.url, data, query)
 
     def post_all(self, images: list[bytes], num_clients: int) -> list[httpx.Response]:
         with ThreadPoolExecutor(num_clients) as pool:
             return list(pool.map(self.post, images))
+
+
+def post(url: str, data: bytes, query: str = "") -> httpx.Response:
+    return httpx.post(f"{url}/annotate{query}", content=data, headers=PNG, timeout=ANSWER_TIMEOUT_S)
 
 
 def free_port() -> int:
