@@ -9,11 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -191,11 +190,11 @@ def test_a_worker_killed_under_load_costs_no_request(command: Command, images: l
         if "ServeReplica" in " ".join(child.cmdline())
     ]
     [replica] = replicas
-    killer = threading.Timer(0.7, replica.kill)
-    killer.start()
-    answers = command.post_all(images * 4, num_clients=MAX_QUEUED - 2)
-    killer.join()
-    assert not replica.is_running() or replica.status() == psutil.STATUS_ZOMBIE
+    with ThreadPoolExecutor(MAX_QUEUED - 2) as pool:
+        futures = [pool.submit(command.post, data) for data in images * 4]
+        next(as_completed(futures))  # so the others are on their way
+        replica.kill()
+        answers = [future.result() for future in futures]
     assert Counter(answer.status_code for answer in answers) == {200: 4 * NUM_SCENES}
     assert "a worker of annotate was lost" in command.errors.read_text()
 
@@ -214,14 +213,14 @@ def test_at_the_end_what_was_accepted_is_answered_and_nothing_else(
     number = MAX_QUEUED - 2
     with ThreadPoolExecutor(number) as pool:
         accepted = [pool.submit(command.post, images[0]) for _ in range(number)]
-        time.sleep(0.3)
+        next(as_completed(accepted))
         command.process.send_signal(signal.SIGTERM)
         wait_until(lambda: status_of(f"{command.url}/readyz") != 200, what="the end")
         late = [] if status_of(f"{command.url}/readyz") is None else [command.post(images[0])]
         counts = Counter(future.result().status_code for future in accepted)
-    # one that had not been read when the signal came is refused with a reason
+    # what had not been sent when the signal came is refused with a reason
     assert set(counts) <= {200, 503}, counts
-    assert counts[200] >= number // 2
+    assert counts[200] >= 2
     for answer in late:
         assert (answer.status_code, answer.json()["error"]["cause"]) == (503, "draining")
     out, _ = command.process.communicate(timeout=ANSWER_TIMEOUT_S)
