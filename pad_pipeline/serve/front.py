@@ -27,7 +27,10 @@ Result = TypeVar("Result")
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket of that address, not yet listening; raises `UserError` where it cannot be had."""
+    """A listening socket of that address; raises `UserError` where it cannot be had.
+
+    Who connects before the server runs waits for it.
+    """
     try:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = infos[0]
@@ -37,6 +40,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
+        bound.listen(_BACKLOG)
     except OSError as error:
         bound.close()
         raise UserError(
