@@ -15,11 +15,12 @@ import tyro
 from rich.console import Console
 from tyro.conf import Positional, arg
 
-from pad_pipeline import __version__, cli_runs, cli_train
+from pad_pipeline import __version__, cli_runs, cli_serve, cli_train
 from pad_pipeline.cli_stderr import native_ray_lines_hidden
 from pad_pipeline.config import PRESETS, AnnotateConfig
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.errors import UserError
+from pad_pipeline.serve.config import ServiceConfig
 from pad_pipeline.train.config import PRESETS as TRAIN_PRESETS
 
 PROGRAM = "pad-pipeline"
@@ -265,6 +266,9 @@ def _commands(argv: Sequence[str]) -> tyro.extras.SubcommandApp:
     app = tyro.extras.SubcommandApp()
     app.command(name="annotate")(functools.partial(annotate, config=_preset(argv, PRESETS)()))
     app.command(name="plan")(functools.partial(cli_runs.plan, config=_preset(argv, PRESETS)()))
+    app.command(name="serve")(
+        functools.partial(cli_serve.serve, config=_preset(argv, PRESETS)(), service=ServiceConfig())
+    )
     app.command(cli_runs.status)
     app.command(cli_runs.retry_failed)
     for command in (demo, export, validate, stats, render):

@@ -71,6 +71,39 @@ ERRORS: dict[str, tuple[str, tuple[str, ...]]] = {
         "annotate images OUT --preset demo --ray-address head",
         ("expected the host:port of a Ray cluster's head", "'head'"),
     ),
+    "service with a missing tagger": ("serve --port 0", ("there is no model 'ram'",)),
+    "service on a GPU that is not there": (
+        "serve --preset demo --port 0 --device cuda",
+        ("torch sees no CUDA GPU", "--device cpu"),
+    ),
+    "service with nobody at the Ray address": (
+        "serve --preset demo --port 0 --ray-address 127.0.0.1:1",
+        ("no Ray cluster answers at 127.0.0.1:1",),
+    ),
+    "service at an address of another machine": (
+        "serve --preset demo --host 198.51.100.7 --port 0",
+        ("cannot listen at 198.51.100.7:0", "choose another --port or --host"),
+    ),
+    "service at no address": (
+        "serve --preset demo --host nowhere.invalid",
+        ("expected an address of this machine, found --host 'nowhere.invalid'",),
+    ),
+    "service at a port that no machine has": (
+        "serve --preset demo --port 99999",
+        ("--port must lie between 0 and 65535, not 99999",),
+    ),
+    "service without room": (
+        "serve --preset demo --max-queued 0",
+        ("--max-queued must be at least 1, not 0",),
+    ),
+    "service with a missing key": (
+        "serve --preset demo --api-key-file nowhere",
+        ("cannot read the API key from nowhere (No such file or directory)",),
+    ),
+    "service with an empty key": (
+        "serve --preset demo --api-key-file empty_key",
+        ("expected an API key", "in empty_key, found nothing"),
+    ),
     "demo of no images": ("demo --output OUT --num-images 0", ("--num-images must be at least 1",)),
     "demo with a negative seed": ("demo --output OUT --seed -1", ("--seed must not be negative",)),
     "demo into a file": ("demo --output file", ("cannot use file (Not a directory)", "--output")),
@@ -149,6 +182,7 @@ USAGE = {
     "unknown command": "annotat images out",
     "missing argument": "annotate images",
     "unknown option": "annotate images OUT --preset demo --box-threshold 0.3",
+    "text for the service's port": "serve --preset demo --port web",
     "text for a number": "annotate images OUT --preset demo --chunk-size many",
     "value outside of the choice": "annotate images OUT --preset demo --layout best",
     "unknown format": "export sound OUT --format yolo",

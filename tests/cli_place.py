@@ -30,6 +30,7 @@ def make(place: Path) -> None:
     (place / "twice.json").write_text(json.dumps(twice))
     (place / "junk.pth").write_bytes(b"junk\n")
     shutil.copy(RAM / "checkpoint.safetensors", place / "ram.safetensors")
+    (place / "empty_key").write_text("\n")
     (place / "three_tags.txt").write_text("cat\ndog\nsun hat\n")
     _make_datasets(place)
 

@@ -37,23 +37,25 @@ ALLOWED: dict[str, set[str]] = {
     "train": FILES
     | {"config", "geometry", "models", "dataset", "analysis", "run_lock", "ray_session"}
     | {"__init__"},
+    "serve": FILES | {"config", "annotate", "dataset", "ray_session", "__init__"},
     "scenes": FILES | {"config", "geometry", "models"},
     "demo": FILES | {"config", "models", "annotate", "dataset", "scenes"},
     "cli_stderr": set(),
     "cli_reports": FILES | {"config", "models", "annotate", "dataset", "scenes", "demo"},
     "reproduce": FILES | {"config", "geometry", "analysis", "train", "scenes"},
     "cli_runs": FILES | {"config", "annotate", "train", "run_lock", "cli_reports"},
+    "cli_serve": FILES | {"config", "serve", "cli_reports"},
     "cli_train": FILES | {"train", "cli_reports", "reproduce"},
     "cli": FILES
-    | {"config", "models", "annotate", "dataset", "demo", "train"}
-    | {"cli_reports", "cli_runs", "cli_stderr", "cli_train", "__init__"},
+    | {"config", "models", "annotate", "dataset", "demo", "serve", "train"}
+    | {"cli_reports", "cli_runs", "cli_serve", "cli_stderr", "cli_train", "__init__"},
     "__main__": {"cli"},
 }
 """The parts of the package that each part may import, besides itself."""
 
 MAY_USE_RAY = (
     *("annotate/on_ray", "annotate/workers", "annotate/bounded_queues"),
-    *("ray_session", "train/on_ray"),
+    *("ray_session", "serve/ingress", "serve/on_ray", "serve/workers", "train/on_ray"),
 )
 
 
@@ -143,7 +145,9 @@ print(json.dumps(sorted(roots)), file=sys.stderr)
 """
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["annotate", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["annotate", "--help"], ["serve", "--help"], ["--version"]]
+)
 def test_help_loads_neither_torch_nor_ray(arguments: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LOADED.format(arguments=arguments)],
@@ -155,4 +159,5 @@ def test_help_loads_neither_torch_nor_ray(arguments: list[str]) -> None:
     assert "pad-pipeline" in done.stdout
     loaded = set(json.loads(done.stderr))
     assert "pad_pipeline" in loaded
-    assert loaded.isdisjoint({"torch", "ray", "transformers", "matplotlib", "scipy", "pandas"})
+    heavy = {"torch", "ray", "transformers", "matplotlib", "scipy", "pandas", "fastapi", "uvicorn"}
+    assert loaded.isdisjoint(heavy)

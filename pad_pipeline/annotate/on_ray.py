@@ -115,7 +115,7 @@ def stream(
                 raise told from error
             logger.warning(
                 "the cluster lost work that was on its way (%s); going on with what is left",
-                _reason(error),
+                reason_of(error),
             )
 
 
@@ -220,7 +220,7 @@ def _has_room(specs: Sequence[StageSpec]) -> bool:
 def _explain(error: ray.exceptions.RayError) -> UserError:
     """What a person needs of an error that ended the stream."""
     return UserError(
-        f"a worker failed: {_reason(error)}. What was finished is kept and the same command "
+        f"a worker failed: {reason_of(error)}. What was finished is kept and the same command "
         "continues; --debug --ray-logs shows the whole story"
     )
 
@@ -233,8 +233,9 @@ def _comes_again(error: ray.exceptions.RayError) -> bool:
     )
 
 
-def _reason(error: ray.exceptions.RayError) -> str:
-    # Ray puts the causes above and its own wrapping of them below; the last foreign line tells.
+def reason_of(error: Exception) -> str:
+    """What an error of Ray's says happened: the last line of its story that is not Ray's own."""
+    # Ray puts the causes above and its own wrapping of them below.
     found = [match.groups() for match in _ERROR_LINE.finditer(str(error))]
     told = [(name, message) for name, message in found if name not in _WRAPPERS]
     name, message = told[-1] if told else (type(error).__name__, str(error).splitlines()[0])

@@ -35,12 +35,15 @@ class StageSpec:
 
     `make` is called once on each worker with the dict that the stage adds its times to. It must
     be picklable. `keep_bytes` says whether a later operator still reads the encoded image.
+    `batch_size` images at most go into one call where calls are made up of what waits, as the
+    service makes them; a run passes whole chunks.
     """
 
     name: str
     make: Callable[[Seconds], Stage]
     pool: Pool
     keep_bytes: bool
+    batch_size: int = 16
 
 
 def resolve(config: AnnotateConfig, *, cluster_gpus: float | None = None) -> AnnotateConfig:
@@ -110,7 +113,11 @@ def plan(config: AnnotateConfig, *, num_gpus: float = 0) -> list[StageSpec]:
         pool = Pool(asked.min_workers, most, gpus=gpus if on_gpu else 0.0, cpus=asked.cpus)
         return [
             StageSpec(
-                name="annotate", make=partial(build_chain, config), pool=pool, keep_bytes=False
+                name="annotate",
+                make=partial(build_chain, config),
+                pool=pool,
+                keep_bytes=False,
+                batch_size=config.chunk_size,
             )
         ]
     sizes = size_pools(config, num_gpus if on_gpu else 0)
@@ -120,6 +127,7 @@ def plan(config: AnnotateConfig, *, num_gpus: float = 0) -> list[StageSpec]:
             make=partial(build_stage, config, name),
             pool=sizes[name],
             keep_bytes=name != STAGE_NAMES[-1],
+            batch_size=getattr(config.stages[name], "batch_size", config.chunk_size),
         )
         for name in STAGE_NAMES
     ]

@@ -90,7 +90,7 @@ class StageWorker:
         self._notes = _RemoteNotes(notes)
         self._died_before = bool(ray.get_runtime_context().was_current_actor_reconstructed)
         self._watch = Watchdog(hang_after_s, self._seconds, self._notes.hung)
-        self._metrics = _Metrics(spec.name)
+        self._metrics = StageMetrics(spec.name)
         self._stage = ThreadPoolExecutor(1).submit(self._build, spec)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -173,7 +173,7 @@ class _RemoteNotes:
         return ray.get(getattr(self._actor, name).remote(*arguments), timeout=_NOTE_TIMEOUT_S)
 
 
-class _Metrics:
+class StageMetrics:
     """A worker's figures for Ray's Prometheus endpoint, by stage."""
 
     def __init__(self, stage: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import itertools
 import json
 import os
@@ -17,7 +19,10 @@ import ray
 import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
+from ray.serve.schema import ServeDeploySchema
 
+from pad_pipeline import cli_serve
+from pad_pipeline.serve.config import API_KEY_VARIABLE, ServiceConfig
 from tests import command_lines
 from tests.deploy import check_crd
 
@@ -30,13 +35,31 @@ DOCKERFILE = ROOT / "Dockerfile"
 README = DEPLOY / "README.md"
 PLACEHOLDERS = {"MY-REGISTRY", "MY-BUCKET", "MY-AMI", "MY-PROFILE", "MY-SECURITY-GROUP"}
 JOBS = ("annotate", "train")
+SERVICE = "serve"
+CLUSTERS = (*JOBS, SERVICE)
 
 
 def job(name: str) -> dict[str, Any]:
     """The spec of a RayJob."""
+    return _spec(name, "RayJob")
+
+
+def cluster_of(name: str) -> dict[str, Any]:
+    """The cluster of a RayJob or of the RayService."""
+    if name == SERVICE:
+        return _spec(name, "RayService")["rayClusterConfig"]
+    return job(name)["rayClusterSpec"]
+
+
+def _spec(name: str, kind: str) -> dict[str, Any]:
     [document] = check_crd.documents(DEPLOY / "kuberay" / f"{name}.yaml")
-    assert (document["apiVersion"], document["kind"]) == ("ray.io/v1", "RayJob")
+    assert (document["apiVersion"], document["kind"]) == ("ray.io/v1", kind)
     return document["spec"]
+
+
+def serve_config() -> dict[str, Any]:
+    """What the RayService tells Ray Serve."""
+    return yaml.safe_load(_spec(SERVICE, "RayService")["serveConfigV2"])
 
 
 def pods(value: Any) -> Iterator[dict[str, Any]]:
@@ -51,8 +74,7 @@ def pods(value: Any) -> Iterator[dict[str, Any]]:
             yield from pods(part)
 
 
-def groups(spec: dict[str, Any]) -> list[dict[str, Any]]:
-    cluster = spec["rayClusterSpec"]
+def groups(cluster: dict[str, Any]) -> list[dict[str, Any]]:
     return [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
 
 
@@ -68,6 +90,11 @@ def commands() -> list[tuple[str, list[str]]]:
     )
     for name in JOBS:
         texts[f"{name}.yaml"] = job(name)["entrypoint"]
+    [application] = serve_config()["applications"]
+    arguments = application["args"]
+    texts["serve.yaml"] = (
+        f"pad-pipeline serve --preset {arguments['preset']} {arguments['options']}"
+    )
     texts["Dockerfile"] = " ".join(json.loads(_instructions("CMD")[-1]))
     return [
         (name, words)
@@ -96,7 +123,8 @@ def test_every_command_is_one_of_ours(
 
 def test_commands_are_found_in_every_file() -> None:
     found = {name for name, _ in commands()}
-    files = {"models.yaml", "annotate.yaml", "train.yaml", SBATCH.name, "README.md", "Dockerfile"}
+    files = {"models.yaml", "annotate.yaml", "train.yaml", "serve.yaml"}
+    files |= {SBATCH.name, "README.md", "Dockerfile"}
     assert found == files
 
 
@@ -110,13 +138,13 @@ def test_manifests_are_valid_under_the_published_definition() -> None:
     if definition:
         assert check_crd.errors(Path(definition), MANIFESTS) == []
     for name in JOBS:
-        spec = job(name)
-        cluster = spec["rayClusterSpec"]
-        assert spec["shutdownAfterJobFinishes"]  # else a time to live is refused
+        assert job(name)["shutdownAfterJobFinishes"]  # else a time to live is refused
+    for name in CLUSTERS:
+        cluster = cluster_of(name)
         assert {"rayVersion", "headGroupSpec", "workerGroupSpecs"} <= cluster.keys()
         names = [group["groupName"] for group in cluster["workerGroupSpecs"]]
         assert len(set(names)) == len(names)
-        for group in groups(spec):
+        for group in groups(cluster):
             assert all(isinstance(value, str) for value in group["rayStartParams"].values())
 
 
@@ -159,9 +187,9 @@ def test_the_launcher_file_is_valid_under_rays_schema() -> None:
     assert sum(node["max_workers"] for node in workers) == config["max_workers"]
 
 
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("name", CLUSTERS)
 def test_clusters_have_tokens_and_no_open_dashboard(name: str) -> None:
-    cluster = job(name)["rayClusterSpec"]
+    cluster = cluster_of(name)
     assert cluster["authOptions"] == {"mode": "token"}
     assert Version(cluster["rayVersion"]) in Requirement("ray>=2.60,<2.61").specifier
     head = cluster["headGroupSpec"]
@@ -199,23 +227,23 @@ def test_pods_are_confined_and_bounded(manifest: Path) -> None:
             assert {"cpu", "memory"} <= container["resources"]["limits"].keys()
 
 
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("name", CLUSTERS)
 def test_weights_are_mounted_for_reading(name: str) -> None:
-    for group in groups(job(name)):
+    for group in groups(cluster_of(name)):
         pod = group["template"]["spec"]
         [container] = pod["containers"]
         mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
         assert mounts["models"]["readOnly"] is True
         folder = mounts["models"]["mountPath"]
-        environment = {entry["name"]: entry["value"] for entry in container["env"]}
+        environment = {entry["name"]: entry.get("value") for entry in container["env"]}
         for variable in ("PAD_MODELS", "HF_HOME"):
             assert environment[variable].startswith(f"{folder}/")
         assert {volume["name"] for volume in pod["volumes"]} >= mounts.keys()
 
 
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("name", CLUSTERS)
 def test_memory_for_sharing_holds_rays_objects(name: str) -> None:
-    for group in groups(job(name)):
+    for group in groups(cluster_of(name)):
         pod = group["template"]["spec"]
         [shm] = [volume["emptyDir"] for volume in pod["volumes"] if volume["name"] == "shm"]
         assert shm["medium"] == "Memory"
@@ -259,6 +287,37 @@ def test_workers_of_training_are_the_gpus_of_its_group() -> None:
     assert int(words[words.index("--workers") + 1]) == gpus
 
 
+def test_the_service_is_one_that_ray_serve_takes() -> None:
+    config = ServeDeploySchema.model_validate(serve_config())
+    [application] = config.applications
+    module, _, name = application.import_path.partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
+    parameter, *others = inspect.signature(cli_serve.application).parameters
+    assert (parameter, others) == ("arguments", [])
+    http = serve_config()["http_options"]
+    head = cluster_of(SERVICE)["headGroupSpec"]["template"]["spec"]["containers"][0]
+    assert {"name": "serve", "containerPort": http["port"]} in head["ports"]
+    # Serve's own limit must not cut off what the service would still answer
+    assert http["request_timeout_s"] > ServiceConfig().timeout_s
+
+
+def test_the_service_has_a_worker_for_each_gpu() -> None:
+    options = dict(itertools.pairwise(serve_config()["applications"][0]["args"]["options"].split()))
+    [group] = cluster_of(SERVICE)["workerGroupSpecs"]
+    assert group["minReplicas"] == group["replicas"] == group["maxReplicas"]
+    assert int(options["--fused.max-workers"]) == group["replicas"]
+    assert options["--device"] == "cuda"
+
+
+def test_the_service_does_not_start_without_its_key() -> None:
+    for group in groups(cluster_of(SERVICE)):
+        [container] = group["template"]["spec"]["containers"]
+        [key] = [entry for entry in container["env"] if entry["name"] == API_KEY_VARIABLE]
+        reference = key["valueFrom"]["secretKeyRef"]
+        assert reference["name"] == "pad-api-key"
+        assert not reference.get("optional")
+
+
 def test_the_image_is_pinned_and_runs_as_an_ordinary_user() -> None:
     [base] = [value for value in _instructions("ARG") if value.startswith("BASE=")]
     assert re.fullmatch(r"BASE=[\w/.-]+:[\w.-]*\d+\.\d+\.\d+[\w.-]*(@sha256:[0-9a-f]{64})?", base)
@@ -280,7 +339,7 @@ def test_the_lock_has_what_the_package_wants() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     wanted = project["dependencies"] + [
-        line for name in ("s3", "gcs", "train") for line in extras[name]
+        line for name in ("s3", "gcs", "train", "serve") for line in extras[name]
     ]
     wanted += re.findall(r"^[a-z].*$", (DEPLOY / "requirements.in").read_text(), re.MULTILINE)
     for requirement in map(Requirement, wanted):
@@ -307,7 +366,7 @@ def test_no_file_holds_a_secret() -> None:
             for pod in pods(document):
                 for container in pod["containers"]:
                     for entry in container.get("env", ()):
-                        named = re.search("TOKEN|SECRET|PASSWORD|ACCESS_KEY", entry["name"])
+                        named = re.search("TOKEN|SECRET|PASSWORD|ACCESS_KEY|API_KEY", entry["name"])
                         assert not (named and "value" in entry), entry
 
 

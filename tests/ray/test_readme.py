@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -25,6 +29,8 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 # Released weights cannot be had in a test: small models stand at the places where they would be.
+README_URL = "http://127.0.0.1:8000"
+
 HUB = {"IDEA-Research/grounding-dino-tiny": "detector", "facebook/sam-vit-huge": "segmenter"}
 
 
@@ -58,6 +64,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(EMBEDDED_WEIGHTS / role, cached / "snapshots" / ("0" * 40))
         (cached / "refs").mkdir()
         (cached / "refs" / "main").write_text("0" * 40)
+    shutil.copy(next((folder / "photos").iterdir()), folder / "dog.jpg")
     (folder / "tests").symlink_to(ROOT / "tests")
     return folder
 
@@ -102,23 +109,53 @@ def annotate_exactly(folder: Path) -> None:
     pq.write_table(records_to_table(records), folder / "annotations" / "pad-00000.parquet")
 
 
-def run(command: list[str] | str, place: Path) -> subprocess.CompletedProcess[str]:
-    environment = {
+def environment(place: Path) -> dict[str, str]:
+    return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "HF_HUB_CACHE": str(place / "hub"),
         "HF_HUB_OFFLINE": "1",
     }
+
+
+def run(command: list[str] | str, place: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         cwd=place,
-        env=environment,
+        env=environment(place),
         shell=isinstance(command, str),
         capture_output=True,
         text=True,
         timeout=900,
         check=False,
     )
+
+
+def check(command: str, place: Path) -> None:
+    done = run(command, place)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr, f"{command}\n{done.stderr}"
+    assert '{"error"' not in done.stdout, f"{command}\n{done.stdout}"
+
+
+@contextmanager
+def served(command: str, place: Path) -> Iterator[str]:
+    """The service of a command at a free port, ended by Ctrl-C."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    words = [*shlex.split(command), "--port", str(port), "--ray-address", "local"]
+    process = subprocess.Popen(
+        words, cwd=place, env=environment(place), stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline().startswith("ready at ")
+        yield f"http://127.0.0.1:{port}"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(120) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_the_first_screen_shows_the_two_commands() -> None:
@@ -139,14 +176,21 @@ def test_the_make_targets_are_the_commands_that_the_tests_run(place: Path) -> No
 def test_every_command_runs(place: Path) -> None:
     told = list(commands())
     assert sum(command.startswith("pad-pipeline") for command in told) >= 9
+    requests = [command for command in told if README_URL in command]
+    assert len(requests) >= 2
     for command in told:
         if command.startswith("make "):
             continue  # checked above; running it here would run this test again
         if command.startswith("pip install"):
             command = f"{sys.executable} -m pip install --dry-run --no-deps {ROOT}"
-        done = run(command, place)
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stderr, f"{command}\n{done.stderr}"
+        if command.startswith("pad-pipeline serve"):
+            with served(command, place) as url:
+                for request in requests:
+                    check(request.replace(README_URL, url), place)
+            continue
+        if command in requests:
+            continue
+        check(command, place)
     for made in (
         "stats.png",
         "pictures",
@@ -155,6 +199,7 @@ def test_every_command_runs(place: Path) -> None:
         "annotations",
         "llava-hf",
         "sample.png",
+        "annotated.png",
     ):
         assert (place / made).exists(), made
 
@@ -175,7 +220,7 @@ def test_every_link_into_the_repository_leads_somewhere() -> None:
 
 def test_every_option_that_it_names_exists() -> None:
     helps = ""
-    commands = ("annotate", "export", "demo", "stats", "render", "analyze", "reproduce")
+    commands = ("annotate", "serve", "export", "demo", "stats", "render", "analyze", "reproduce")
     for command in (*commands, "train pretrain", "train finetune", "train inspect"):
         helps += subprocess.run(
             [sys.executable, "-m", "pad_pipeline", *command.split(), "--help"],

@@ -1,0 +1,89 @@
+"""One image's way through the stages' workers, tried again where a worker dies.
+
+A worker that dies takes the images with it that it was at. They are sent again: together, as
+before, the first time; then each alone, one after another, so that an image that kills its workers
+is found without its neighbours being blamed. The bounds are those of a run, see `quarantine`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from pad_pipeline.annotate.quarantine import DEATHS_ALONE, QUARANTINED
+from pad_pipeline.annotate.sample import Sample
+from pad_pipeline.records import RecordError
+
+logger = logging.getLogger(__name__)
+
+DEATHS_TOGETHER = 2
+"""Workers that may die over an image in company before it goes alone."""
+PAUSE_S = 0.2
+_TELL_EVERY_S = 1.0
+
+
+class WorkerLost(Exception):
+    """The worker died, or could not be reached, before it had answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageCalls:
+    """A stage's workers: `together` may put the sample in a batch, `alone` does not.
+
+    Both give the sample back with what the stage found or an error, and raise `WorkerLost`.
+    """
+
+    name: str
+    together: Callable[[Sample], Awaitable[Sample]]
+    alone: Callable[[Sample], Awaitable[Sample]]
+
+
+class Dispatcher:
+    """Leads samples through the stages; never raises for one of them."""
+
+    def __init__(self, stages: Sequence[StageCalls], pause_s: float = PAUSE_S) -> None:
+        self._stages = stages
+        self._pause_s = pause_s
+        self._alone = {stage.name: asyncio.Lock() for stage in stages}
+        self._told_s = dict.fromkeys(self._alone, -math.inf)
+
+    async def __call__(self, sample: Sample) -> Sample:
+        """The sample after all stages, or with the error of the one that failed."""
+        for stage in self._stages:
+            sample = await self._through(stage, sample)
+            if sample.error is not None:
+                break
+        return sample
+
+    async def _through(self, stage: StageCalls, sample: Sample) -> Sample:
+        for _ in range(DEATHS_TOGETHER):
+            try:
+                return await stage.together(sample)
+            except WorkerLost as error:
+                await self._note(stage, error)
+        for _ in range(DEATHS_ALONE):
+            async with self._alone[stage.name]:
+                try:
+                    return await stage.alone(sample)
+                except WorkerLost as error:
+                    await self._note(stage, error)
+        sample.error = RecordError(
+            stage=stage.name,
+            type=QUARANTINED,
+            message=f"{DEATHS_TOGETHER + DEATHS_ALONE} workers died while they were at it, the "
+            f"last {DEATHS_ALONE} at it alone: a crash in native code, or no memory left",
+        )
+        return sample
+
+    async def _note(self, stage: StageCalls, error: WorkerLost) -> None:
+        now_s = time.monotonic()
+        # each image of a batch comes here when its worker dies
+        if now_s - self._told_s[stage.name] > _TELL_EVERY_S:
+            self._told_s[stage.name] = now_s
+            logger.warning("a worker of %s was lost; its images are tried again", stage.name)
+            logger.debug("lost worker: %s", error)
+        await asyncio.sleep(self._pause_s)

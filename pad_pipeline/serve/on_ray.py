@@ -1,0 +1,135 @@
+"""The service on Ray Serve: a deployment for each stage, and the calls that reach them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import urllib.request
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import ray
+import ray.exceptions
+from ray import serve
+from ray.serve import exceptions as serve_exceptions
+from ray.serve.api import RunTarget
+from ray.serve.handle import DeploymentHandle
+
+from pad_pipeline.annotate.on_ray import reason_of
+from pad_pipeline.annotate.plan import StageSpec
+from pad_pipeline.annotate.sample import Sample
+from pad_pipeline.errors import UserError
+from pad_pipeline.serve.dispatch import StageCalls, WorkerLost
+from pad_pipeline.serve.refusals import Refusal
+from pad_pipeline.serve.workers import StageReplica
+
+HEALTH_CHECK_PERIOD_S = 2.0
+READY_PAUSE_S = 1.0
+DRAIN_TIMEOUT_S = 120.0
+_QUIET = {"log_level": "ERROR", "enable_access_log": False}
+_METRICS_TIMEOUT_S = 5.0
+
+
+def stage_application(spec: StageSpec, *, batch_wait_s: float, hang_after_s: float) -> Any:
+    """The deployment of one stage, bound: so many replicas as the spec's pool, by load."""
+    pool = spec.pool
+    resources: dict[str, float] = {"num_cpus": pool.cpus}
+    if pool.gpus:
+        resources["num_gpus"] = pool.gpus
+    options: dict[str, Any] = {
+        "name": spec.name,
+        "ray_actor_options": resources,
+        # the next batch waits on the replica while this one is computed
+        "max_ongoing_requests": 2 * spec.batch_size,
+        "health_check_period_s": HEALTH_CHECK_PERIOD_S,
+        "graceful_shutdown_wait_loop_s": 0.1,
+        "graceful_shutdown_timeout_s": DRAIN_TIMEOUT_S,
+        "logging_config": _QUIET,
+    }
+    if pool.min_workers < pool.max_workers:
+        options["autoscaling_config"] = {
+            "min_replicas": pool.min_workers,
+            "max_replicas": pool.max_workers,
+            # past a full batch, another replica would take the rest
+            "target_ongoing_requests": spec.batch_size,
+        }
+    else:
+        options["num_replicas"] = pool.max_workers
+    return serve.deployment(**options)(StageReplica).bind(
+        spec, batch_wait_s=batch_wait_s, hang_after_s=hang_after_s
+    )
+
+
+def deploy(applications: Mapping[str, Any]) -> dict[str, DeploymentHandle]:
+    """Start the applications and wait until all have their models; their handles by name.
+
+    Ray must be initialised. Raises `UserError` where a stage cannot be built on its worker.
+    """
+    serve.start(proxy_location="Disabled", logging_config=_QUIET)
+    targets = [
+        RunTarget(target=application, name=name, route_prefix=None, logging_config=_QUIET)
+        for name, application in applications.items()
+    ]
+    try:
+        handles = serve.run_many(targets)
+    except (RuntimeError, ray.exceptions.RayError) as error:
+        raise UserError(f"a stage could not be started: {reason_of(error)}") from error
+    return dict(zip(applications, handles, strict=True))
+
+
+def remove(names: Sequence[str]) -> None:
+    """End the applications, and Serve itself where it has no others."""
+    for name in names:
+        serve.delete(name)
+    if not serve.status().applications:
+        serve.shutdown()
+
+
+def silence() -> None:
+    """Keep Serve's messages in this process to its log files."""
+    logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
+
+
+def calls_of(name: str, handle: DeploymentHandle) -> StageCalls:
+    """How samples reach the replicas behind a handle."""
+    return StageCalls(name, _caller(handle.together), _caller(handle.alone))
+
+
+def _caller(method: Any) -> Callable[[Sample], Awaitable[Sample]]:
+    async def call(sample: Sample) -> Sample:
+        try:
+            found = await method.remote(replace(sample, image=None))
+        except ray.exceptions.RayTaskError:
+            raise
+        except (ray.exceptions.RayError, serve_exceptions.DeploymentUnavailableError) as error:
+            raise WorkerLost(reason_of(error)) from error
+        # the bytes stay here: they go out with every stage and need not come back
+        return replace(found, data=sample.data)
+
+    return call
+
+
+async def until_ready(handle: DeploymentHandle) -> None:
+    """Return when a replica behind the handle has its model."""
+    while True:
+        try:
+            return await handle.ready.remote()
+        except (ray.exceptions.RayError, serve_exceptions.DeploymentUnavailableError):
+            await asyncio.sleep(READY_PAUSE_S)
+
+
+async def metrics() -> str:
+    """Prometheus' text of the Ray node that this process is on; raises `Refusal` (503)."""
+    return await asyncio.to_thread(_read_metrics)
+
+
+def _read_metrics() -> str:
+    here = ray.get_runtime_context().get_node_id()
+    [node] = [node for node in ray.nodes() if node["NodeID"] == here]
+    url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    try:
+        with urllib.request.urlopen(url, timeout=_METRICS_TIMEOUT_S) as answer:
+            return answer.read().decode()
+    except OSError as error:
+        raise Refusal(503, "no_metrics", f"Ray's metrics cannot be read now: {error}") from error

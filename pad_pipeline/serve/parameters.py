@@ -1,0 +1,127 @@
+"""What a request may ask for, in its query or in the fields of its form."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pad_pipeline.dataset.selection import Selection
+from pad_pipeline.errors import UserError
+from pad_pipeline.records import PadRecord
+from pad_pipeline.serve.refusals import Refusal
+
+_LARGEST = 2**53  # whole numbers that JSON readers keep exactly
+
+Options = TypeVar("Options", bound="Thresholds")
+
+
+class Thresholds(BaseModel):
+    """Which regions the answer holds. They are chosen after the models ran, for this request only.
+
+    To keep boxes above a higher threshold after suppression is what a run with that threshold
+    does: a box of lower score never suppresses a better one. The service's own threshold cannot be
+    lowered by a request, since the models' boxes below it are gone.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    box_threshold: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Only boxes of a score above this; not below the service's own threshold.",
+    )
+    min_score: float = Field(0.0, ge=0, le=1, description="Lowest score of the detector.")
+    min_area: int = Field(0, ge=0, le=_LARGEST, description="Smallest mask, in pixels.")
+    max_area: int | None = Field(None, ge=0, le=_LARGEST, description="Largest mask, in pixels.")
+    min_predicted_iou: float = Field(
+        0.0, ge=0, le=1, description="Lowest quality that the segmenter expects of its mask."
+    )
+    tags: list[str] = Field([], max_length=100, description="Only these tags; all when empty.")
+    exclude_tags: list[str] = Field([], max_length=100, description="None of these tags.")
+
+    def select(self, record: PadRecord) -> PadRecord:
+        """The record with the regions and tags that pass."""
+        if self.box_threshold is not None and record.labels:
+            least = np.float32(self.box_threshold)  # the precision of scores
+            labels = tuple(region for region in record.labels if region.score > least)
+            record = replace(record, labels=labels, status="ok" if labels else "empty")
+        return self._selection().apply(record)
+
+    def check(self, box_threshold: float) -> None:
+        """Raise `Refusal` (422) where they cannot be met by a service of that box threshold."""
+        if self.box_threshold is not None and self.box_threshold < box_threshold:
+            raise Refusal(
+                422,
+                "bad_parameter",
+                f"box_threshold {self.box_threshold:g} is below the service's own of "
+                f"{box_threshold:g}; start it with a lower --detect.box-threshold",
+            )
+        try:
+            self._selection()
+        except UserError as error:
+            raise Refusal(422, "bad_parameter", str(error)) from error
+
+    def _selection(self) -> Selection:
+        return Selection(
+            min_score=self.min_score,
+            min_area=self.min_area,
+            max_area=self.max_area,
+            min_predicted_iou=self.min_predicted_iou,
+            tags=tuple(self.tags),
+            exclude_tags=tuple(self.exclude_tags),
+        )
+
+
+class AnnotateOptions(Thresholds):
+    """What a request with one image may ask for."""
+
+    image_id: str | None = Field(
+        None, max_length=1000, description="Name of the image in its record; else its file name."
+    )
+    caption: str | None = Field(None, max_length=20_000, description="The record's caption.")
+    render: bool = Field(False, description="Answer with a picture (PNG) in place of the record.")
+
+
+class BatchOptions(Thresholds):
+    """What a request with several images may ask for, for all of them."""
+
+    caption: list[str] = Field(
+        [], max_length=200, description="The records' captions, one for each image in order."
+    )
+
+
+def with_fields(options: Options, fields: Sequence[tuple[str, str]]) -> Options:
+    """The options of the query, overridden by the fields of a form; raises `Refusal` (422)."""
+    given: defaultdict[str, list[str]] = defaultdict(list)
+    for name, value in fields:
+        given[name].append(value)
+    lists = {name for name, value in type(options).model_fields.items() if _is_list(value)}
+    values: dict[str, Any] = options.model_dump(exclude_unset=True)
+    for name, texts in given.items():
+        values[name] = texts if name in lists else texts[-1]
+    try:
+        return type(options).model_validate(values)
+    except ValidationError as error:
+        raise bad_parameters(error.errors()) from error
+
+
+def bad_parameters(errors: Sequence[Mapping[str, Any]]) -> Refusal:
+    """What is wrong with the parameters, as one sentence."""
+    told = []
+    for error in errors:
+        place = [str(part) for part in error["loc"] if part not in ("query", "body")]
+        if error["type"] == "extra_forbidden":
+            told.append(f"there is no parameter {'.'.join(place)!r}")
+        else:
+            told.append(f"{'.'.join(place)}: {error['msg']}")
+    return Refusal(422, "bad_parameter", "; ".join(told[:5]))
+
+
+def _is_list(field: Any) -> bool:
+    return getattr(field.annotation, "__origin__", None) is list

@@ -1,0 +1,133 @@
+"""The service as one command runs it: Ray, the stages' workers, and HTTP in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from pad_pipeline.annotate.plan import StageSpec, locate_models, plan, resolve
+from pad_pipeline.config import AnnotateConfig
+from pad_pipeline.errors import UserError
+from pad_pipeline.images import ImageLimits
+from pad_pipeline.serve.config import ServiceConfig, read_api_key
+
+if TYPE_CHECKING:
+    from pad_pipeline.serve.app import Settings
+
+logger = logging.getLogger(__name__)
+
+_LOOPBACK = ("127.", "::1", "localhost")
+
+
+def serve(
+    config: AnnotateConfig,
+    service: ServiceConfig,
+    *,
+    stages: Sequence[StageSpec] | None = None,
+    ray_address: str | None = None,
+    ray_logs: bool = False,
+    announce: Callable[[str], None] = lambda url: None,
+) -> None:
+    """Annotate images over HTTP until SIGINT or SIGTERM; then answer what was accepted and return.
+
+    `stages` replaces the config's own plan, as for a run. Joins the Ray cluster at `ray_address`
+    or the one that is there, else starts Ray on this machine. `announce` is called with the URL
+    when the models are loaded. Must run in the main thread. Raises `UserError` where address, API
+    key, models or cluster are not as they must be.
+    """
+    key = read_api_key(service)
+    try:
+        from pad_pipeline.serve import front
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"the service needs the package {error.name}: pip install 'pad-pipeline[serve]'"
+        ) from error
+    from pad_pipeline import ray_session
+    from pad_pipeline.annotate import on_ray as run_on_ray
+
+    with front.bind(service.host, service.port) as bound, ray_session.shut_down_after():
+        if key is None and not service.host.startswith(_LOOPBACK):
+            logger.warning("no API key is set: whoever reaches %s can use it", service.host)
+        cluster = ray_session.join(ray_address, verbose=ray_logs)
+        config = resolve(config, cluster_gpus=cluster.num_gpus if cluster else None)
+        if stages is None:
+            config = locate_models(config)
+            stages = plan(config, num_gpus=cluster.num_gpus if cluster else local_gpus(config))
+        if cluster:
+            run_on_ray.check_room(cluster, stages)
+        else:
+            ray_session.start_here(run_on_ray.slots(stages), verbose=ray_logs)
+        logger.info("loading the models")
+        settings = settings_of(config, service, key)
+        asyncio.run(
+            _host(bound, stages, config, service, settings, announce, keeps_ray=bool(cluster))
+        )
+
+
+def settings_of(config: AnnotateConfig, service: ServiceConfig, key: str | None) -> Settings:
+    """What the routes need to know of the configs."""
+    from pad_pipeline.serve.app import Settings
+
+    return Settings(
+        box_threshold=config.detect.box_threshold,
+        limits=ImageLimits(max_pixels=config.max_pixels, max_bytes=config.max_bytes),
+        max_body_bytes=service.max_body_bytes,
+        timeout_s=service.timeout_s,
+        api_key=key,
+    )
+
+
+async def _host(
+    bound: socket.socket,
+    stages: Sequence[StageSpec],
+    config: AnnotateConfig,
+    service: ServiceConfig,
+    settings: Settings,
+    announce: Callable[[str], None],
+    *,
+    keeps_ray: bool,
+) -> None:
+    from pad_pipeline.serve import front, on_ray
+    from pad_pipeline.serve.admission import Admission
+    from pad_pipeline.serve.app import build_app
+    from pad_pipeline.serve.dispatch import Dispatcher
+
+    on_ray.silence()
+    address, port = bound.getsockname()[:2]
+    url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+    names = {f"pad-{socket.gethostname()}-{port}-{spec.name}": spec for spec in stages}
+    admission = Admission(service.max_queued)
+    dispatchers: list[Dispatcher] = []
+
+    def load() -> None:
+        handles = on_ray.deploy(
+            {
+                name: on_ray.stage_application(
+                    spec, batch_wait_s=service.batch_wait_s, hang_after_s=config.hang_after_s
+                )
+                for name, spec in names.items()
+            }
+        )
+        dispatchers.append(
+            Dispatcher([on_ray.calls_of(names[name].name, one) for name, one in handles.items()])
+        )
+
+    app = build_app(
+        lambda sample: dispatchers[0](sample), admission, settings, metrics=on_ray.metrics
+    )
+    try:
+        await front.host(app, bound, admission, load, lambda: announce(url))
+    finally:
+        if keeps_ray:
+            # a Ray that was started for this command takes them along when it ends
+            await asyncio.to_thread(on_ray.remove, list(names))
+
+
+def local_gpus(config: AnnotateConfig) -> int:
+    """The GPUs of this machine that the models may use."""
+    import torch
+
+    return torch.cuda.device_count() if config.device == "cuda" else 0

@@ -1,0 +1,66 @@
+"""What runs on the workers of the service: one stage of a run, with batches of what waits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ray import serve
+
+from pad_pipeline.annotate.plan import StageSpec
+from pad_pipeline.annotate.sample import Sample, without_pixels
+from pad_pipeline.annotate.watchdog import Watchdog
+from pad_pipeline.annotate.workers import Passage, StageMetrics
+
+
+class StageReplica:
+    """The worker of one stage: samples that wait go through it together, `batch_size` at most.
+
+    A replica whose stage cannot be built raises, and Ray Serve tries again three times. One in
+    which nothing moves for `hang_after_s` ends itself.
+    """
+
+    def __init__(self, spec: StageSpec, *, batch_wait_s: float, hang_after_s: float) -> None:
+        self._name = spec.name
+        self._seconds: dict[str, float] = {}
+        # the stage's own thread: Serve's threads answer while it computes
+        self._thread = ThreadPoolExecutor(1)
+        self._stage = self._thread.submit(spec.make, self._seconds).result()
+        self._watch = Watchdog(hang_after_s, self._seconds, lambda *what: None)
+        self._metrics = StageMetrics(spec.name)
+        batches: Any = self._in_batches
+        batches.set_max_batch_size(spec.batch_size)
+        batches.set_batch_wait_timeout_s(batch_wait_s)
+
+    async def together(self, sample: Sample) -> Sample:
+        """The sample with what the stage found or an error, without pixels or bytes."""
+        return await self._in_batches(sample)
+
+    async def alone(self, sample: Sample) -> Sample:
+        """The same, in a call of its own."""
+        return (await self._run([sample]))[0]
+
+    async def ready(self) -> None:
+        """Return; a replica that can be called has its model."""
+
+    @serve.batch
+    async def _in_batches(self, samples: list[Sample]) -> list[Sample]:
+        return await self._run(samples)
+
+    async def _run(self, samples: list[Sample]) -> list[Sample]:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._work, samples)
+
+    def _work(self, samples: list[Sample]) -> list[Sample]:
+        began_s = time.perf_counter()
+        self._seconds.clear()
+        self._watch("batch", self._name, len(samples))
+        try:
+            samples = self._stage(samples)
+        finally:
+            self._watch()
+        failed = sum(sample.error is not None for sample in samples)
+        elapsed_s = time.perf_counter() - began_s
+        self._metrics.add(Passage(self._name, elapsed_s, len(samples), failed), self._seconds)
+        return without_pixels(samples, keep_bytes=False)
