@@ -17,7 +17,8 @@ from pad_pipeline.view.pictures import layer_scale
 from pad_pipeline.view.queries import Row
 
 SKETCH_SIDE = 640
-"""Units of a sketch's longest side."""
+"""Units of a sketch's longest side: it is shown about half as large."""
+SKETCH_LETTERS = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def sketch(width: int, height: int, rows: Sequence[Row], marked: Collection[int]
         )
         for row in rows
     ]
-    letters = font_size_for(size, len(marked))
+    letters = SKETCH_LETTERS
     named = [region for row, region in zip(rows, regions, strict=True) if row["number"] in marked]
     labels = iter(place_region_labels(named, scale, size, letters))
     outlines = []
