@@ -87,9 +87,7 @@ def draw_record(
     return canvas
 
 
-def draw_layer(
-    record: PadRecord, region: Region, scale: float
-) -> tuple[Image.Image, Image.Image]:
+def draw_layer(record: PadRecord, region: Region, scale: float) -> tuple[Image.Image, Image.Image]:
     """What `draw_record` lays over an image for one mask: its tint, opaque, and its rim.
 
     Two RGBA pictures of the image's shape, `scale` output pixels per image pixel, transparent
@@ -102,9 +100,7 @@ def draw_layer(
     found = _glass(_decode(record, region), (size[1], size[0]), scale, pen.rim)
     if found is not None:
         y0, x0, cover, edge, halo = found
-        fill, rim = (
-            layer[y0 : y0 + cover.shape[0], x0 : x0 + cover.shape[1]] for layer in layers
-        )
+        fill, rim = (layer[y0 : y0 + cover.shape[0], x0 : x0 + cover.shape[1]] for layer in layers)
         fill[..., :3] = tag_colour(region.tag)
         fill[..., 3] = np.rint(255 * cover)
         rim[edge > 0, :3] = tag_colour(region.tag)

@@ -24,9 +24,12 @@ class AnyText(Convertor[str]):
 register_url_convertor("id", AnyText())
 
 
-def of_image(image_id: str, kind: str = "image", **query: str | int) -> str:
-    """The path of an image's page, thumbnail, …: `/image/a%2Fb.png?region=3`."""
-    text = urlencode(query)
+def of_image(image_id: str, kind: str = "image", query: str = "") -> str:
+    """The address of an image's page, thumbnail, …: `/image/a%2Fb.png?region=3`.
+
+    `query` is what follows the question mark.
+    """
     if image_id in ("", ".", ".."):  # browsers take these out of a path, even encoded
-        return f"/{kind}/?" + urlencode({"id": image_id, **query})
-    return f"/{kind}/{quote(image_id, safe='')}" + (f"?{text}" if text else "")
+        own = urlencode({"id": image_id})
+        return f"/{kind}/?{own}" + (f"&{query}" if query else "")
+    return f"/{kind}/{quote(image_id, safe='')}" + (f"?{query}" if query else "")

@@ -53,6 +53,11 @@ class Filters:
 
     def address(self, path: str = "/", **changes: Any) -> str:
         """`path` with these filters, and `changes` to them or further values, as its query."""
+        query = self.query(**changes)
+        return f"{path}?{query}" if query else path
+
+    def query(self, **changes: Any) -> str:
+        """These filters, and `changes` to them or further values, without the question mark."""
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         values: list[tuple[str, str]] = []
         for name, value in {**own, **changes}.items():
@@ -62,7 +67,7 @@ class Filters:
                 value = "1"
             several = value if isinstance(value, tuple) else (value,)
             values += [(name, _text(one)) for one in several]
-        return f"{path}?{urlencode(values)}" if values else path
+        return urlencode(values)
 
 
 def read_filters(values: Sequence[tuple[str, str]]) -> Filters:
@@ -70,7 +75,7 @@ def read_filters(values: Sequence[tuple[str, str]]) -> Filters:
 
     Raises `UserError` for a value that cannot be meant.
     """
-    given: dict[str, str] = {name: value for name, value in values if value.strip() or name == "q"}
+    given = {name: value for name, value in values if value.strip()}
     tags = tuple(dict.fromkeys(value for name, value in values if name == "tag" and value))
     return Filters(
         tag=tags,

@@ -260,4 +260,3 @@ def _remove_old(folder: Path) -> None:
 
 def _first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
-

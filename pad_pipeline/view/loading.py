@@ -65,7 +65,9 @@ def load_shard(con: duckdb.DuckDBPyConnection, url: str, name: str, version: str
         con.rollback()
         con.begin()
         num_rows, problem = 0, first_line(error)
-    con.execute("INSERT INTO shards VALUES (?, ?, ?, ?, ?)", [row[0], name, version, num_rows, problem])
+    con.execute(
+        "INSERT INTO shards VALUES (?, ?, ?, ?, ?)", [row[0], name, version, num_rows, problem]
+    )
     con.commit()
 
 

@@ -175,7 +175,9 @@ class _Cache:
         self._kept: OrderedDict[Hashable, tuple[object, int]] = OrderedDict()
         self._num_bytes = 0
 
-    def get(self, key: Hashable, make: Callable[[], _Value], size: Callable[[_Value], int]) -> _Value:
+    def get(
+        self, key: Hashable, make: Callable[[], _Value], size: Callable[[_Value], int]
+    ) -> _Value:
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)

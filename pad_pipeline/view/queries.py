@@ -231,7 +231,9 @@ class Index:
         if not filters.any:
             return self.stats.num_images
         where, values = _where(filters)
-        return self.rows(f"SELECT count(*) AS number FROM images WHERE {where}", values)[0]["number"]
+        return self.rows(f"SELECT count(*) AS number FROM images WHERE {where}", values)[0][
+            "number"
+        ]
 
 
 def _where(filters: Filters) -> tuple[str, list[Any]]:
@@ -286,4 +288,3 @@ def _of_region(filters: Filters) -> tuple[str, list[Any]]:
             text += f" AND {column} >= ?::{kind}"
             values.append(least)
     return text, values
-

@@ -92,8 +92,7 @@ def _page(viewer: Viewer, request: Request, other: str, found: Comparison) -> Re
         same_iou=SAME_IOU,
         other_stats=found.there.stats,
         stats=viewer.data.index.stats,
-        address=lambda **values: "/compare?"
-        + urlencode({"other": other, "show": show, **values}),
+        address=lambda **values: "/compare?" + urlencode({"other": other, "show": show, **values}),
     )
 
 

@@ -100,7 +100,8 @@ def _tag(viewer: Viewer, name: str) -> Response:
         row=row,
         companions=companions,
         images=[
-            {**image, "href": of_image(image["image_id"]) + filters.address("")} for image in images
+            {**image, "href": of_image(image["image_id"], query=filters.query())}
+            for image in images
         ],
         filters=Filters(tag=(name,)),
         unboxed=Filters(tag=(name,), boxed="no"),
@@ -119,7 +120,11 @@ def _stats(viewer: Viewer) -> Response:
         stats=stats,
         without=stats.num_tags_without_region / max(stats.num_tags_given, 1),
         charts=[
-            ("Regions per image", "images", bars(names[: last + 1], list(stats.regions_per_image[: last + 1]))),
+            (
+                "Regions per image",
+                "images",
+                bars(names[: last + 1], list(stats.regions_per_image[: last + 1])),
+            ),
             (
                 "Mask area as a share of the image",
                 "regions",

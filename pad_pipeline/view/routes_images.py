@@ -67,7 +67,7 @@ def _grid(viewer: Viewer, request: Request) -> Response:
     cards = [
         {
             **row,
-            "href": of_image(row["image_id"]) + filters.address(""),
+            "href": of_image(row["image_id"], query=filters.query()),
             "tags": _main_tags(regions[row["position"]]),
         }
         for row in rows
@@ -130,7 +130,7 @@ def _image(viewer: Viewer, request: Request, image_id: str) -> Response:
     filters = read_filters(request.query_params.multi_items())
     record = viewer.data.record_of(row)
     around = index.neighbours(filters, row["position"])
-    query = filters.address("")
+    query = filters.query()
     boxed = {region.tag for region in record.labels}
     selected = request.query_params.get("region", "")
     return viewer.page(
@@ -145,11 +145,12 @@ def _image(viewer: Viewer, request: Request, image_id: str) -> Response:
         unboxed=[tag for tag in record.tags if tag.tag not in boxed],
         boxed=[tag for tag in record.tags if tag.tag in boxed],
         around=around,
-        previous=of_image(around.previous) + query if around.previous is not None else None,
-        following=of_image(around.next) + query if around.next is not None else None,
+        previous=None if around.previous is None else of_image(around.previous, query=query),
+        following=None if around.next is None else of_image(around.next, query=query),
         back=filters.address("/", page=(around.number - 1) // PER_PAGE + 1 or None),
         filters=filters,
         chips=_chips(filters),
+        with_region=lambda n: of_image(record.image_id, query=filters.query(region=n)),
         shard=index.shard_names[row["shard"]],
         shard_row=row["shard_row"],
         provenance=_provenance(viewer.data.contents.manifest),

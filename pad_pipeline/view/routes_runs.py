@@ -124,7 +124,9 @@ def _iteration(
         "places": places,
         "share": sum(named.values()) / max(len(words), 1),
         "mean": sum(cosines) / max(len(cosines), 1),
-        "frequent": [(word, count, colours[word]) for word, count in named.most_common(_MOST_LISTED)],
+        "frequent": [
+            (word, count, colours[word]) for word, count in named.most_common(_MOST_LISTED)
+        ],
     }
 
 

@@ -63,7 +63,9 @@ def _ask(url: str, body: bytes, kind: str) -> Response:
     except OSError as error:
         reason = getattr(error, "reason", error)
         return JSONResponse(
-            {"error": f"no service answers at {url} ({reason}): start it with `pad-pipeline serve`"},
+            {
+                "error": f"no service answers at {url} ({reason}): start it with `pad-pipeline serve`"
+            },
             status_code=502,
         )
     found = headers.get_content_type()
