@@ -149,6 +149,5 @@ def test_help_loads_neither_torch_nor_ray(arguments: list[str]) -> None:
     assert "pad-pipeline" in done.stdout
     loaded = set(json.loads(done.stderr))
     assert "pad_pipeline" in loaded
-    assert loaded.isdisjoint(
-        {"torch", "ray", "transformers", "matplotlib", "scipy", "pandas", "fastapi", "duckdb"}
-    )
+    heavy = {"torch", "ray", "transformers", "matplotlib", "scipy", "pandas", "fastapi", "duckdb"}
+    assert loaded.isdisjoint(heavy)

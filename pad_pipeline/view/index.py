@@ -51,7 +51,8 @@ _TOLD_EVERY_S = 5.0
 
 
 _FORGET = f"""
-CREATE TEMP TABLE gone AS SELECT shard FROM shards WHERE starts_with(name, '{PARTS}') OR version = '';
+CREATE TEMP TABLE gone AS
+    SELECT shard FROM shards WHERE starts_with(name, '{PARTS}') OR version = '';
 DELETE FROM regions WHERE position IN (
     SELECT position FROM images WHERE shard IN (SELECT shard FROM gone));
 DELETE FROM given WHERE position IN (

@@ -1,4 +1,4 @@
-"""What lies over a picture on a page: boxes, labels and mask layers, in the drawing code's places."""
+"""What lies over a picture: boxes, labels and mask layers, where the drawing code puts them."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ class Pictures:
 
 
 def layer_scale(record: PadRecord) -> float:
-    """Pixels of a layer for each of the image: small images get smooth outlines, large ones fewer."""
+    """Pixels of a layer per pixel of the image: more for small images, fewer for large ones."""
     longest = max(record.width, record.height, 1)
     return min(max(1.0, 900 / longest), 1400 / longest)
 

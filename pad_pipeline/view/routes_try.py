@@ -62,12 +62,8 @@ def _ask(url: str, body: bytes, kind: str) -> Response:
         status, headers, data = error.code, error.headers, error.read()
     except OSError as error:
         reason = getattr(error, "reason", error)
-        return JSONResponse(
-            {
-                "error": f"no service answers at {url} ({reason}): start it with `pad-pipeline serve`"
-            },
-            status_code=502,
-        )
+        told = f"no service answers at {url} ({reason}): start it with `pad-pipeline serve`"
+        return JSONResponse({"error": told}, status_code=502)
     found = headers.get_content_type()
     if found not in _PASSED:
         return JSONResponse(

@@ -1,4 +1,4 @@
-"""What every answer carries and every request must, since data sets and web sites may be hostile."""
+"""What answers carry and requests must, since data sets and web sites may be hostile."""
 
 from __future__ import annotations
 

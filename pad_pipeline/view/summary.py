@@ -117,13 +117,12 @@ def _stats(con: duckdb.DuckDBPyConnection, url: str, state: State) -> Stats:
         ),
         score=_histogram(con, "score", SCORE_EDGES, "regions"),
         predicted_iou=_histogram(con, "predicted_iou", SCORE_EDGES, "regions"),
-        failures={
-            cause: count
-            for cause, count in con.execute(
+        failures=dict(
+            con.execute(
                 "SELECT coalesce(stage || ': ' || type, 'unknown'), count(*) AS number FROM images "
                 "WHERE status = 'failed' GROUP BY 1 ORDER BY number DESC, 1"
             ).fetchall()
-        },
+        ),
     )
 
 
