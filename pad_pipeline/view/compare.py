@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import duckdb
 
-from pad_pipeline.view.index import MEMORY_LIMIT, THREADS
+from pad_pipeline.view.index import LIMITS
 from pad_pipeline.view.queries import Index, Row
 
 Show = Literal["differing", "all", "same"]
@@ -68,15 +68,9 @@ class Comparison:
     def __init__(self, here: Index, there: Index) -> None:
         self.here, self.there = here, there
         self._lock = threading.Lock()
-        self._con = duckdb.connect(
-            config={
-                "memory_limit": MEMORY_LIMIT,
-                "threads": THREADS,
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-                "temp_directory": str(here.path.with_suffix(".compare")),
-            }
-        )
+        spilled = str(here.path.with_suffix(".compare"))
+        self._con = duckdb.connect(config={**LIMITS, "temp_directory": spilled})
+        self._con.execute("SET enable_progress_bar = false")
         for name, index in (("a", here), ("b", there)):
             self._con.execute(f"ATTACH '{_quoted(index.path)}' AS {name} (READ_ONLY)")
         self._con.execute(_PAIRS)

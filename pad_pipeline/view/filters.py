@@ -51,7 +51,7 @@ class Filters:
         """Whether anything is left out."""
         return replace(self, sort="order", reverse=False) != Filters()
 
-    def address(self, path: str = "/", **changes: Any) -> str:
+    def address(self, path: str = "/", /, **changes: Any) -> str:
         """`path` with these filters, and `changes` to them or further values, as its query."""
         query = self.query(**changes)
         return f"{path}?{query}" if query else path

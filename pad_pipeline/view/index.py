@@ -40,8 +40,13 @@ logger = logging.getLogger(__name__)
 
 LAYOUT_VERSION = 1
 """Part of the name of an index: raised whenever its tables change."""
-MEMORY_LIMIT = "400MB"
-THREADS = 2
+LIMITS = {
+    "memory_limit": "400MB",
+    "threads": 2,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+}
+"""Of every database: memory and threads are bounded, and no extension is loaded."""
 PARTS = "_run/progress/"
 """Below a data set's folder: what a run has finished of shards that are not whole yet."""
 _SHARD = re.compile(r"pad-(\d+)\.parquet")
@@ -187,17 +192,10 @@ def build(contents: Contents) -> Path:
 
 def connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     """A connection with bounded memory and threads, which loads no extension."""
-    return duckdb.connect(
-        str(path),
-        read_only=read_only,
-        config={
-            "memory_limit": MEMORY_LIMIT,
-            "threads": THREADS,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "enable_external_access": not read_only,
-        },
-    )
+    options = {**LIMITS, "enable_external_access": not read_only}
+    con = duckdb.connect(str(path), read_only=read_only, config=options)
+    con.execute("SET enable_progress_bar = false")  # it would be on stdout
+    return con
 
 
 def _make(contents: Contents, path: Path, before: Path | None) -> None:

@@ -106,7 +106,7 @@ def _chips(filters: Filters) -> list[tuple[str, str]]:
         rest = tuple(other for other in filters.tag if other != tag)
         changes: dict[str, Any] = {"tag": rest} if rest else {"tag": (), "boxed": None}
         word = "given but not boxed: " if filters.boxed == "no" else "tag: "
-        found.append((word + tag, filters.address(**changes)))
+        found.append((word + tag, filters.address("/", **changes)))
     for name, text in (
         ("status", "status: {}"),
         ("cause", "cause: {}"),
@@ -120,7 +120,7 @@ def _chips(filters: Filters) -> list[tuple[str, str]]:
     ):
         value = getattr(filters, name)
         if value not in (None, ""):
-            found.append((text.format(value), filters.address(**{name: None})))
+            found.append((text.format(value), filters.address("/", **{name: None})))
     return found
 
 

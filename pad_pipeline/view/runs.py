@@ -84,9 +84,11 @@ def _check(image: dict[str, Any], num_tokens: int) -> None:
             raise ValueError(f"a map has not {num_tokens} tokens")
         if not all(isinstance(word, str) for word in words):
             raise ValueError("a word is no text")
-        [float(cosine) for cosine in cosines]
+        if not all(-1 <= float(cosine) <= 1 for cosine in cosines):
+            raise ValueError("a cosine is not from -1 to 1")
     for region in image["regions"]:
-        str(region["tag"]), float(region["iou"])
+        if not isinstance(region["tag"], str) or not 0 <= float(region["iou"]) <= 1:
+            raise ValueError("a region has no tag or no IoU from 0 to 1")
         for kind in ("covered", "predicted"):
             if not all(0 <= int(token) < num_tokens for token in region[kind]):
                 raise ValueError("a region has a token outside of the grid")
