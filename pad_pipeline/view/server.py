@@ -43,6 +43,8 @@ def open_viewer(
 
 def take_port(host: str, port: int) -> socket.socket:
     """A socket that listens; `UserError` where the port is taken or the address is not ours."""
+    if not 0 <= port <= 65535:
+        raise UserError(f"expected a port from 0 to 65535, found {port}")
     try:
         family, *_, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -54,8 +56,6 @@ def take_port(host: str, port: int) -> socket.socket:
         except OSError:
             taken.close()
             raise
-    except OverflowError:
-        raise UserError(f"expected a port from 0 to 65535, found {port}") from None
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise UserError(

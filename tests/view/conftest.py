@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,8 +29,8 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def client(data: Path) -> Iterator[TestClient]:
-    yield ask(data, images=str(data.parent / "images"))
+def client(data: Path) -> TestClient:
+    return ask(data, images=str(data.parent / "images"))
 
 
 def ask(data: Path, **options) -> TestClient:
@@ -39,5 +38,3 @@ def ask(data: Path, **options) -> TestClient:
     app = make_app(open_viewer(str(data), **options))
     return TestClient(app, base_url="http://127.0.0.1:8500")
 
-
-Open = Callable[..., TestClient]
