@@ -175,7 +175,7 @@ def test_every_link_into_the_repository_leads_somewhere() -> None:
 
 def test_every_option_that_it_names_exists() -> None:
     helps = ""
-    commands = ("annotate", "export", "demo", "stats", "render", "analyze", "reproduce")
+    commands = ("annotate", "export", "demo", "stats", "render", "analyze", "reproduce", "view")
     for command in (*commands, "train pretrain", "train finetune", "train inspect"):
         helps += subprocess.run(
             [sys.executable, "-m", "pad_pipeline", *command.split(), "--help"],

@@ -37,4 +37,3 @@ def ask(data: Path, **options) -> TestClient:
     """A client of a viewer on `data`, as a browser on this machine is one."""
     app = make_app(open_viewer(str(data), **options))
     return TestClient(app, base_url="http://127.0.0.1:8500")
-
