@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli_runner import call
+from tests.command_lines import commands_in, parse
+
+README = Path(__file__).parents[2] / "README.md"
 
 
 def start(*arguments: object, cache: Path) -> subprocess.Popen[str]:
@@ -72,3 +75,10 @@ def test_what_is_wrong_is_one_sentence(capfd, data: Path, arguments, said: str) 
     if "--port" not in words:
         words += ["--port", "0"]
     assert said in call(capfd, "view", *words).sentence
+
+
+def test_the_commands_of_the_readme_that_serve_can_be_parsed(monkeypatch) -> None:
+    lines = [words for words in commands_in(README.read_text("utf-8")) if words[0] == "view"]
+    assert len(lines) >= 2
+    for words in lines:
+        assert parse(words, monkeypatch) == "view"
