@@ -33,7 +33,7 @@ def client(data: Path) -> TestClient:
     return ask(data, images=str(data.parent / "images"))
 
 
-def ask(data: Path, **options) -> TestClient:
+def ask(data: Path | str, **options) -> TestClient:
     """A client of a viewer on `data`, as a browser on this machine is one."""
     app = make_app(open_viewer(str(data), **options))
     return TestClient(app, base_url="http://127.0.0.1:8500")
