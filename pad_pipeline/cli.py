@@ -15,7 +15,7 @@ import tyro
 from rich.console import Console
 from tyro.conf import Positional, arg
 
-from pad_pipeline import __version__, cli_runs, cli_serve, cli_train
+from pad_pipeline import __version__, cli_runs, cli_serve, cli_train, cli_view
 from pad_pipeline.cli_stderr import native_ray_lines_hidden
 from pad_pipeline.config import PRESETS, AnnotateConfig
 from pad_pipeline.dataset.selection import Selection
@@ -281,7 +281,7 @@ def _commands(argv: Sequence[str]) -> tyro.extras.SubcommandApp:
     train.command(name="inspect")(functools.partial(cli_train.inspect, config=stage1))
     train.command(name="export")(cli_train.export)
     app.command(train, name="train", help="Train projectors and language models; look and export.")
-    for command in (cli_train.analyze, cli_train.reproduce):
+    for command in (cli_view.view, cli_view.show, cli_train.analyze, cli_train.reproduce):
         app.command(command)
     return app
 

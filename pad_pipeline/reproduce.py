@@ -21,12 +21,14 @@ from pad_pipeline.analysis.plots import loss_curves_figure
 from pad_pipeline.errors import UserError
 from pad_pipeline.geometry import coverage_float32, geometry
 from pad_pipeline.scenes.generator import Scene, generate_scene
+from pad_pipeline.train.analysis_pictures import words_of
 from pad_pipeline.train.analyze import Measures, measure
 from pad_pipeline.train.batch import Batch
 from pad_pipeline.train.config import TrainConfig
 from pad_pipeline.train.data import Example, Loader
 from pad_pipeline.train.load import image_format, locate
 from pad_pipeline.train.loop import make_optimizer
+from pad_pipeline.train.maps import image_maps, write_maps
 from pad_pipeline.train.model import VisionLanguageModel
 from pad_pipeline.train.model_loading import load_model
 from pad_pipeline.train.projectors import ProjectorKind, build_projector
@@ -50,6 +52,8 @@ PAPER: dict[str, dict[str, dict[str, float]]] = {
 }
 """Tables 1 to 3 of arXiv 2505.17316 (CLIP ViT-L/14-336, Vicuna-7B, 100 images of COCO)."""
 
+_SHOWN: ProjectorKind = "mlp"
+_NUM_MAPS = 6
 _FIRST_TRAINING_SCENE = 30_000_000
 _FIRST_HELD_OUT_SCENE = 40_000_000
 _IMAGES_TOGETHER = 32
@@ -89,7 +93,8 @@ def reproduce(
         runs[kind] = {way: [] for way in WAYS}
         for seed in size.seeds:
             for way in WAYS:
-                values, curve = bench.run(kind, way, seed)
+                is_shown = kind == _SHOWN and seed == size.seeds[0]
+                values, curve = bench.run(kind, way, seed, folder if is_shown else None)
                 runs[kind][way].append(values)
                 if curve and seed == size.seeds[0]:
                     curves[f"{kind}/{way.replace('_', ' ')}"] = curve
@@ -106,7 +111,7 @@ def reproduce(
     return [
         *_table(results),
         "",
-        f"wrote {folder}/results.json and loss_curves.png ({minutes:.1f} min)",
+        f"wrote {folder}/results.json, loss_curves.png and maps/ ({minutes:.1f} min)",
     ]
 
 
@@ -136,9 +141,12 @@ class _Bench:
         self.patches = {id(e): p for e, p in self._encode([*self.train, *self.held_out])}
 
     def run(
-        self, kind: ProjectorKind, way: str, seed: int
+        self, kind: ProjectorKind, way: str, seed: int, maps: Path | None = None
     ) -> tuple[dict[str, float], list[tuple[int, float]]]:
-        """One projector trained one way: its measures on held-out scenes, its caption losses."""
+        """One projector trained one way: its measures on held-out scenes, its caption losses.
+
+        `maps` is a folder to write what it finds in some of these scenes to, for the viewer.
+        """
         torch.manual_seed(seed)
         model = self._model(kind)
         weight = 5.0 if way == "patch_aligned" else 0.0
@@ -156,7 +164,34 @@ class _Bench:
             "caption_loss": loss,
         }
         assert all(math.isfinite(value) for value in values.values()), values
+        if maps is not None:
+            self._write_maps(model, maps, way, values)
         return values, curve
+
+    def _write_maps(
+        self, model: VisionLanguageModel, folder: Path, way: str, values: dict[str, float]
+    ) -> None:
+        shown = self.held_out[:_NUM_MAPS]
+        dictionary = words_of(self.tokenizer, {tag for example in shown for tag in example.tags})
+        found = [
+            image_maps(
+                model,
+                self.tokenizer,
+                self._batches(model, [example])[0],
+                example,
+                threshold="otsu",
+                num_iterations=5,
+                dictionary=dictionary,
+            )
+            for example in shown
+        ]
+        name = way.replace("_", " ")
+        measures = {
+            "align": values["align"],
+            "cosine": values["cosine"],
+            "delta_entropy": values["delta_h"],
+        }
+        write_maps(folder, WAYS.index(way), name, found, threshold="otsu", measures=measures)
 
     def _train(
         self, model: VisionLanguageModel, config: TrainConfig, seed: int

@@ -13,10 +13,23 @@ _START = 294
 """The checksum's start: with this one the twenty kinds of the generated scenes all differ."""
 
 
+NUM_COLOURS = _NUM_HUES * len(_LIGHTNESSES)
+
+
 def tag_colour(tag: str) -> tuple[int, int, int]:
     """sRGB, 0–255, from a checksum of the tag, so that it is the same on every machine and run."""
+    return colour(colour_number(tag))
+
+
+def colour_number(tag: str) -> int:
+    """Which of the `NUM_COLOURS` colours the tag has."""
     checksum = zlib.crc32(tag.strip().lower().encode("utf-8", "surrogatepass"), _START)
-    hue, lightness = divmod(checksum % (_NUM_HUES * len(_LIGHTNESSES)), len(_LIGHTNESSES))
+    return checksum % NUM_COLOURS
+
+
+def colour(number: int) -> tuple[int, int, int]:
+    """The sRGB values, 0–255, of a colour of tags by its number."""
+    hue, lightness = divmod(number, len(_LIGHTNESSES))
     return oklch_to_rgb(_LIGHTNESSES[lightness], _CHROMA, 360 * hue / _NUM_HUES)
 
 

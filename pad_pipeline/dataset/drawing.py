@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,6 +21,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _SMOOTH = 2  # boxes and labels are drawn this many times larger, then reduced
 _UNCROWDED = 8  # regions; with more of them labels become smaller
+_PAD, _DOT = 0.5, 0.62  # of a label, in font sizes
 _LABEL_INK = (20, 22, 28, 215)
 _SCORE_GREY = (205, 208, 214)
 
@@ -31,6 +33,15 @@ class _Pen:
     rim: float
     line: float
     font_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A region's label: the tag as far as there is room, its score, and where they go."""
+
+    tag: str
+    score: str
+    rect: Rect
 
 
 def draw_record(
@@ -76,6 +87,27 @@ def draw_record(
     return canvas
 
 
+def draw_layer(record: PadRecord, region: Region, scale: float) -> tuple[Image.Image, Image.Image]:
+    """What `draw_record` lays over an image for one mask: its tint, opaque, and its rim.
+
+    Two RGBA pictures of the image's shape, `scale` output pixels per image pixel, transparent
+    elsewhere; the tint takes the opacity that it is shown with. Raises `UserError` where the mask
+    does not fit the record.
+    """
+    size = (max(1, round(record.width * scale)), max(1, round(record.height * scale)))
+    pen = _pen(size, len(record.labels), None)
+    layers = [np.zeros((size[1], size[0], 4), dtype=np.uint8) for _ in range(2)]
+    found = _glass(_decode(record, region), (size[1], size[0]), scale, pen.rim)
+    if found is not None:
+        y0, x0, cover, edge, halo = found
+        fill, rim = (layer[y0 : y0 + cover.shape[0], x0 : x0 + cover.shape[1]] for layer in layers)
+        fill[..., :3] = tag_colour(region.tag)
+        fill[..., 3] = np.rint(255 * cover)
+        rim[edge > 0, :3] = tag_colour(region.tag)
+        rim[..., 3] = np.rint(255 * np.maximum(0.95 * edge, halo))
+    return Image.fromarray(layers[0]), Image.fromarray(layers[1])
+
+
 @lru_cache(maxsize=64)
 def load_font(size: int) -> Font:
     """Pillow's built-in outline font at `size` pixels."""
@@ -91,9 +123,14 @@ def elide(text: str, font: Font, width: float) -> str:
     return text + "…"
 
 
-def _pen(size: tuple[int, int], num_regions: int, font_size: int | None) -> _Pen:
+def font_size_for(size: tuple[int, int], num_regions: int) -> int:
+    """Height of the labels' letters in a picture of so many pixels and regions."""
     crowded = min(1.0, (_UNCROWDED / max(num_regions, 1)) ** 0.3)
-    letters = font_size or int(min(max(round(min(size) / 32 * crowded), 11), 26))
+    return int(min(max(round(min(size) / 32 * crowded), 11), 26))
+
+
+def _pen(size: tuple[int, int], num_regions: int, font_size: int | None) -> _Pen:
+    letters = font_size or font_size_for(size, num_regions)
     return _Pen(rim=max(1.5, letters / 7), line=max(1.0, letters / 9), font_size=letters)
 
 
@@ -116,10 +153,29 @@ def _tint(
     rim: float,
 ) -> None:
     """Lays the mask's tint, its rim and a thin dark line around it over `pixels`, in place."""
+    found = _glass(mask, pixels.shape[:2], scale, rim)
+    if found is None:
+        return
+    y0, x0, cover, edge, halo = found
+    alpha = opacity * cover
+    alpha += (0.95 - alpha) * edge
+    part = pixels[y0 : y0 + cover.shape[0], x0 : x0 + cover.shape[1]]
+    part *= 1 - halo[..., None]
+    part += alpha[..., None] * (np.asarray(colour, dtype=np.float32) - part)
+
+
+def _glass(
+    mask: NDArray[np.bool_], size: tuple[int, int], scale: float, rim: float
+) -> tuple[int, int, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]] | None:
+    """Where a mask lies in a picture of `size` (height, width), and what of it to draw there.
+
+    (top, left, cover, edge, halo), the last three (h, w) float32, 0–1: the mask's coverage, its rim
+    inside of it and the dark line around it. None for an empty mask.
+    """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
-        return
-    height, width = pixels.shape[:2]
+        return None
+    height, width = size
     margin = 3 + 2 / scale
     top, bottom = max(0, int(rows[0] - margin)), min(mask.shape[0], int(rows[-1] + margin) + 1)
     left, right = (
@@ -129,18 +185,13 @@ def _tint(
     y0, y1 = round(top * height / mask.shape[0]), round(bottom * height / mask.shape[0])
     x0, x1 = round(left * width / mask.shape[1]), round(right * width / mask.shape[1])
     cover = _resize_mask(mask[top:bottom, left:right], (max(1, x1 - x0), max(1, y1 - y0)), scale)
-    y1, x1 = y0 + cover.shape[0], x0 + cover.shape[1]
     # Beyond the picture's edge the mask goes on, so that no rim runs along the edge.
     padded = np.pad(cover > 0.5, 8, mode="edge")
     inside = _distance(padded)[8:-8, 8:-8]
     outside = _distance(~padded)[8:-8, 8:-8]
     edge = np.clip(rim + 1 - inside, 0, 1) * cover
     halo = np.clip(2 - outside, 0, 1) * (1 - cover) * 0.5
-    alpha = opacity * cover
-    alpha += (0.95 - alpha) * edge
-    part = pixels[y0:y1, x0:x1]
-    part *= 1 - halo[..., None]
-    part += alpha[..., None] * (np.asarray(colour, dtype=np.float32) - part)
+    return y0, x0, cover, edge, halo
 
 
 def _distance(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -167,7 +218,7 @@ def _draw_boxes(canvas: Image.Image, regions: list[Region], scale: float, pen: _
     layer = Image.new("RGBA", (canvas.width * _SMOOTH, canvas.height * _SMOOTH))
     draw = ImageDraw.Draw(layer)
     for region in regions:
-        x0, y0, x1, y1 = (_SMOOTH * value for value in _box_of(region, scale, canvas.size))
+        x0, y0, x1, y1 = (_SMOOTH * value for value in shown_box(region, scale, canvas.size))
         radius = min(_SMOOTH * pen.font_size / 3, (x1 - x0) / 2, (y1 - y0) / 2)
         outline = (*tag_colour(region.tag), 235)
         draw.rounded_rectangle(
@@ -181,23 +232,13 @@ def _draw_labels(
     canvas: Image.Image, regions: list[Region], scale: float, pen: _Pen
 ) -> Image.Image:
     font = load_font(pen.font_size)
-    pad, dot = pen.font_size * 0.5, pen.font_size * 0.62
-    height = round(pen.font_size * 1.62)
-    texts: list[tuple[str, str]] = []
-    sizes: list[tuple[float, float]] = []
-    for region in regions:
-        score = f"{region.score:.2f}"
-        fixed = 2 * pad + dot + 2 * pad * 0.7 + font.getlength(score)
-        tag = elide(region.tag, font, canvas.width - fixed)
-        texts.append((tag, score))
-        sizes.append((min(fixed + font.getlength(tag), canvas.width), height))
-    boxes = [_box_of(region, scale, canvas.size) for region in regions]
-    places = place_labels(boxes, sizes, canvas.width, canvas.height)
+    pad, dot = pen.font_size * _PAD, pen.font_size * _DOT
+    places = place_region_labels(regions, scale, canvas.size, pen.font_size)
 
     layer = Image.new("RGBA", (canvas.width * _SMOOTH, canvas.height * _SMOOTH))
     draw = ImageDraw.Draw(layer)
-    for region, rect in zip(regions, places, strict=True):
-        x0, y0, x1, y1 = (_SMOOTH * value for value in rect)
+    for region, label in zip(regions, places, strict=True):
+        x0, y0, x1, y1 = (_SMOOTH * value for value in label.rect)
         draw.rounded_rectangle((x0, y0, x1 - 1, y1 - 1), (y1 - y0) / 2, fill=_LABEL_INK)
         centre, radius = (y0 + y1) / 2, _SMOOTH * dot / 2
         left = x0 + _SMOOTH * pad
@@ -206,15 +247,36 @@ def _draw_labels(
         )
     canvas = Image.alpha_composite(canvas.convert("RGBA"), layer.reduce(_SMOOTH)).convert("RGB")
     draw = ImageDraw.Draw(canvas)
-    for (tag, score), (x0, y0, _, y1) in zip(texts, places, strict=True):
+    for label in places:
+        x0, y0, _, y1 = label.rect
         x, middle = x0 + pad + dot + 0.7 * pad, (y0 + y1) / 2
-        draw.text((x, middle), tag, "white", font, anchor="lm")
-        x += font.getlength(tag) + 0.7 * pad
-        draw.text((x, middle), score, _SCORE_GREY, font, anchor="lm")
+        draw.text((x, middle), label.tag, "white", font, anchor="lm")
+        x += font.getlength(label.tag) + 0.7 * pad
+        draw.text((x, middle), label.score, _SCORE_GREY, font, anchor="lm")
     return canvas
 
 
-def _box_of(region: Region, scale: float, size: tuple[int, int]) -> Rect:
+def place_region_labels(
+    regions: Sequence[Region], scale: float, size: tuple[int, int], font_size: int
+) -> list[Label]:
+    """The regions' labels in a picture of `size` (width, height), `scale` times the image's."""
+    font = load_font(font_size)
+    pad, dot = font_size * _PAD, font_size * _DOT
+    height = round(font_size * 1.62)
+    texts: list[tuple[str, str]] = []
+    sizes: list[tuple[float, float]] = []
+    for region in regions:
+        score = f"{region.score:.2f}"
+        fixed = 2 * pad + dot + 2 * pad * 0.7 + font.getlength(score)
+        tag = elide(region.tag, font, size[0] - fixed)
+        texts.append((tag, score))
+        sizes.append((min(fixed + font.getlength(tag), size[0]), height))
+    boxes = [shown_box(region, scale, size) for region in regions]
+    places = place_labels(boxes, sizes, *size)
+    return [Label(*text, rect) for text, rect in zip(texts, places, strict=True)]
+
+
+def shown_box(region: Region, scale: float, size: tuple[int, int]) -> Rect:
     """The region's box in output pixels, cut to the picture; upright also where it is damaged."""
     x0, y0, x1, y1 = (scale * value if np.isfinite(value) else 0.0 for value in region.bbox)
     left, right = sorted((min(max(x0, 0.0), size[0] - 1.0), min(max(x1, 0.0), size[0] - 1.0)))

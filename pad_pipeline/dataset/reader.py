@@ -181,11 +181,32 @@ def find_record(dataset: Dataset | str, image_id: str) -> PadRecord | None:
             row = pc.index(ids, image_id).as_py()
             if row < 0:
                 continue
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-                if row < batch.num_rows:
-                    batch.validate(full=True)
-                    return batch_to_records(batch.slice(row, 1))[0]
-                row -= batch.num_rows
+            return _record_at(file, row)
+    return None
+
+
+def read_row(shard_url: str, row: int) -> PadRecord:
+    """The record of one row of a shard; raises `UserError` where the shard cannot be read."""
+    with _readable(shard_url) as file:
+        found = _record_at(file, row)
+    if found is None:
+        raise UserError(f"the shard {shard_url} has no row {row}: it was written again since")
+    return found
+
+
+def _record_at(file: ParquetFile, row: int) -> PadRecord | None:
+    """One row, by reading its row group alone."""
+    for group in range(file.metadata.num_row_groups):
+        num_rows = file.metadata.row_group(group).num_rows
+        if row >= num_rows:
+            row -= num_rows
+            continue
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group]):
+            if row < batch.num_rows:
+                one = batch.slice(row, 1)
+                one.validate(full=True)  # a shard may come from anyone
+                return batch_to_records(one)[0]
+            row -= batch.num_rows
     return None
 
 

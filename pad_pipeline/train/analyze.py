@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +20,9 @@ from pad_pipeline.analysis.entropy import EntropyMeter, delta_entropy
 from pad_pipeline.errors import UserError
 from pad_pipeline.train.analysis_pictures import draw_pictures, words_of
 from pad_pipeline.train.batch import Batch
-from pad_pipeline.train.data import Loader
+from pad_pipeline.train.data import Example, Loader
 from pad_pipeline.train.load import image_format, load_finished_model
+from pad_pipeline.train.maps import ImageMaps, image_maps, write_maps
 from pad_pipeline.train.model import VisionLanguageModel
 from pad_pipeline.train.patch_loss import COVERED
 from pad_pipeline.train.run_files import read_run
@@ -134,22 +138,66 @@ def analyze_run(
         measures = measure(model, _batches(loader, chosen), threshold)
         examples = [loader.load(int(index)) for index in chosen[:num_pictures]]
         tags = {tag for example in examples for tag in example.tags}
-        pictures = [
-            name
-            for example in examples
-            for name in draw_pictures(
-                model,
-                loader,
-                example,
-                target,
-                threshold=threshold,
-                num_iterations=iterations,
-                dictionary=words_of(tokenizer, tags),
-            )
-        ]
+        find = partial(
+            _find_maps,
+            loader=loader,
+            examples=examples,
+            tokenizer=tokenizer,
+            threshold=threshold,
+            num_iterations=iterations,
+            dictionary=words_of(tokenizer, tags),
+        )
+        maps = find(model)
+        pictures = [name for found in maps for name in draw_pictures(found, target)]
+        # Beside them, what a projector that has learnt nothing finds in the same images.
+        fresh = untrained(model)
+        write_maps(
+            target,
+            0,
+            "random",
+            find(fresh),
+            threshold=threshold,
+            measures=figures_of(measure(fresh, _batches(loader, chosen[:num_pictures]), threshold))
+            if any(example.tags for example in examples)
+            else {},
+        )
+    name = storage.absolute(run).rstrip("/").rsplit("/", 1)[-1]
+    write_maps(target, 1, name, maps, threshold=threshold, measures=figures_of(measures))
     text = json.dumps({"run": run, **asdict(measures)}, indent=1) + "\n"
     (target / "analysis.json").write_text(text, encoding="utf-8")
     return AnalysisReport(measures, output, pictures)
+
+
+def untrained(model: VisionLanguageModel) -> VisionLanguageModel:
+    """The same model around a projector of the same shape at its random beginning."""
+    projector = copy.deepcopy(model.projector)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for part in projector.modules():
+            if hasattr(part, "reset_parameters"):
+                part.reset_parameters()  # type: ignore[operator]
+    return VisionLanguageModel(
+        model.vision, projector, model.llm, compute_dtype=model.compute_dtype
+    ).eval()
+
+
+def figures_of(measures: Measures) -> dict[str, float]:
+    """What of the measures stands beside a variant's maps."""
+    return {name: getattr(measures, name) for name in ("align", "cosine", "delta_entropy")}
+
+
+def _find_maps(
+    model: VisionLanguageModel,
+    *,
+    loader: Loader,
+    examples: Sequence[Example],
+    tokenizer: Any,
+    **options: Any,
+) -> list[ImageMaps]:
+    return [
+        image_maps(model, tokenizer, loader.collate([example]), example, **options)
+        for example in examples
+    ]
 
 
 def _batches(loader: Loader, indices: np.ndarray) -> Iterator[Batch]:

@@ -1,0 +1,131 @@
+"""One image of a data set in the terminal: a small picture in half blocks, and its regions."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich import box
+from rich.console import Console, Group
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from pad_pipeline.dataset.colours import tag_colour
+from pad_pipeline.dataset.drawing import draw_record
+from pad_pipeline.dataset.pictures import read_pictures
+from pad_pipeline.dataset.reader import find_record
+from pad_pipeline.errors import UserError
+from pad_pipeline.images import ImageError, decode_image
+from pad_pipeline.records import PadRecord
+
+logger = logging.getLogger(__name__)
+
+_MOST_ROWS = 28
+_PLAIN_WIDTH = 120
+_DRAWN_SIDE = 480
+_CONTROL = {code: "�" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
+def print_preview(url: str, image_id: str, *, images: str | None = None, width: int = 72) -> None:
+    """Print one image's record on stdout, its picture at most `width` columns wide.
+
+    The picture is drawn where stdout shows colours and the image can be read. Raises `UserError`
+    where the data set has no such image or cannot be read.
+    """
+    if width < 0:
+        raise UserError(f"expected --width of at least 0 columns, found {width}")
+    record = find_record(url, image_id)
+    if record is None:
+        raise UserError(
+            f"{url} has no image called {image_id!r}; `pad-pipeline view {url}` finds them by tag "
+            "and caption"
+        )
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    parts: list[Text | Table] = [_heading(record)]
+    if width and console.color_system in ("truecolor", "256") and record.status != "failed":
+        picture = _picture(record, images)
+        if picture is not None:
+            parts.append(half_blocks(picture, min(width, console.width)))
+    parts += _facts(record)
+    console.print(Group(*parts))
+
+
+def half_blocks(pixels: NDArray[np.uint8], columns: int, most_rows: int = _MOST_ROWS) -> Text:
+    """An (H, W, 3) uint8 RGB picture as lines of ▀, two pixels in each.
+
+    At most `columns` wide and `most_rows` lines high, in the picture's shape.
+    """
+    height, width = pixels.shape[:2]
+    scale = min(columns / width, 2 * most_rows / height)
+    size = (max(1, round(width * scale)), max(2, round(height * scale / 2) * 2))
+    small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
+    text = Text()
+    for upper, lower in zip(small[::2], small[1::2], strict=True):
+        for above, below in zip(upper.tolist(), lower.tolist(), strict=True):
+            text.append("▀", Style(color=_rgb(above), bgcolor=_rgb(below)))
+        text.append("\n")
+    text.rstrip()
+    return text
+
+
+def _picture(record: PadRecord, images: str | None) -> NDArray[np.uint8] | None:
+    """The record drawn as `render` draws it, without labels; None where there is no image."""
+    [data] = read_pictures([record], images)
+    try:
+        if isinstance(data, Exception):
+            raise data
+        pixels = decode_image(data)
+        scale = min(1.0, _DRAWN_SIDE / max(pixels.shape[:2]))
+        return np.asarray(draw_record(pixels, record, labels=False, boxes=False, scale=scale))
+    except (OSError, ImageError, UserError) as error:
+        logger.warning("shown without its picture: %s", error)
+        return None
+
+
+def _heading(record: PadRecord) -> Text:
+    text = Text(plain(record.image_id), style="bold")
+    text.append(f"  {record.width}×{record.height}  {record.status}\n", "not bold dim")
+    text.append(plain(record.caption or "no caption"), "not bold")
+    return text
+
+
+def _facts(record: PadRecord) -> list[Text | Table]:
+    if record.status == "failed":
+        error = record.error
+        told = f"{error.stage}: {error.type}: {error.message}" if error else "unknown"
+        return [Text(f"failed: {plain(told)}", "red")]
+    found: list[Text | Table] = []
+    if record.labels:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in ("", "tag", "score", "box x0, y0, x1, y1", "area", "pred. IoU"):
+            table.add_column(name, justify="left" if name in ("", "tag") else "right")
+        pixels = max(record.width * record.height, 1)
+        for region in record.labels:
+            table.add_row(
+                Text("●", Style(color=_rgb(tag_colour(region.tag)))),
+                Text(plain(region.tag)),
+                f"{region.score:.2f}",
+                ", ".join(f"{value:.0f}" for value in region.bbox),
+                f"{region.area / pixels:.1%}",
+                f"{region.predicted_iou:.2f}",
+            )
+        found.append(table)
+    boxed = {region.tag for region in record.labels}
+    rest = [f"{plain(tag.tag)} {tag.score:.2f}" for tag in record.tags if tag.tag not in boxed]
+    if rest:
+        found.append(Text("given without a box: " + ", ".join(rest)))
+    return found
+
+
+def plain(text: str) -> str:
+    """Without control characters: a caption must not steer the terminal."""
+    return text.translate(_CONTROL)
+
+
+def _rgb(colour: tuple[int, int, int] | list[int]) -> str:
+    red, green, blue = colour
+    return f"rgb({red},{green},{blue})"

@@ -1,0 +1,135 @@
+"""Two data sets beside each other: which images they share, and which regions only one has."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import duckdb
+
+from pad_pipeline.view.index import LIMITS
+from pad_pipeline.view.queries import Index, Row
+
+Show = Literal["differing", "all", "same"]
+SAME_IOU = 0.8
+"""Two boxes of one tag are the same region from this intersection over union on."""
+
+_PAIRS = f"""
+CREATE TEMP TABLE pairs AS
+    SELECT a.position AS here, b.position AS there, a.status <> b.status AS differs
+    FROM a.images a JOIN (
+        SELECT image_id, min(position) AS position, any_value(status) AS status
+        FROM b.images GROUP BY image_id
+    ) b USING (image_id)
+    ORDER BY here;
+CREATE TEMP TABLE one AS
+    SELECT here, number, tag, x0, y0, x1, y1
+    FROM a.regions JOIN a.tag_names USING (tag_id) JOIN pairs ON here = position;
+CREATE TEMP TABLE two AS
+    SELECT here, number, tag, x0, y0, x1, y1
+    FROM b.regions JOIN b.tag_names USING (tag_id) JOIN pairs ON there = position;
+CREATE TEMP TABLE matched AS
+    SELECT here, one, two FROM (
+        SELECT one.here, one.number AS one, two.number AS two,
+            greatest(least(one.x1, two.x1) - greatest(one.x0, two.x0), 0)
+                * greatest(least(one.y1, two.y1) - greatest(one.y0, two.y0), 0) AS shared,
+            (one.x1 - one.x0) * (one.y1 - one.y0) + (two.x1 - two.x0) * (two.y1 - two.y0) AS total
+        FROM one JOIN two USING (here, tag)
+    ) WHERE shared >= {SAME_IOU} * (total - shared);
+CREATE TEMP TABLE lonely AS
+    SELECT here, 1 AS side, number FROM one
+        WHERE (here, number) NOT IN (SELECT (here, one) FROM matched)
+    UNION ALL
+    SELECT here, 2, number FROM two WHERE (here, number) NOT IN (SELECT (here, two) FROM matched);
+UPDATE pairs SET differs = true WHERE here IN (SELECT here FROM lonely);
+DROP TABLE one;
+DROP TABLE two;
+DROP TABLE matched;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How many images both have and differ in, and how many only one has."""
+
+    shared: int
+    differing: int
+    only_here: int
+    only_there: int
+    regions_only_here: int
+    regions_only_there: int
+
+
+class Comparison:
+    """Two indexes joined by image id; made once, then asked page by page."""
+
+    def __init__(self, here: Index, there: Index) -> None:
+        self.here, self.there = here, there
+        self._lock = threading.Lock()
+        spilled = str(here.path.with_suffix(".compare"))
+        self._con = duckdb.connect(config={**LIMITS, "temp_directory": spilled})
+        self._con.execute("SET enable_progress_bar = false")
+        for name, index in (("a", here), ("b", there)):
+            self._con.execute(f"ATTACH '{_quoted(index.path)}' AS {name} (READ_ONLY)")
+        self._con.execute(_PAIRS)
+        shared, differing = self._row("SELECT count(*), count(*) FILTER (WHERE differs) FROM pairs")
+        lonely: dict[int, int] = dict(
+            self._con.execute("SELECT side, count(*) FROM lonely GROUP BY 1").fetchall()
+        )
+        self.totals = Totals(
+            shared=shared,
+            differing=differing,
+            only_here=here.stats.num_images - shared,
+            only_there=there.stats.num_images - shared,
+            regions_only_here=lonely.get(1, 0),
+            regions_only_there=lonely.get(2, 0),
+        )
+
+    def count(self, show: Show) -> int:
+        """How many shared images a page of `show` goes through."""
+        totals = self.totals
+        return {
+            "all": totals.shared,
+            "differing": totals.differing,
+            "same": totals.shared - totals.differing,
+        }[show]
+
+    def pairs(self, show: Show, limit: int, offset: int) -> list[tuple[Row, Row]]:
+        """The images of a page, each as the rows of both data sets."""
+        condition = {"all": "true", "differing": "differs", "same": "NOT differs"}[show]
+        found = self._rows(
+            f"SELECT here, there FROM pairs WHERE {condition} ORDER BY here LIMIT ? OFFSET ?",
+            [limit, offset],
+        )
+        here = self.here.at([row[0] for row in found])
+        there = self.there.at([row[1] for row in found])
+        return list(zip(here, there, strict=True))
+
+    def lonely(self, positions: list[int]) -> dict[int, tuple[set[int], set[int]]]:
+        """By position here: numbers of the regions that only this, and only the other, has."""
+        found: dict[int, tuple[set[int], set[int]]] = {p: (set(), set()) for p in positions}
+        if positions:
+            marks = ", ".join("?" * len(positions))
+            for here, side, number in self._rows(
+                f"SELECT here, side, number FROM lonely WHERE here IN ({marks})", positions
+            ):
+                found[here][side - 1].add(number)
+        return found
+
+    def close(self) -> None:
+        """Let go of both files."""
+        self._con.close()
+
+    def _rows(self, sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
+        with self._lock:  # its tables are temporary, so a cursor of its own would not see them
+            return self._con.execute(sql, values).fetchall()
+
+    def _row(self, sql: str) -> tuple[Any, ...]:
+        [row] = self._rows(sql, [])
+        return row
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")

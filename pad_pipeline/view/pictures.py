@@ -1,0 +1,232 @@
+"""The viewer's pictures: thumbnails, whole images, and each region's mask as a layer over one."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pad_pipeline import storage
+from pad_pipeline.dataset.drawing import draw_layer, draw_record
+from pad_pipeline.dataset.pictures import read_pictures
+from pad_pipeline.errors import UserError
+from pad_pipeline.images import ImageError, decode_image, image_size
+from pad_pipeline.records import PadRecord
+
+THUMB_SIDE = 440
+"""Longest side of a thumbnail in pixels: twice what it takes on the page, for sharp screens."""
+_LARGEST_SIDE = 2400
+_CACHE_BYTES = 96 << 20
+_PIXELS_KEPT = 48 << 20
+_BYTES_KEPT = 16 << 20
+_QUALITY = 86
+
+_Value = TypeVar("_Value")
+
+
+class NoPicture(Exception):
+    """An image that cannot be shown; the message says why, for people."""
+
+
+class Pictures:
+    """Draws from the images at their records' uri, or below `images`; keeps what was drawn last.
+
+    Nothing is passed on as it is: an image is decoded and encoded again, so that only pictures
+    leave the server, whatever the uris of a data set from elsewhere point at.
+    """
+
+    def __init__(self, images: str | None) -> None:
+        self.images = images
+        self._encoded = _Cache(_CACHE_BYTES)
+        self._bytes = _Cache(_BYTES_KEPT)
+        self._pixels = _Cache(_PIXELS_KEPT)
+        self._turns = threading.BoundedSemaphore(2)  # decoded images take memory
+
+    def thumbnail(self, record: PadRecord, *, plain: bool) -> bytes:
+        """A JPEG of at most `THUMB_SIDE` pixels, with masks and boxes unless `plain`."""
+
+        def draw() -> bytes:
+            pixels = self.pixels(record)
+            height, width = pixels.shape[:2]
+            scale = THUMB_SIDE / max(height, width)
+            if plain or not record.labels:
+                return _jpeg(_scaled(pixels, min(scale, 1.0)))
+            return _jpeg(draw_record(pixels, record, scale=scale, labels=False, font_size=12))
+
+        return self._drawn(("thumbnail", plain, _identity(record)), draw)
+
+    def whole(self, record: PadRecord) -> bytes:
+        """The image as a JPEG, at its own size unless that is very large."""
+
+        def draw() -> bytes:
+            pixels = self.pixels(record)
+            return _jpeg(_scaled(pixels, min(1.0, _LARGEST_SIDE / max(pixels.shape[:2]))))
+
+        return self._drawn(("whole", _identity(record)), draw)
+
+    def annotated(self, record: PadRecord) -> bytes:
+        """The picture that `render` draws, as a PNG."""
+        return self._drawn(
+            ("annotated", _identity(record)), lambda: _png(draw_record(self.pixels(record), record))
+        )
+
+    def layer(self, record: PadRecord, number: int, part: str) -> bytes:
+        """The "fill" or the "rim" of a region's mask as a PNG of the whole image's shape.
+
+        Raises `NoPicture` where the mask is damaged.
+        """
+
+        def draw() -> bytes:
+            scale = layer_scale(record)
+            try:
+                fill, rim = draw_layer(record, record.labels[number], scale)
+            except UserError as error:
+                raise NoPicture(str(error)) from error
+            # Both are asked for, one after the other, and are drawn together.
+            drawn = {"fill": _png(fill), "rim": _png(rim)}
+            for name, data in drawn.items():
+                self._encoded.put(("layer", number, name, _identity(record)), data, len(data))
+            return drawn[part]
+
+        return self._drawn(("layer", number, part, _identity(record)), draw)
+
+    def missing(self, record: PadRecord) -> str | None:
+        """Why the record's image cannot be shown, by its header alone; None where it can."""
+        try:
+            data = self._read(record)
+            try:
+                width, height = image_size(data)
+            except ImageError as error:
+                raise NoPicture(f"the image cannot be decoded: {error}") from error
+            _check_size(record, width, height)
+        except NoPicture as reason:
+            return str(reason)
+        return None
+
+    def pixels(self, record: PadRecord) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB of the record's image; raises `NoPicture` where there is none."""
+
+        def decode() -> NDArray[np.uint8]:
+            try:
+                pixels = decode_image(self._read(record))
+            except ImageError as error:
+                raise NoPicture(f"the image cannot be decoded: {error}") from error
+            _check_size(record, pixels.shape[1], pixels.shape[0])
+            return pixels
+
+        return self._pixels.get(_identity(record), decode, lambda pixels: pixels.nbytes)
+
+    def _read(self, record: PadRecord) -> bytes:
+        if record.status == "failed":
+            raise NoPicture("the image failed, so there is nothing to draw")
+        self._check_inside(record)
+
+        def read() -> bytes:
+            try:
+                [data] = read_pictures([record], self.images)
+            except UserError as error:
+                raise NoPicture(str(error)) from error
+            if isinstance(data, Exception):
+                raise NoPicture(f"the image is not there: {_first_line(data)}") from data
+            return data
+
+        return self._bytes.get(_identity(record), read, len)
+
+    def _check_inside(self, record: PadRecord) -> None:
+        """No id leads out of the image folder, by whatever dots and links."""
+        root = storage.local_path(self.images) if self.images is not None else None
+        if root is None or not root.is_dir():
+            return
+        try:
+            place = Path(storage.join(str(root), record.image_id)).resolve()
+            inside = place.is_relative_to(root.resolve())
+        except (OSError, ValueError, RuntimeError) as error:
+            raise NoPicture(f"the image's name cannot be used: {_first_line(error)}") from error
+        if not inside:
+            raise NoPicture("the image's name leads out of the image folder, so it is not read")
+
+    def _drawn(self, key: Hashable, draw: Callable[[], bytes]) -> bytes:
+        def in_turn() -> bytes:
+            with self._turns:
+                return draw()
+
+        return self._encoded.get(key, in_turn, len)
+
+
+def layer_scale(record: PadRecord) -> float:
+    """Pixels of a layer per pixel of the image: more for small images, fewer for large ones."""
+    longest = max(record.width, record.height, 1)
+    return min(max(1.0, 900 / longest), 1400 / longest)
+
+
+class _Cache:
+    """What was used last, up to a number of bytes; values are made once at a time for each key."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Hashable, tuple[object, int]] = OrderedDict()
+        self._num_bytes = 0
+
+    def get(
+        self, key: Hashable, make: Callable[[], _Value], size: Callable[[_Value], int]
+    ) -> _Value:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return cast(_Value, self._kept[key][0])
+        value = make()
+        self.put(key, value, size(value))
+        return value
+
+    def put(self, key: Hashable, value: object, num_bytes: int) -> None:
+        with self._lock:
+            if key in self._kept or num_bytes > self._most_bytes:
+                return
+            self._kept[key] = (value, num_bytes)
+            self._num_bytes += num_bytes
+            while self._num_bytes > self._most_bytes:
+                self._num_bytes -= self._kept.popitem(last=False)[1][1]
+
+
+def _check_size(record: PadRecord, width: int, height: int) -> None:
+    if (width, height) != (record.width, record.height):
+        raise NoPicture(
+            f"the image was annotated at {record.width}×{record.height} pixels and has "
+            f"{width}×{height} now: it was changed since"
+        )
+
+
+def _identity(record: PadRecord) -> Hashable:
+    return record.image_id, record.uri, len(record.labels), hash(record.labels)
+
+
+def _scaled(pixels: NDArray[np.uint8], scale: float) -> Image.Image:
+    image = Image.fromarray(pixels)
+    if scale < 1:
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return image
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=_QUALITY)
+    return file.getvalue()
+
+
+def _png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=3)
+    return file.getvalue()
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

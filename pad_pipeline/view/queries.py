@@ -1,0 +1,290 @@
+"""The questions that the pages ask of an index, as SQL; every value is a parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pad_pipeline.dataset.stats import Stats
+from pad_pipeline.view import summary
+from pad_pipeline.view.filters import Filters
+from pad_pipeline.view.index import connect
+
+_COLUMNS = (
+    "position, shard, shard_row, image_id, width, height, caption, status, stage, type, message, "
+    "num_regions, max_score, max_area"
+)
+_SORT_KEYS = {
+    "order": "position",
+    "score": "coalesce(max_score, -1)",
+    "area": "coalesce(max_area, -1)",
+    "regions": "num_regions",
+    "tag": "coalesce((SELECT alphabetical FROM tags WHERE tag_id = main_tag), 2000000000)",
+    "status": "status",
+    "caption": "(SELECT place FROM caption_order c WHERE c.position = images.position)",
+}
+_CAUSE = "coalesce(stage || ': ' || type, 'unknown')"
+_COUNTS_KEPT = 256
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Ids of the images before and after one under the same filters, and its number from 1."""
+
+    previous: str | None
+    next: str | None
+    number: int
+    total: int
+
+
+class Index:
+    """One finished index, open to read; usable from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._con = connect(path, read_only=True)
+        shards = self.rows("SELECT shard, name, problem FROM shards ORDER BY name", [])
+        self.problems: dict[str, str] = {
+            row["name"]: row["problem"] for row in shards if row["problem"] is not None
+        }
+        self.shard_names: dict[int, str] = {row["shard"]: row["name"] for row in shards}
+        self.stats: Stats = summary.read(self._con.cursor())
+        # Not a cache on the method: it would keep every index that was ever open.
+        self.count = lru_cache(maxsize=_COUNTS_KEPT)(self._count)
+
+    def close(self) -> None:
+        """Close the file; the index cannot be used any more."""
+        self._con.close()
+
+    def rows(self, sql: str, values: Sequence[Any]) -> list[Row]:
+        """A query's rows."""
+        result = self._con.cursor().execute(sql, list(values))
+        names = [column[0] for column in result.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+    def images(self, filters: Filters, limit: int, offset: int) -> list[Row]:
+        """The images that pass, in the filters' order."""
+        where, values = _where(filters)
+        if filters.sort == "order" and not filters.any:
+            return self._slice(filters, limit, offset)
+        direction = "DESC" if filters.descending else "ASC"
+        # Only the place is sorted; everything else is read for the few rows of the page.
+        chosen = self.rows(
+            f"SELECT position FROM images WHERE {where} "
+            f"ORDER BY {_SORT_KEYS[filters.sort]} {direction}, position LIMIT ? OFFSET ?",
+            [*values, limit, offset],
+        )
+        return self.at([row["position"] for row in chosen])
+
+    def at(self, positions: Sequence[int]) -> list[Row]:
+        """The images at these positions, in this order."""
+        if not positions:
+            return []
+        marks = ", ".join("?" * len(positions))
+        found = {
+            row["position"]: row
+            for row in self.rows(
+                f"SELECT {_COLUMNS} FROM images WHERE position IN ({marks})", positions
+            )
+        }
+        return [found[position] for position in positions]
+
+    def regions(self, positions: Sequence[int]) -> dict[int, list[Row]]:
+        """The regions of images by position, without masks, in the record's order."""
+        found: dict[int, list[Row]] = {position: [] for position in positions}
+        if found:
+            marks = ", ".join("?" * len(positions))
+            for row in self.rows(
+                "SELECT position, number, tag, score, area, predicted_iou, x0, y0, x1, y1 "
+                f"FROM regions JOIN tag_names USING (tag_id) WHERE position IN ({marks}) "
+                "ORDER BY position, number",
+                positions,
+            ):
+                found[row["position"]].append(row)
+        return found
+
+    def tags_of(self, positions: Sequence[int]) -> dict[int, list[Row]]:
+        """The tags that were given to images, by position, the surest first."""
+        found: dict[int, list[Row]] = {position: [] for position in positions}
+        if found:
+            marks = ", ".join("?" * len(positions))
+            for row in self.rows(
+                "SELECT position, tag, score FROM given JOIN tag_names USING (tag_id) "
+                f"WHERE position IN ({marks}) ORDER BY position, score DESC, tag",
+                positions,
+            ):
+                found[row["position"]].append(row)
+        return found
+
+    def find(self, image_id: str) -> Row | None:
+        """The first image of this id."""
+        found = self.rows(
+            f"SELECT {_COLUMNS} FROM images WHERE image_id = ? ORDER BY position LIMIT 1",
+            [image_id],
+        )
+        return found[0] if found else None
+
+    def neighbours(self, filters: Filters, position: int) -> Neighbours:
+        """What comes before and after an image; it need not pass the filters itself."""
+        where, values = _where(filters)
+        key = _SORT_KEYS[filters.sort]
+        before, order, back = (">", "DESC", "ASC") if filters.descending else ("<", "ASC", "DESC")
+        [row] = self.rows(
+            f"WITH chosen AS (SELECT position, image_id, {key} AS key FROM images WHERE {where}), "
+            f"own AS (SELECT {key} AS key FROM images WHERE position = ?), "
+            "marked AS (SELECT chosen.*, "
+            f"  chosen.key {before} own.key OR (chosen.key = own.key AND chosen.position < ?) "
+            "  AS is_before, chosen.position = ? AS is_own FROM chosen, own) "
+            "SELECT count(*) AS total, count(*) FILTER (WHERE is_before) AS number_before, "
+            f"first(image_id ORDER BY key {back}, position DESC) FILTER (WHERE is_before) "
+            "  AS previous, "
+            f"first(image_id ORDER BY key {order}, position) "
+            "  FILTER (WHERE NOT is_before AND NOT is_own) AS following FROM marked",
+            [*values, position, position, position],
+        )
+        return Neighbours(
+            previous=row["previous"],
+            next=row["following"],
+            number=row["number_before"] + 1,
+            total=row["total"],
+        )
+
+    def tags(
+        self, words: str, sort: str, *, reverse: bool, limit: int, offset: int
+    ) -> tuple[list[Row], int]:
+        """Tags whose name holds `words`, with their counts; and how many there are."""
+        order = {
+            "regions": "num_regions DESC, alphabetical",
+            "images": "num_images DESC, alphabetical",
+            "given": "num_given DESC, alphabetical",
+            "unboxed": "num_unboxed DESC, alphabetical",
+            "score": "mean_score DESC NULLS LAST, alphabetical",
+            "tag": "alphabetical",
+        }[sort]
+        if reverse:
+            flipped = {"DESC": "ASC", "DESC NULLS LAST": "ASC NULLS LAST", "": "DESC"}
+            first, _, direction = order.partition(",")[0].partition(" ")
+            order = f"{first} {flipped[direction]}, alphabetical"
+        found = self.rows(
+            "SELECT *, count(*) OVER () AS total FROM tags WHERE contains(lower(tag), ?) "
+            f"ORDER BY {order} LIMIT ? OFFSET ?",
+            [words.lower(), limit, offset],
+        )
+        return found, found[0]["total"] if found else 0
+
+    def tag(self, name: str) -> Row | None:
+        """The counts of one tag."""
+        found = self.rows("SELECT * FROM tags WHERE tag = ?", [name])
+        return found[0] if found else None
+
+    def companions(self, tag_ids: Sequence[int]) -> dict[int, list[Row]]:
+        """What images with a box of a tag also have boxes of, the most frequent first."""
+        found: dict[int, list[Row]] = {tag_id: [] for tag_id in tag_ids}
+        if found:
+            marks = ", ".join("?" * len(tag_ids))
+            for row in self.rows(
+                "SELECT c.tag_id, tag, num_images FROM companions c "
+                f"JOIN tag_names t ON t.tag_id = c.other_id WHERE c.tag_id IN ({marks}) "
+                "ORDER BY c.tag_id, num_images DESC, tag",
+                tag_ids,
+            ):
+                found[row["tag_id"]].append(row)
+        return found
+
+    def frequent_tags(self, number: int) -> list[str]:
+        """The tags with most regions."""
+        return [tag for tag, _ in self.stats.top_tags[:number]]
+
+    def failures(self, examples: int) -> list[Row]:
+        """Causes of failed images with their number, some of the images and their messages."""
+        found = self.rows(
+            f"SELECT {_CAUSE} AS cause, count(*) AS number FROM images WHERE status = 'failed' "
+            "GROUP BY 1 ORDER BY number DESC, cause",
+            [],
+        )
+        for row in found:
+            row["examples"] = self.rows(
+                f"SELECT image_id, message FROM images WHERE status = 'failed' AND {_CAUSE} = ? "
+                "ORDER BY position LIMIT ?",
+                [row["cause"], examples],
+            )
+        return found
+
+    def _slice(self, filters: Filters, limit: int, offset: int) -> list[Row]:
+        """Rows without filters in the data set's order: their positions are known."""
+        total = self.stats.num_images
+        first = max(total - offset - limit, 0) if filters.descending else offset
+        last = total - offset if filters.descending else offset + limit
+        direction = "DESC" if filters.descending else "ASC"
+        return self.rows(
+            f"SELECT {_COLUMNS} FROM images WHERE position >= ? AND position < ? "
+            f"ORDER BY position {direction}",
+            [first, last],
+        )
+
+    def _count(self, filters: Filters) -> int:
+        if not filters.any:
+            return self.stats.num_images
+        where, values = _where(filters)
+        return self.rows(f"SELECT count(*) AS number FROM images WHERE {where}", values)[0][
+            "number"
+        ]
+
+
+def _where(filters: Filters) -> tuple[str, list[Any]]:
+    """A condition on `images` and the values of its parameters."""
+    parts: list[str] = ["true"]
+    values: list[Any] = []
+
+    def add(condition: str, *given: Any) -> None:
+        parts.append(condition)
+        values.extend(given)
+
+    if filters.status:
+        add("status = ?", filters.status)
+    if filters.cause:
+        add(f"status = 'failed' AND {_CAUSE} = ?", filters.cause)
+    for word in filters.q.lower().split():
+        add("contains(words, ?)", word)
+    if filters.image:
+        add("contains(image_id, ?)", filters.image)
+    if filters.min_regions is not None:
+        add("num_regions >= ?", filters.min_regions)
+    if filters.max_regions is not None:
+        add("num_regions <= ?", filters.max_regions)
+    of_region, limits = _of_region(filters)
+    if filters.tag and filters.boxed == "no":
+        own = "tag_id = (SELECT tag_id FROM tag_names WHERE tag = ?)"
+        for tag in filters.tag:
+            add(f"position IN (SELECT position FROM given WHERE {own})", tag)
+            add(f"position NOT IN (SELECT position FROM regions WHERE {own})", tag)
+    elif filters.tag:
+        for tag in filters.tag:
+            add(
+                "position IN (SELECT position FROM regions WHERE tag_id = "
+                f"(SELECT tag_id FROM tag_names WHERE tag = ?){of_region})",
+                tag,
+                *limits,
+            )
+    elif of_region:
+        add(f"position IN (SELECT position FROM regions WHERE true{of_region})", *limits)
+    return " AND ".join(parts), values
+
+
+def _of_region(filters: Filters) -> tuple[str, list[Any]]:
+    text, values = "", []
+    # Scores are compared as float32, the shards' own precision: 0.7 must pass 0.7.
+    for column, kind, least in (
+        ("score", "FLOAT", filters.min_score),
+        ("area", "BIGINT", filters.min_area),
+        ("predicted_iou", "FLOAT", filters.min_iou),
+    ):
+        if least:
+            text += f" AND {column} >= ?::{kind}"
+            values.append(least)
+    return text, values

@@ -1,0 +1,92 @@
+"""A data set that is looked at: its index, made anew when shards are added, and its records."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from functools import lru_cache
+
+from pad_pipeline import storage
+from pad_pipeline.dataset.reader import read_row
+from pad_pipeline.errors import UserError
+from pad_pipeline.records import PadRecord
+from pad_pipeline.view.index import Contents, build, look
+from pad_pipeline.view.queries import Index, Row
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 5.0
+LOOK_EVERY_REMOTE_S = 30.0
+_RECORDS_KEPT = 64
+_REST = 10
+
+
+class DataSet:
+    """One data set and what is known of it now; usable from any thread.
+
+    Making one builds the index where the cache does not have it, which takes a while for a large
+    data set, and raises `UserError` where there is no data set.
+    """
+
+    def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.url = url
+        self._clock = clock
+        self._every_s = LOOK_EVERY_S if storage.local_path(url) else LOOK_EVERY_REMOTE_S
+        self._lock = threading.Lock()
+        self._is_looking = False
+        self.contents: Contents = look(url)
+        self.index = Index(build(self.contents))
+        self._looked_at = clock()
+        self._build_s = 0.0
+        self.record = lru_cache(maxsize=_RECORDS_KEPT)(self._record)
+
+    @property
+    def is_growing(self) -> bool:
+        """Whether the run that writes it has not finished."""
+        return self.contents.state == "running"
+
+    def refresh(self) -> None:
+        """Looks, every few seconds at most, whether files changed; a new index is made behind.
+
+        Pages show what was there before until the new index is ready.
+        """
+        with self._lock:
+            # A run that writes all the time is not slowed down by an index that is always made.
+            pause_s = max(self._every_s, _REST * self._build_s)
+            if self._is_looking or self._clock() - self._looked_at < pause_s:
+                return
+            self._is_looking = True
+        threading.Thread(target=self.update, daemon=True, name="view-index").start()
+
+    def update(self) -> None:
+        """Look now, and take the new index once it is made."""
+        try:
+            contents = look(self.url)
+            if contents.key != self.contents.key:
+                began = self._clock()
+                # The old index stays open for the requests that are using it.
+                self.index, self.contents = Index(build(contents)), contents
+                self.record.cache_clear()
+                self._build_s = self._clock() - began
+        except UserError as error:
+            logger.warning("the pages show what was there before: %s", error)
+        finally:
+            with self._lock:
+                self._looked_at = self._clock()
+                self._is_looking = False
+
+    def record_of(self, row: Row) -> PadRecord:
+        """The whole record of a row of the index, with masks.
+
+        Raises `UserError` where the shard cannot be read, or was written again.
+        """
+        name = self.index.shard_names[row["shard"]]
+        found = self.record(name, row["shard_row"])
+        if found.image_id != row["image_id"]:
+            raise UserError(f"the shard {name} was written again: look again in a moment")
+        return found
+
+    def _record(self, shard: str, number: int) -> PadRecord:
+        return read_row(storage.join(self.url, shard), number)

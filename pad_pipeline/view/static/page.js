@@ -1,0 +1,56 @@
+// What every page has: keys for next and previous, the search field, and copy buttons.
+"use strict";
+
+function isTyping(target) {
+  return target.closest("input:not([type=checkbox], [type=range]), select, textarea") !== null;
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "Escape" && isTyping(event.target)) event.target.blur();
+  if (isTyping(event.target)) return;
+  if (event.key === "/") {
+    const field = document.querySelector("[data-focus-key='/']");
+    if (field) {
+      event.preventDefault();
+      field.focus();
+      field.select();
+    }
+  }
+  if (event.target.matches("input[type=range]")) return;
+  const rel = { ArrowLeft: "prev", ArrowRight: "next" }[event.key];
+  const link = rel && document.querySelector(`a[rel=${rel}]`);
+  if (link) {
+    event.preventDefault();
+    link.click();
+  }
+});
+
+for (const button of document.querySelectorAll("[data-copy]")) {
+  button.addEventListener("click", async () => {
+    const source = document.getElementById(button.dataset.copy);
+    let said = "copied";
+    try {
+      await navigator.clipboard.writeText(source.textContent);
+    } catch {
+      // Not a secure place, or not allowed: select it, so that the keys for copying do.
+      getSelection().selectAllChildren(source);
+      said = "selected: copy it with the keyboard";
+    }
+    const told = document.getElementById("copied");
+    if (told) told.textContent = said;
+  });
+}
+
+for (const form of document.querySelectorAll("form.filters[method=get]")) {
+  // Addresses to share hold only what is set.
+  form.addEventListener("submit", () => {
+    for (const field of form.elements) {
+      const isDefault = field.name === "sort" && field.value === "order";
+      if (field.name && (field.value === "" || isDefault)) field.disabled = true;
+    }
+  });
+}
+addEventListener("pageshow", () => {
+  for (const field of document.querySelectorAll("form.filters [disabled]")) field.disabled = false;
+});

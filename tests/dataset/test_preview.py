@@ -1,0 +1,77 @@
+"""One image in the terminal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pad_pipeline.dataset.preview import half_blocks, plain
+from tests.cli_runner import call
+from tests.dataset.example import example_records, write_dataset, write_images
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    records = example_records()
+    records[4] = replace(records[4], caption="\x1b[31mred\x07 [bold]\nline")
+    write_images(tmp_path / "images", records)
+    return write_dataset(tmp_path / "data", records)
+
+
+def test_regions_are_a_table(capfd, data: str) -> None:
+    done = call(capfd, "show", data, example_records()[0].image_id)
+    assert done.code == 0, done.err
+    for text in ("40×30", "ok", "picture number 0", "apple", "0.90", "sail boat", "4, 3, 20, 17"):
+        assert text in done.out
+    assert "▀" not in done.out  # no terminal
+
+
+def test_a_caption_cannot_steer_the_terminal(capfd, data: str) -> None:
+    done = call(capfd, "show", data, example_records()[4].image_id)
+    assert "\x1b" not in done.out
+    assert "\x07" not in done.out
+    assert "[bold]" in done.out
+    assert plain("a\x9bb\tc\n") == "a�b\tc\n"
+
+
+def test_a_terminal_with_colours_gets_a_picture(
+    capfd, data: str, tmp_path: Path, monkeypatch
+) -> None:
+    for name, value in (("FORCE_COLOR", "1"), ("COLORTERM", "truecolor"), ("TERM", "xterm")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    image_id = example_records()[0].image_id
+    found = call(capfd, "show", data, image_id, "--images", tmp_path / "images", "--width", 20)
+    assert found.code == 0, found.err
+    assert sum("▀" * 20 in line for line in stripped(found.out)) == 8  # 40×30 pixels to 20×15
+    without = call(capfd, "show", data, image_id, "--images", tmp_path / "images", "--width", 0)
+    assert "▀" not in without.out
+    gone = call(capfd, "show", data, image_id)
+    assert gone.code == 0
+    assert "shown without its picture" in gone.err
+
+
+def stripped(text: str) -> list[str]:
+    import re
+
+    return [re.sub(r"\x1b\[[\d;]*m", "", line) for line in text.splitlines()]
+
+
+def test_failed_and_unknown_images_are_explained(capfd, data: str) -> None:
+    done = call(capfd, "show", data, example_records()[2].image_id)
+    assert "failed: decode: ImageError: the file is empty (0 bytes)" in done.out
+    assert "has no image called 'x.png'" in call(capfd, "show", data, "x.png").sentence
+    assert "at least 0 columns" in call(capfd, "show", data, "x", "--width", -1).sentence
+
+
+def test_half_blocks_hold_two_pixels_each() -> None:
+    pixels = np.zeros((4, 2, 3), np.uint8)
+    pixels[0] = (255, 0, 0)
+    text = half_blocks(pixels, 2)
+    assert text.plain.split("\n")[:2] == ["▀▀", "▀▀"]
+    first = text.spans[0].style
+    assert first.color.triplet.rgb == "rgb(255,0,0)"
+    assert first.bgcolor.triplet.rgb == "rgb(0,0,0)"

@@ -1,0 +1,84 @@
+"""The command as a process: it takes a port, answers, stops; and one sentence where it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.cli_runner import call
+from tests.command_lines import commands_in, parse
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def start(*arguments: object, cache: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pad_pipeline", "view", *map(str, arguments)],
+        env={**os.environ, "PAD_CACHE": str(cache)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_on_loopback_until_it_is_told_to_stop(
+    data: Path, cache: Path, end: signal.Signals
+) -> None:
+    process = start(data, "--images", data.parent / "images", "--port", 0, cache=cache)
+    try:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        address = said.split()[2]
+        assert address.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(f"{address}/healthz", timeout=30) as answer:
+            assert json.load(answer)["images"] == 7
+        process.send_signal(end)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert "Traceback" not in err
+
+
+def test_a_port_that_is_taken_is_one_sentence(capfd, data: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        sentence = call(capfd, "view", data, "--port", port).sentence
+    assert f"port {port} of 127.0.0.1 is taken by another program" in sentence
+    assert "--port" in sentence
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nowhere",), "expected a data set of PAD records at nowhere"),
+        (("{data}", "--images", "nowhere"), "expected the images at nowhere"),
+        (("{data}", "--run", "nowhere"), "expected a folder on this machine with an analysis"),
+        (("{data}", "--service", "there"), "expected an address such as http://127.0.0.1:8000"),
+        (("{data}", "--host", "no.such.host.invalid"), "is no address of this machine"),
+        (("{data}", "--port", "70000"), "expected a port from 0 to 65535, found 70000"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(capfd, data: Path, arguments, said: str) -> None:
+    words = [word.format(data=data) for word in arguments]
+    if "--port" not in words:
+        words += ["--port", "0"]
+    assert said in call(capfd, "view", *words).sentence
+
+
+def test_the_commands_of_the_readme_that_serve_can_be_parsed(monkeypatch) -> None:
+    lines = [words for words in commands_in(README.read_text("utf-8")) if words[0] == "view"]
+    assert len(lines) >= 2
+    for words in lines:
+        assert parse(words, monkeypatch) == "view"
