@@ -22,6 +22,7 @@ from pad_pipeline.view import (
     routes_runs,
     routes_try,
 )
+from pad_pipeline.view.filters import Filters
 from pad_pipeline.view.pages import FOLDER, render, tag_stylesheet
 from pad_pipeline.view.pictures import NoPicture, Pictures
 from pad_pipeline.view.runs import Run
@@ -41,8 +42,6 @@ class Viewer:
     pictures: Pictures
     runs: list[Run] = field(default_factory=list)
     service: str | None = None
-    others: dict[str, DataSet] = field(default_factory=dict)
-    """Data sets that were compared with, by URL."""
     _probed: tuple[Path, str | None] | None = None
 
     def page(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
@@ -85,8 +84,6 @@ class Viewer:
         return self._probed[1]
 
     def _probe(self) -> str | None:
-        from pad_pipeline.view.filters import Filters
-
         reason = None
         for row in self.data.index.images(Filters(status="ok"), _PROBED, 0):
             try:
@@ -141,6 +138,7 @@ def make_app(viewer: Viewer, host: str = "127.0.0.1") -> FastAPI:
 
     @app.get("/healthz")
     def healthz() -> dict[str, Any]:
+        viewer.data.refresh()
         index = viewer.data.index
         return {
             "status": "ok",

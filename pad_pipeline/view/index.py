@@ -47,6 +47,7 @@ LIMITS = {
     "autoload_known_extensions": False,
 }
 """Of every database: memory and threads are bounded, and no extension is loaded."""
+_READING_MEMORY = "250MB"
 PARTS = "_run/progress/"
 """Below a data set's folder: what a run has finished of shards that are not whole yet."""
 _SHARD = re.compile(r"pad-(\d+)\.parquet")
@@ -193,6 +194,8 @@ def build(contents: Contents) -> Path:
 def connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     """A connection with bounded memory and threads, which loads no extension."""
     options = {**LIMITS, "enable_external_access": not read_only}
+    if read_only:
+        options["memory_limit"] = _READING_MEMORY
     con = duckdb.connect(str(path), read_only=read_only, config=options)
     con.execute("SET enable_progress_bar = false")  # it would be on stdout
     return con

@@ -196,6 +196,7 @@ def _short(value: Any) -> str:
 
 
 def _records(viewer: Viewer, request: Request) -> Response:
+    viewer.data.refresh()
     index = viewer.data.index
     filters = read_filters(request.query_params.multi_items())
     limit = whole_number(request.query_params, "limit", 100, MOST_PER_REQUEST)

@@ -38,6 +38,7 @@ class DataSet:
         self._is_looking = False
         self.contents: Contents = look(url)
         self.index = Index(build(self.contents))
+        self._retired: Index | None = None
         self._looked_at = clock()
         self._build_s = 0.0
         self.record = lru_cache(maxsize=_RECORDS_KEPT)(self._record)
@@ -66,8 +67,12 @@ class DataSet:
             contents = look(self.url)
             if contents.key != self.contents.key:
                 began = self._clock()
-                # The old index stays open for the requests that are using it.
-                self.index, self.contents = Index(build(contents)), contents
+                fresh = Index(build(contents))
+                # The old index stays open for the requests that are using it, until the next one.
+                if self._retired is not None:
+                    self._retired.close()
+                self._retired = self.index
+                self.index, self.contents = fresh, contents
                 self.record.cache_clear()
                 self._build_s = self._clock() - began
         except UserError as error:

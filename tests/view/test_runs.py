@@ -13,7 +13,7 @@ from pad_pipeline.train.maps import ImageMaps, RegionMap, write_maps
 from pad_pipeline.view.runs import read_runs
 from tests.dataset.example import example_records
 from tests.view.conftest import ask
-from tests.view.test_pages import page
+from tests.view.html import page
 
 
 def maps(shift: int) -> ImageMaps:
