@@ -25,7 +25,7 @@ from tests.chaos.result import Checked, Result
 STUCK_AFTER_S = 300.0
 """Nothing new for so long is a failure."""
 MOST_FAILURES = 3
-HUNT_S = 15.0
+HUNT_S = 30.0
 """A victim that does not show for so long is left to the next start of the command."""
 _POLL_S = 0.005
 _COLOUR = re.compile(r"\x1b\[\d+m")
