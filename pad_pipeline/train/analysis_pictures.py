@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,26 @@ from pad_pipeline.train.maps import ImageMaps
 
 _UNSAFE = re.compile(r"[^\w.-]+")
 _DPI = 110
+_LONGEST_STEM = 150
 
 
-def draw_pictures(maps: ImageMaps, folder: Path) -> list[str]:
-    """Write `<image>-align.png` (paper, Fig. 4) and `<image>-tokenmap.png` (Figs. 5 and 6).
+def file_stems(image_ids: Sequence[str]) -> list[str]:
+    """A name for each image that files can have, no two the same: "a/b" and "a_b" differ."""
+    stems: list[str] = []
+    for image_id in image_ids:
+        stem = wanted = _UNSAFE.sub("_", image_id)[-_LONGEST_STEM:]
+        number = 2
+        while stem in stems:
+            stem, number = f"{wanted}-{number}", number + 1
+        stems.append(stem)
+    return stems
+
+
+def draw_pictures(maps: ImageMaps, folder: Path, stem: str) -> list[str]:
+    """Write `<stem>-align.png` (paper, Fig. 4) and `<stem>-tokenmap.png` (Figs. 5 and 6).
 
     Returns the files' names.
     """
-    stem = _UNSAFE.sub("_", maps.image_id)
     names = []
     if maps.regions:
         regions = [(r.tag, r.covered_P, r.predicted_P, r.iou) for r in maps.regions]

@@ -18,7 +18,7 @@ from pad_pipeline import storage
 from pad_pipeline.analysis.alignment import AlignmentMeter, CosineMeter, Threshold
 from pad_pipeline.analysis.entropy import EntropyMeter, delta_entropy
 from pad_pipeline.errors import UserError
-from pad_pipeline.train.analysis_pictures import draw_pictures, words_of
+from pad_pipeline.train.analysis_pictures import draw_pictures, file_stems, words_of
 from pad_pipeline.train.batch import Batch
 from pad_pipeline.train.data import Example, Loader
 from pad_pipeline.train.load import image_format, load_finished_model
@@ -148,7 +148,12 @@ def analyze_run(
             dictionary=words_of(tokenizer, tags),
         )
         maps = find(model)
-        pictures = [name for found in maps for name in draw_pictures(found, target)]
+        stems = file_stems([found.image_id for found in maps])
+        pictures = [
+            name
+            for found, stem in zip(maps, stems, strict=True)
+            for name in draw_pictures(found, target, stem)
+        ]
         # Beside them, what a projector that has learnt nothing finds in the same images.
         fresh = untrained(model)
         write_maps(
@@ -157,9 +162,7 @@ def analyze_run(
             "random",
             find(fresh),
             threshold=threshold,
-            measures=figures_of(measure(fresh, _batches(loader, chosen[:num_pictures]), threshold))
-            if any(example.tags for example in examples)
-            else {},
+            measures=figures_of(measure(fresh, _batches(loader, chosen), threshold)),
         )
     name = storage.absolute(run).rstrip("/").rsplit("/", 1)[-1]
     write_maps(target, 1, name, maps, threshold=threshold, measures=figures_of(measures))
