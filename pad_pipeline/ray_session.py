@@ -141,9 +141,15 @@ def _init(**options: Any) -> None:
             signal.signal(signal.SIGTERM, handler)
 
 
-def start_here(num_slots: int, *, verbose: bool) -> None:
-    """Start Ray on this machine with at least so many CPU slots, and no dashboard."""
+def start_here(num_slots: int, *, verbose: bool, shared_cores: bool = True) -> None:
+    """Start Ray on this machine with at least so many CPU slots, and no dashboard.
+
+    With `shared_cores`, threads of the workers that wait for each other sleep: spinning they would
+    take the cores from the other stages' workers.
+    """
     slots = max(os.cpu_count() or 1, num_slots)
+    if shared_cores:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _init(address="local", num_cpus=slots, include_dashboard=False, **_quiet(verbose))
 
 
@@ -162,8 +168,6 @@ def _quiet(verbose: bool) -> dict:
     # Ray reads these when it is initialised; a value that the user set stays.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Waiting threads that spin take the cores from the other stages' workers on a CPU.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return {
         "logging_level": logging.INFO if verbose else logging.ERROR,
         "log_to_driver": verbose,

@@ -52,7 +52,7 @@ def train_on_ray(
     with ray_session.shut_down_after():
         cluster = ray_session.join(ray_address, verbose=ray_logs)
         if cluster is None:
-            ray_session.start_here(config.workers + 1, verbose=ray_logs)
+            ray_session.start_here(config.workers + 1, verbose=ray_logs, shared_cores=False)
         num_gpus = ray.cluster_resources().get("GPU", 0)
         use_gpu = config.device != "cpu" and num_gpus > 0
         if config.device == "cuda" and not use_gpu:
