@@ -95,6 +95,13 @@ def _located(reference: str) -> str:
     return str(place.absolute()) if isinstance(place, Path) else place
 
 
+def local_gpus(config: AnnotateConfig) -> int:
+    """The GPUs of this machine that the models may use."""
+    import torch
+
+    return torch.cuda.device_count() if config.device == "cuda" else 0
+
+
 def plan(config: AnnotateConfig, *, num_gpus: float = 0) -> list[StageSpec]:
     """The operators of a run: one for the layout `fused`, one per stage for `pools`.
 

@@ -21,7 +21,14 @@ from rich.console import Console
 from pad_pipeline import __version__, storage
 from pad_pipeline.annotate.figures import RunFigures
 from pad_pipeline.annotate.ledger import Ledger, open_ledger
-from pad_pipeline.annotate.plan import StageSpec, fingerprints, locate_models, plan, resolve
+from pad_pipeline.annotate.plan import (
+    StageSpec,
+    fingerprints,
+    local_gpus,
+    locate_models,
+    plan,
+    resolve,
+)
 from pad_pipeline.annotate.quarantine import QUARANTINED
 from pad_pipeline.annotate.report import ProgressLog, RunReport, count_shards
 from pad_pipeline.annotate.status import Heartbeat
@@ -124,7 +131,7 @@ def annotate_rows(
             logger.info("%s is finished already; nothing to do", output)
             return _conclude(ledger, config, None, 0, 0.0, 0.0)
         if stages is None:
-            gpus = cluster.num_gpus if cluster else _local_gpus(config)
+            gpus = cluster.num_gpus if cluster else local_gpus(config)
             stages = plan(config, num_gpus=gpus)
         if ledger.num_finished:
             logger.info("going on after %s finished images", f"{ledger.num_finished:,}")
@@ -237,12 +244,6 @@ def _most_common(causes: Counter[str]) -> str:
         return "of no known cause"
     cause, count = causes.most_common(1)[0]
     return f"{count:,} with {cause!r}"
-
-
-def _local_gpus(config: AnnotateConfig) -> int:
-    import torch
-
-    return torch.cuda.device_count() if config.device == "cuda" else 0
 
 
 def _provenance(

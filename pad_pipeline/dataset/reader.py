@@ -63,15 +63,7 @@ def open_dataset(url: str) -> Dataset:
     Raises `UserError` where `url` is no data set of PAD records, where a shard is unreadable or has
     other columns, and where the manifest of a finished data set names a shard that is not there.
     """
-    if not storage.exists(url):
-        raise UserError(f"expected a data set of PAD records at {url}, but nothing is there")
-    manifest = read_manifest(url)
-    names = storage.list_files(url, ".parquet")
-    if not manifest and not names:
-        raise UserError(
-            f"{url} is not a data set of PAD records: it has neither {MANIFEST} nor *.parquet; "
-            "give the folder that `pad-pipeline annotate` wrote"
-        )
+    manifest, names = list_dataset(url)
     state = state_of(manifest)
     if state == "finished":
         missing = sorted({shard["name"] for shard in manifest.get("shards", [])} - set(names))
@@ -84,6 +76,23 @@ def open_dataset(url: str) -> Dataset:
     with ThreadPoolExecutor(max_workers=8) as pool:
         shards = tuple(pool.map(lambda name: _open_shard(url, name), names))
     return Dataset(url, shards, state, manifest)
+
+
+def list_dataset(url: str) -> tuple[dict[str, Any], list[str]]:
+    """A data set's manifest ({} where there is none) and its shards' names; opens no shard.
+
+    Raises `UserError` where nothing is at `url`, or no data set of PAD records.
+    """
+    if not storage.exists(url):
+        raise UserError(f"expected a data set of PAD records at {url}, but nothing is there")
+    manifest = read_manifest(url)
+    names = storage.list_files(url, ".parquet")
+    if not manifest and not names:
+        raise UserError(
+            f"{url} is not a data set of PAD records: it has neither {MANIFEST} nor *.parquet; "
+            "give the folder that `pad-pipeline annotate` wrote"
+        )
+    return manifest, names
 
 
 def read_manifest(url: str) -> dict[str, Any]:

@@ -11,14 +11,14 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from pad_pipeline import ray_session
-from pad_pipeline.annotate.plan import locate_models, plan, resolve
+from pad_pipeline.annotate.plan import local_gpus, locate_models, plan, resolve
 from pad_pipeline.config import AnnotateConfig
 from pad_pipeline.serve import on_ray
 from pad_pipeline.serve.admission import Admission
 from pad_pipeline.serve.app import build_app
 from pad_pipeline.serve.config import ServiceConfig, read_api_key
 from pad_pipeline.serve.dispatch import Dispatcher
-from pad_pipeline.serve.service import local_gpus, settings_of
+from pad_pipeline.serve.service import settings_of
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from pad_pipeline.annotate.plan import StageSpec, locate_models, plan, resolve
+from pad_pipeline.annotate.plan import StageSpec, local_gpus, locate_models, plan, resolve
 from pad_pipeline.config import AnnotateConfig
 from pad_pipeline.errors import UserError
 from pad_pipeline.images import ImageLimits
@@ -124,10 +124,3 @@ async def _host(
         if keeps_ray:
             # a Ray that was started for this command takes them along when it ends
             await asyncio.to_thread(on_ray.remove, list(names))
-
-
-def local_gpus(config: AnnotateConfig) -> int:
-    """The GPUs of this machine that the models may use."""
-    import torch
-
-    return torch.cuda.device_count() if config.device == "cuda" else 0

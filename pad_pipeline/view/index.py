@@ -31,7 +31,7 @@ from typing import Any
 import duckdb
 
 from pad_pipeline import storage
-from pad_pipeline.dataset.reader import MANIFEST, State, read_manifest, state_of
+from pad_pipeline.dataset.reader import State, list_dataset, state_of
 from pad_pipeline.errors import UserError
 from pad_pipeline.view import summary
 from pad_pipeline.view.loading import TABLES, load_shard
@@ -100,15 +100,7 @@ def look(url: str) -> Contents:
 
     Raises `UserError` where nothing is there, or no data set of PAD records.
     """
-    if not storage.exists(url):
-        raise UserError(f"expected a data set of PAD records at {url}, but nothing is there")
-    manifest = read_manifest(url)
-    names = storage.list_files(url, ".parquet")
-    if not manifest and not names:
-        raise UserError(
-            f"{url} is not a data set of PAD records: it has neither {MANIFEST} nor *.parquet; "
-            "give the folder that `pad-pipeline annotate` wrote"
-        )
+    manifest, names = list_dataset(url)
     state = state_of(manifest)
     stated = {shard["name"] for shard in manifest.get("shards", [])} if state == "finished" else ()
     parts = _list_parts(url, manifest, names) if state == "running" else []
