@@ -281,7 +281,11 @@ def steady(
     chunk_size: int,
     workers: Mapping[str, int],
 ) -> tuple[float, float, dict[str, float]]:
-    """Images/s between ramp-up and the last chunks, the seconds between, busy shares of stages."""
+    """Images/s between ramp-up and the last chunks, the seconds between, busy shares of stages.
+
+    The rate is the slope of a line through all chunks of that time: workers that began together
+    come back together, so that its two ends alone would depend on where between them they fall.
+    """
     first = sum(when < ramp_up_s for when, _ in done)
     last = len(done) - 1 - 2 * sum(workers.values())
     if last - first < 20:
@@ -291,7 +295,9 @@ def steady(
         name: round(sum(spent[name] for _, spent in done[first:last]) / count / window_s, 4)
         for name, count in workers.items()
     }
-    return (last - first) * chunk_size / window_s, window_s, busy
+    times_s = np.array([when for when, _ in done[first : last + 1]])
+    chunks_per_s = np.polyfit(times_s - times_s[0], np.arange(len(times_s)), 1)[0]
+    return float(chunks_per_s) * chunk_size, window_s, busy
 
 
 def _memory_gib() -> float:

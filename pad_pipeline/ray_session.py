@@ -145,12 +145,18 @@ def start_here(num_slots: int, *, verbose: bool, shared_cores: bool = True) -> N
     """Start Ray on this machine with at least so many CPU slots, and no dashboard.
 
     With `shared_cores`, threads of the workers that wait for each other sleep: spinning they would
-    take the cores from the other stages' workers.
+    take the cores from the other stages' workers. Raises `UserError` where Ray does not start.
     """
     slots = max(os.cpu_count() or 1, num_slots)
     if shared_cores:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    _init(address="local", num_cpus=slots, include_dashboard=False, **_quiet(verbose))
+    try:
+        _init(address="local", num_cpus=slots, include_dashboard=False, **_quiet(verbose))
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise UserError(
+            f"Ray does not start on this machine ({_first_line(error)}); its files go to "
+            "RAY_TMPDIR, else /tmp/ray, and its objects to /dev/shm; --debug --ray-logs shows more"
+        ) from error
 
 
 @contextmanager

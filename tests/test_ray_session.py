@@ -147,3 +147,14 @@ def test_a_ray_that_is_initialised_is_taken_as_it_is(calls: list, monkeypatch) -
     monkeypatch.setattr(ray_session.ray, "is_initialized", lambda: True)
     assert join("nonsense", verbose=False) == Cluster(num_cpus=8, num_gpus=2)
     assert calls == []
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), RuntimeError("no")])
+def test_where_ray_does_not_start_one_sentence_says_so(calls: list, monkeypatch, error) -> None:
+    def fail(**options) -> None:
+        raise error
+
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # so that it is put back
+    monkeypatch.setattr(ray_session.ray, "init", fail)
+    with pytest.raises(UserError, match="Ray does not start on this machine"):
+        ray_session.start_here(1, verbose=False)

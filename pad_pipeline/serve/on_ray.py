@@ -26,6 +26,8 @@ from pad_pipeline.serve.workers import StageReplica
 
 HEALTH_CHECK_PERIOD_S = 2.0
 READY_PAUSE_S = 1.0
+UPSCALE_DELAY_S = 10.0
+"""A burst that ends sooner is over before another worker had its model."""
 DRAIN_TIMEOUT_S = 120.0
 _QUIET = {"log_level": "ERROR", "enable_access_log": False}
 _METRICS_TIMEOUT_S = 5.0
@@ -53,6 +55,7 @@ def stage_application(spec: StageSpec, *, batch_wait_s: float, hang_after_s: flo
             "max_replicas": pool.max_workers,
             # past a full batch, another replica would take the rest
             "target_ongoing_requests": spec.batch_size,
+            "upscale_delay_s": UPSCALE_DELAY_S,
         }
     else:
         options["num_replicas"] = pool.max_workers

@@ -77,6 +77,8 @@ class TrainConfig:
     """Steps between checkpoints."""
     workers: int = 1
     """Training workers of Ray Train, one GPU each where there are GPUs."""
+    threads: int = 0
+    """CPU threads of each worker's models; 0 shares the machine's cores among its workers."""
     loader_threads: int = 4
     """Threads of each worker that read and decode images ahead of the step."""
     max_failures: int = 3
@@ -109,6 +111,7 @@ class TrainConfig:
             "patch_weight",
             "lora_rank",
             "num_validation",
+            "threads",
             "max_failures",
         )
         for name in not_negative:
@@ -138,6 +141,7 @@ _NOT_IDENTITY = (
     "validate_every",
     "checkpoint_every",
     "workers",
+    "threads",
     "loader_threads",
     "max_failures",
     "loggers",

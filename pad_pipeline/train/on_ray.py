@@ -90,7 +90,8 @@ def _work(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     if not ray.get_gpu_ids():
         # Ray sets one thread per reserved CPU slot, which are not cores here
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
+        share = max(1, (os.cpu_count() or 1) // context.get_local_world_size())
+        torch.set_num_threads(config["config"].threads or share)
     if context.get_world_rank() == 0:
         logging.getLogger("pad_pipeline").setLevel(logging.INFO)
     try:

@@ -22,6 +22,7 @@ from pad_pipeline.view import (
     routes_runs,
     routes_try,
 )
+from pad_pipeline.view.compare import Others
 from pad_pipeline.view.filters import Filters
 from pad_pipeline.view.pages import FOLDER, render, tag_stylesheet
 from pad_pipeline.view.pictures import NoPicture, Pictures
@@ -42,6 +43,8 @@ class Viewer:
     pictures: Pictures
     runs: list[Run] = field(default_factory=list)
     service: str | None = None
+    others: Others = field(default_factory=Others)
+    """Data sets that this one is compared with."""
     _probed: tuple[Path, str | None] | None = None
 
     def page(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:

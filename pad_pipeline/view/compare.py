@@ -9,12 +9,16 @@ from typing import Any, Literal
 
 import duckdb
 
+from pad_pipeline.errors import UserError
 from pad_pipeline.view.index import LIMITS
 from pad_pipeline.view.queries import Index, Row
+from pad_pipeline.view.source import DataSet
 
 Show = Literal["differing", "all", "same"]
 SAME_IOU = 0.8
 """Two boxes of one tag are the same region from this intersection over union on."""
+_KEPT_OPEN = 2
+"""Data sets and comparisons."""
 
 _PAIRS = f"""
 CREATE TEMP TABLE pairs AS
@@ -129,6 +133,42 @@ class Comparison:
     def _row(self, sql: str) -> tuple[Any, ...]:
         [row] = self._rows(sql, [])
         return row
+
+
+class Others:
+    """The data sets that one is compared with, and the comparisons; usable from any thread.
+
+    Few are kept open: those that were compared last.
+    """
+
+    def __init__(self) -> None:
+        self._data_sets: dict[str, DataSet] = {}
+        self._comparisons: dict[tuple[Path, Path], Comparison] = {}
+        self._lock = threading.Lock()
+
+    def compared(self, here: DataSet, other: str) -> tuple[DataSet, Comparison]:
+        """The data set at `other`, folder or URL, and how it compares with `here`.
+
+        Raises `UserError` where there is none. The first comparison of two takes a while.
+        """
+        with self._lock:  # the second request waits for the first to make the index
+            if other not in self._data_sets:
+                while len(self._data_sets) >= _KEPT_OPEN:
+                    self._data_sets.pop(next(iter(self._data_sets))).index.close()
+                self._data_sets[other] = DataSet(other)
+            data = self._data_sets[other]
+            key = (here.index.path, data.index.path)
+            if key not in self._comparisons:
+                while len(self._comparisons) >= _KEPT_OPEN:
+                    self._comparisons.pop(next(iter(self._comparisons))).close()
+                self._comparisons[key] = Comparison(here.index, data.index)
+            return data, self._comparisons[key]
+
+    def opened(self, other: str) -> DataSet:
+        """A data set that was compared before: a picture's address alone has nothing read."""
+        if (found := self._data_sets.get(other)) is None:
+            raise UserError("the comparison was closed since: load its page again")
+        return found
 
 
 def _quoted(path: Path) -> str:

@@ -49,18 +49,20 @@ class Pictures:
         self._pixels = _Cache(_PIXELS_KEPT)
         self._turns = threading.BoundedSemaphore(2)  # decoded images take memory
 
-    def thumbnail(self, record: PadRecord, *, plain: bool) -> bytes:
-        """A JPEG of at most `THUMB_SIDE` pixels, with masks and boxes unless `plain`."""
+    def thumbnail(self, record: PadRecord, *, boxes: bool = True) -> bytes:
+        """A JPEG of at most `THUMB_SIDE` pixels with the masks, and with the boxes if so told."""
 
         def draw() -> bytes:
             pixels = self.pixels(record)
             height, width = pixels.shape[:2]
             scale = THUMB_SIDE / max(height, width)
-            if plain or not record.labels:
+            if not record.labels:
                 return _jpeg(_scaled(pixels, min(scale, 1.0)))
-            return _jpeg(draw_record(pixels, record, scale=scale, labels=False, font_size=12))
+            return _jpeg(
+                draw_record(pixels, record, scale=scale, boxes=boxes, labels=False, font_size=12)
+            )
 
-        return self._drawn(("thumbnail", plain, _identity(record)), draw)
+        return self._drawn(("thumbnail", boxes, _identity(record)), draw)
 
     def whole(self, record: PadRecord) -> bytes:
         """The image as a JPEG, at its own size unless that is very large."""
@@ -70,6 +72,14 @@ class Pictures:
             return _jpeg(_scaled(pixels, min(1.0, _LARGEST_SIDE / max(pixels.shape[:2]))))
 
         return self._drawn(("whole", _identity(record)), draw)
+
+    def masks(self, record: PadRecord) -> bytes:
+        """The image with its masks as a JPEG, without boxes and labels."""
+
+        def draw() -> bytes:
+            return _jpeg(draw_record(self.pixels(record), record, boxes=False, labels=False))
+
+        return self._drawn(("masks", _identity(record)), draw)
 
     def annotated(self, record: PadRecord) -> bytes:
         """The picture that `render` draws, as a PNG."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlencode
 
@@ -11,41 +10,22 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from pad_pipeline.errors import UserError
+from pad_pipeline.view.addresses import of_image
 from pad_pipeline.view.compare import SAME_IOU, Comparison, Show
 from pad_pipeline.view.filters import whole_number
 from pad_pipeline.view.overlay import sketch
 from pad_pipeline.view.queries import Row
 from pad_pipeline.view.safety import comes_from_elsewhere
-from pad_pipeline.view.source import DataSet
 
 if TYPE_CHECKING:
     from pad_pipeline.view.app import Viewer
 
 PER_PAGE = 12
-_COMPARED = 2
-"""Data sets and comparisons that are kept open."""
 SHOWS: tuple[Show, ...] = get_args(Show)
 
 
 def add(app: FastAPI, viewer: Viewer) -> None:
     """Registers the route."""
-    others: dict[str, DataSet] = {}
-    made: dict[tuple, Comparison] = {}
-    lock = threading.Lock()
-
-    def comparison(other: str) -> tuple[DataSet, Comparison]:
-        with lock:  # the second request waits for the first to make the index
-            if other not in others:
-                while len(others) >= _COMPARED:
-                    others.pop(next(iter(others))).index.close()
-                others[other] = DataSet(other)
-            data = others[other]
-            key = (viewer.data.index.path, data.index.path)
-            if key not in made:
-                while len(made) >= _COMPARED:
-                    made.pop(next(iter(made))).close()
-                made[key] = Comparison(viewer.data.index, data.index)
-            return data, made[key]
 
     @app.get("/compare")
     def compare(request: Request) -> Response:
@@ -55,7 +35,7 @@ def add(app: FastAPI, viewer: Viewer) -> None:
             return viewer.page(
                 "compare.html", title="Compare", active="compare", other=other, pairs=None
             )
-        data, found = comparison(other)
+        data, found = viewer.others.compared(viewer.data, other)
         data.refresh()
         return _page(viewer, request, other, found)
 
@@ -84,7 +64,7 @@ def _page(viewer: Viewer, request: Request, other: str, found: Comparison) -> Re
         shows=[(name, found.count(name)) for name in SHOWS],
         show=show,
         one=one,
-        pairs=_pairs(viewer, found, rows),
+        pairs=_pairs(viewer, other, found, rows, large=one is not None),
         total=total,
         offset=(page - 1) * PER_PAGE,
         page_number=page,
@@ -96,10 +76,13 @@ def _page(viewer: Viewer, request: Request, other: str, found: Comparison) -> Re
     )
 
 
-def _pairs(viewer: Viewer, found: Comparison, rows: list[tuple[Row, Row]]) -> list[dict[str, Any]]:
+def _pairs(
+    viewer: Viewer, other: str, found: Comparison, rows: list[tuple[Row, Row]], *, large: bool
+) -> list[dict[str, Any]]:
     here = viewer.data.index.regions([row["position"] for row, _ in rows])
     there = found.there.regions([row["position"] for _, row in rows])
     lonely = found.lonely([row["position"] for row, _ in rows])
+    kind, query = ("masks", {}) if large else ("thumb", {"boxes": "no"})
     pairs = []
     for one, two in rows:
         only = lonely.get(one["position"], (set(), set()))
@@ -113,10 +96,11 @@ def _pairs(viewer: Viewer, found: Comparison, rows: list[tuple[Row, Row]]) -> li
                         "regions": regions,
                         "only": marked,
                         "sketch": sketch(side["width"], side["height"], regions, marked),
+                        "picture": of_image(side["image_id"], kind, urlencode({**query, **whose})),
                     }
-                    for side, regions, marked in (
-                        (one, here[one["position"]], only[0]),
-                        (two, there[two["position"]], only[1]),
+                    for side, regions, marked, whose in (
+                        (one, here[one["position"]], only[0], {}),
+                        (two, there[two["position"]], only[1], {"other": other}),
                     )
                 ],
             }

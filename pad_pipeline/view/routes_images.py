@@ -14,6 +14,7 @@ from pad_pipeline.view.addresses import of_image
 from pad_pipeline.view.filters import SORTS, STATUSES, Filters, read_filters, whole_number
 from pad_pipeline.view.overlay import overlay
 from pad_pipeline.view.queries import Row
+from pad_pipeline.view.source import DataSet
 
 if TYPE_CHECKING:
     from pad_pipeline.view.app import Viewer
@@ -42,13 +43,13 @@ def add(app: FastAPI, viewer: Viewer) -> None:
 
     @app.get("/api/record/{image_id:id}")
     def record(request: Request, image_id: str) -> Response:
-        row = find(viewer, image_id or request.query_params.get("id", ""))
+        row = find(viewer.data, image_id or request.query_params.get("id", ""))
         return JSONResponse(to_pad_json(viewer.data.record_of(row)))
 
 
-def find(viewer: Viewer, image_id: str) -> Row:
+def find(data: DataSet, image_id: str) -> Row:
     """The row of an image; raises the error of a page that is not there."""
-    row = viewer.data.index.find(image_id)
+    row = data.index.find(image_id)
     if row is None:
         raise HTTPException(404, f"the data set has no image called {image_id[:300]!r}")
     return row
@@ -126,7 +127,7 @@ def _chips(filters: Filters) -> list[tuple[str, str]]:
 
 def _image(viewer: Viewer, request: Request, image_id: str) -> Response:
     index = viewer.data.index
-    row = find(viewer, image_id)
+    row = find(viewer.data, image_id)
     filters = read_filters(request.query_params.multi_items())
     record = viewer.data.record_of(row)
     around = index.neighbours(filters, row["position"])

@@ -28,9 +28,11 @@ def add(app: FastAPI, viewer: Viewer) -> None:
     def answer(
         request: Request, image_id: str, draw: Callable[[PadRecord], bytes], kind: str
     ) -> Response:
-        row = find(viewer, image_id or request.query_params.get("id", ""))
+        other = request.query_params.get("other")
+        data_set = viewer.data if other is None else viewer.others.opened(other)
+        row = find(data_set, image_id or request.query_params.get("id", ""))
         try:
-            data = draw(viewer.data.record_of(row))
+            data = draw(data_set.record_of(row))
         except (NoPicture, UserError):
             # A picture all the same: the page itself says in words why it is missing.
             data = (FOLDER / "static/missing.svg").read_bytes()
@@ -38,11 +40,15 @@ def add(app: FastAPI, viewer: Viewer) -> None:
         return Response(data, media_type=kind, headers=_KEPT)
 
     @app.get("/thumb/{image_id:id}")
-    def thumb(request: Request, image_id: str, plain: bool = False) -> Response:
+    def thumb(request: Request, image_id: str, boxes: bool = True) -> Response:
         def draw(record: PadRecord) -> bytes:
-            return viewer.pictures.thumbnail(record, plain=plain)
+            return viewer.pictures.thumbnail(record, boxes=boxes)
 
         return answer(request, image_id, draw, "image/jpeg")
+
+    @app.get("/masks/{image_id:id}")
+    def masks(request: Request, image_id: str) -> Response:
+        return answer(request, image_id, viewer.pictures.masks, "image/jpeg")
 
     @app.get("/picture/{image_id:id}")
     def picture(request: Request, image_id: str) -> Response:

@@ -339,7 +339,7 @@ def test_the_lock_has_what_the_package_wants() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     wanted = project["dependencies"] + [
-        line for name in ("s3", "gcs", "train", "serve") for line in extras[name]
+        line for name in ("s3", "gcs", "train", "serve", "view") for line in extras[name]
     ]
     wanted += re.findall(r"^[a-z].*$", (DEPLOY / "requirements.in").read_text(), re.MULTILINE)
     for requirement in map(Requirement, wanted):

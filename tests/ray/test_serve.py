@@ -5,6 +5,8 @@ The tests run in their order: the last one of the command ends it.
 
 from __future__ import annotations
 
+import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -21,9 +23,11 @@ import psutil
 import pytest
 
 from pad_pipeline.annotate.annotator import Annotator
+from pad_pipeline.annotate.plan import STAGE_NAMES, Pool, StageSpec
+from pad_pipeline.annotate.sample import Sample
 from pad_pipeline.config import demo
 from pad_pipeline.demo import write_scenes
-from pad_pipeline.records import PadRecord
+from pad_pipeline.records import PadRecord, Tag
 
 pytestmark = pytest.mark.ray
 
@@ -231,26 +235,28 @@ def test_at_the_end_what_was_accepted_is_answered_and_nothing_else(
     assert all(line.startswith(expected) for line in told), told
 
 
-def test_the_same_routes_stand_behind_ray_serves_own_http(
+def test_the_stages_on_workers_of_their_own_stand_behind_ray_serves_own_http(
     local_ray: None, images: list[bytes], in_process: list[PadRecord]
 ) -> None:
     from ray import serve
 
     from pad_pipeline.cli_serve import application
+    from pad_pipeline.serve.ingress import NAME
 
     port = free_port()
     quiet = {"log_level": "ERROR", "enable_access_log": False}
     http = {"host": "127.0.0.1", "port": port}
     serve.start(proxy_location="HeadOnly", http_options=http, logging_config=quiet)
     try:
-        options = f"--layout fused --max-queued {MAX_QUEUED}"
+        options = f"--layout pools --max-queued {MAX_QUEUED}"
         serve.run(application({"preset": "demo", "options": options}), logging_config=quiet)
         url = f"http://127.0.0.1:{port}"
         wait_until(lambda: status_of(f"{url}/readyz") == 200, what="readiness")
-        answer = httpx.post(
-            f"{url}/annotate", content=images[0], headers=PNG, timeout=ANSWER_TIMEOUT_S
-        )
-        assert (answer.status_code, answer.json()) == (200, as_json(in_process[0]))
+        [running] = serve.status().applications.values()
+        assert set(running.deployments) == {NAME, *STAGE_NAMES}
+        for data, record in zip(images, in_process, strict=True):
+            answer = post(url, data)
+            assert (answer.status_code, answer.json()) == (200, as_json(record))
         answer = httpx.post(
             f"{url}/annotate", content=b"no image", headers=PNG, timeout=ANSWER_TIMEOUT_S
         )
@@ -259,5 +265,49 @@ def test_the_same_routes_stand_behind_ray_serves_own_http(
             f"{url}/annotate", content=bytes(70_000_000), headers=PNG, timeout=ANSWER_TIMEOUT_S
         )
         assert (answer.status_code, answer.json()["error"]["cause"]) == (413, "too_large")
+    finally:
+        serve.shutdown()
+
+
+def name_yourself(seconds: dict[str, float]) -> Callable[[list[Sample]], list[Sample]]:
+    """A stage that takes a while and names its process as each image's tag."""
+
+    def stage(samples: list[Sample]) -> list[Sample]:
+        time.sleep(0.1)
+        for sample in samples:
+            sample.tags = (Tag(str(os.getpid()), 1.0),)
+        return samples
+
+    return stage
+
+
+def test_workers_come_with_load(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray import serve
+
+    from pad_pipeline.serve import on_ray
+
+    monkeypatch.setattr(on_ray, "UPSCALE_DELAY_S", 1.0)
+    pool = Pool(min_workers=1, max_workers=2, gpus=0.0, cpus=1.0)
+    spec = StageSpec(name="tag", make=name_yourself, pool=pool, keep_bytes=False, batch_size=2)
+
+    async def annotate_until_two_have_answered(calls: on_ray.StageCalls) -> set[str]:
+        seen: set[str] = set()
+
+        async def client() -> None:
+            while len(seen) < 2:
+                sample = await calls.together(Sample(image_id="a", uri="a"))
+                seen.update(tag.tag for tag in sample.tags)
+
+        await asyncio.wait_for(asyncio.gather(*[client() for _ in range(12)]), START_TIMEOUT_S)
+        return seen
+
+    try:
+        application = on_ray.stage_application(spec, batch_wait_s=0.0, hang_after_s=60.0)
+        [handle] = on_ray.deploy({"pad-load": application}).values()
+        assert serve.status().applications["pad-load"].deployments["tag"].replica_states == {
+            "RUNNING": 1
+        }
+        calls = on_ray.calls_of("tag", handle)
+        assert len(asyncio.run(annotate_until_two_have_answered(calls))) == 2
     finally:
         serve.shutdown()

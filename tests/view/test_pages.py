@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 
+import numpy as np
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
@@ -184,6 +185,12 @@ def test_two_data_sets_are_compared(client: TestClient, data: Path) -> None:
     assert "1 only here" in found.text
     marked = [attrs for _, attrs in found.elements if "marked" in (attrs.get("class") or "")]
     assert len(marked) == 1
+    # Each side shows its own masks: that of the region which only one has is on one picture.
+    address = of_image(example_records()[0].image_id, "thumb")
+    pictures = [link for link in found.all("img", "src") if link.startswith(address)]
+    here, there = (np.asarray(Image.open(io.BytesIO(client.get(p).content))) for p in pictures)
+    assert here.shape == there.shape
+    assert (np.abs(here.astype(int) - there).max(axis=2) > 20).mean() > 0.01
     assert "1–5 of 5" in page(client, f"/compare?other={other}&show=same").text
     one = page(client, f"/compare?other={other}&image={example_records()[0].image_id}")
     assert "sail boat" in one.text
