@@ -22,7 +22,6 @@ import ray
 import ray.data
 import ray.exceptions
 from ray.util import metrics
-from ray.util.annotations import RayDeprecationWarning
 
 from pad_pipeline.annotate import quarantine
 from pad_pipeline.annotate.bounded_queues import Waiting, bound_queues
@@ -266,11 +265,6 @@ def _configure(waiting: Waiting) -> None:
     context.print_on_execution_start = False
     # Measuring each task's memory takes a thread per task, and nothing here reads the result.
     context.memory_usage_poll_interval_s = None
-    with warnings.catch_warnings():
-        # The option is to go one day. A chunk waits for a busy worker of its own node rather than
-        # go to an idle one of another otherwise, and GPUs stand still.
-        warnings.simplefilter("ignore", RayDeprecationWarning)
-        context.execution_options.actor_locality_enabled = False
     # Ray Data ends workers of a stage that waits for the next one, and loads their models again
     # soon afterwards. No utilisation is below this.
     context.autoscaling_config.actor_pool_util_downscaling_threshold = -1.0
