@@ -70,9 +70,7 @@ def application(config: AnnotateConfig, service: ServiceConfig) -> Any:
         num_gpus = max(num_gpus, 1)  # nodes with GPUs may still be on their way
     config = locate_models(resolve(config, cluster_gpus=num_gpus))
     stages = {
-        spec.name: on_ray.stage_application(
-            spec, batch_wait_s=service.batch_wait_s, hang_after_s=config.hang_after_s
-        )
+        spec.name: on_ray.stage_application(spec, service, hang_after_s=config.hang_after_s)
         for spec in plan(config, num_gpus=num_gpus)
     }
     deployment = serve.deployment(

@@ -20,6 +20,7 @@ from pad_pipeline.annotate.on_ray import reason_of
 from pad_pipeline.annotate.plan import StageSpec
 from pad_pipeline.annotate.sample import Sample
 from pad_pipeline.errors import UserError
+from pad_pipeline.serve.config import ServiceConfig
 from pad_pipeline.serve.dispatch import StageCalls, WorkerLost
 from pad_pipeline.serve.refusals import Refusal
 from pad_pipeline.serve.workers import StageReplica
@@ -33,7 +34,7 @@ _QUIET = {"log_level": "ERROR", "enable_access_log": False}
 _METRICS_TIMEOUT_S = 5.0
 
 
-def stage_application(spec: StageSpec, *, batch_wait_s: float, hang_after_s: float) -> Any:
+def stage_application(spec: StageSpec, service: ServiceConfig, *, hang_after_s: float) -> Any:
     """The deployment of one stage, bound: so many replicas as the spec's pool, by load."""
     pool = spec.pool
     resources: dict[str, float] = {"num_cpus": pool.cpus}
@@ -42,8 +43,9 @@ def stage_application(spec: StageSpec, *, batch_wait_s: float, hang_after_s: flo
     options: dict[str, Any] = {
         "name": spec.name,
         "ray_actor_options": resources,
-        # the next batch waits on the replica while this one is computed
-        "max_ongoing_requests": 2 * spec.batch_size,
+        # All may wait at one: what waits elsewhere asks the workers again and again for room, and
+        # they have the answers to give beside their work.
+        "max_ongoing_requests": max(service.max_queued, 2 * spec.batch_size),
         "health_check_period_s": HEALTH_CHECK_PERIOD_S,
         "graceful_shutdown_wait_loop_s": 0.1,
         "graceful_shutdown_timeout_s": DRAIN_TIMEOUT_S,
@@ -60,7 +62,7 @@ def stage_application(spec: StageSpec, *, batch_wait_s: float, hang_after_s: flo
     else:
         options["num_replicas"] = pool.max_workers
     return serve.deployment(**options)(StageReplica).bind(
-        spec, batch_wait_s=batch_wait_s, hang_after_s=hang_after_s
+        spec, batch_wait_s=service.batch_wait_s, hang_after_s=hang_after_s
     )
 
 

@@ -105,9 +105,7 @@ async def _host(
     def load() -> None:
         handles = on_ray.deploy(
             {
-                name: on_ray.stage_application(
-                    spec, batch_wait_s=service.batch_wait_s, hang_after_s=config.hang_after_s
-                )
+                name: on_ray.stage_application(spec, service, hang_after_s=config.hang_after_s)
                 for name, spec in names.items()
             }
         )

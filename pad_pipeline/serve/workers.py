@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
-from ray import serve
 
 from pad_pipeline.annotate.plan import StageSpec
 from pad_pipeline.annotate.sample import Sample, without_pixels
 from pad_pipeline.annotate.watchdog import Watchdog
 from pad_pipeline.annotate.workers import Passage, StageMetrics
+from pad_pipeline.serve.batches import Batches
 
 
 class StageReplica:
@@ -30,9 +28,7 @@ class StageReplica:
         self._stage = self._thread.submit(spec.make, self._seconds).result()
         self._watch = Watchdog(hang_after_s, self._seconds, lambda *what: None)
         self._metrics = StageMetrics(spec.name)
-        batches: Any = self._in_batches
-        batches.set_max_batch_size(spec.batch_size)
-        batches.set_batch_wait_timeout_s(batch_wait_s)
+        self._in_batches = Batches(self._run, size=spec.batch_size, wait_s=batch_wait_s)
 
     async def together(self, sample: Sample) -> Sample:
         """The sample with what the stage found or an error, without pixels or bytes."""
@@ -44,10 +40,6 @@ class StageReplica:
 
     async def ready(self) -> None:
         """Return; a replica that can be called has its model."""
-
-    @serve.batch
-    async def _in_batches(self, samples: list[Sample]) -> list[Sample]:
-        return await self._run(samples)
 
     async def _run(self, samples: list[Sample]) -> list[Sample]:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._work, samples)

@@ -28,6 +28,7 @@ from pad_pipeline.annotate.sample import Sample
 from pad_pipeline.config import demo
 from pad_pipeline.demo import write_scenes
 from pad_pipeline.records import PadRecord, Tag
+from pad_pipeline.serve.config import ServiceConfig
 
 pytestmark = pytest.mark.ray
 
@@ -302,7 +303,9 @@ def test_workers_come_with_load(local_ray: None, monkeypatch: pytest.MonkeyPatch
         return seen
 
     try:
-        application = on_ray.stage_application(spec, batch_wait_s=0.0, hang_after_s=60.0)
+        application = on_ray.stage_application(
+            spec, ServiceConfig(batch_wait_s=0.0), hang_after_s=60.0
+        )
         [handle] = on_ray.deploy({"pad-load": application}).values()
         assert serve.status().applications["pad-load"].deployments["tag"].replica_states == {
             "RUNNING": 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 from ray.serve.schema import AutoscalingConfig
@@ -12,6 +11,7 @@ from ray.serve.schema import AutoscalingConfig
 from pad_pipeline.annotate.plan import Pool, StageSpec
 from pad_pipeline.annotate.sample import Sample
 from pad_pipeline.annotate.stages import Seconds, Stage
+from pad_pipeline.serve.config import ServiceConfig
 from pad_pipeline.serve.on_ray import stage_application
 from pad_pipeline.serve.workers import StageReplica
 from tests import fakes
@@ -50,12 +50,7 @@ def run(number: int, method: str) -> list[Sample]:
 
 
 @pytest.mark.parametrize(("method", "expected"), [("together", [4, 2]), ("alone", [1] * 6)])
-def test_what_waits_goes_together_unless_it_must_not(
-    monkeypatch: pytest.MonkeyPatch, method: str, expected: list[int]
-) -> None:
-    # outside of Serve, its batches ask in vain how many requests a replica takes at a time
-    context = SimpleNamespace(_deployment_config=SimpleNamespace(max_ongoing_requests=8))
-    monkeypatch.setattr("ray.serve.get_replica_context", lambda: context)
+def test_what_waits_goes_together_unless_it_must_not(method: str, expected: list[int]) -> None:
     found = run(6, method)
     assert sizes == expected
     assert [sample.image_id for sample in found] == [f"{index}" for index in range(6)]
@@ -67,12 +62,12 @@ def test_what_waits_goes_together_unless_it_must_not(
 
 def scaling(least: int, most: int) -> tuple[int | None, AutoscalingConfig | None]:
     spec = replace(SPEC, pool=Pool(least, most, gpus=0.5, cpus=2.0))
-    application = stage_application(spec, batch_wait_s=0.01, hang_after_s=60)
+    application = stage_application(spec, ServiceConfig(max_queued=20), hang_after_s=60)
     deployment = application._bound_deployment
     assert deployment.name == "annotate"
     assert deployment.ray_actor_options["num_cpus"] == 2.0
     assert deployment.ray_actor_options["num_gpus"] == 0.5
-    assert deployment.max_ongoing_requests == 8
+    assert deployment.max_ongoing_requests == 20
     return deployment.num_replicas, deployment._deployment_config.autoscaling_config
 
 
