@@ -41,6 +41,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 REGIONS = 4
 CAPTION_TOKENS = 16
+RAY_PAIRS = 8
 
 
 def main() -> None:
@@ -79,7 +80,9 @@ def patch_loss_cost(size: str, device: str, repeats: int) -> dict[str, Any]:
     optimizer = make_optimizer(model, config)
     seconds: dict[float, list[float]] = {0.0: [], 5.0: []}
     for repeat in range(repeats + 1):
-        for beta, batch in batches.items():
+        # each goes first by turns
+        for beta in sorted(batches, reverse=bool(repeat % 2)):
+            batch = batches[beta]
             began = time.perf_counter()
             figures = training_step(
                 model,
@@ -184,7 +187,7 @@ def ray_cost(threads: int) -> dict[str, Any]:
         PRESETS["pretrain"]["demo"](),
         global_batch=32,
         micro_batch=32,
-        epochs=8,
+        epochs=4,
         num_validation=0,
         checkpoint_every=10_000,
         loggers=(),
@@ -200,8 +203,9 @@ def ray_cost(threads: int) -> dict[str, Any]:
         folder = Path(name)
         write_scenes(folder, num_images=256, seed=0)
         source, images = str(folder / "captions.json"), str(folder / "images")
-        for repeat in range(4):
-            for way in rates:
+        for repeat in range(RAY_PAIRS):
+            # each goes first by turns
+            for way in sorted(rates, reverse=bool(repeat % 2)):
                 url = str(folder / f"{way}-{repeat}")
                 run = open_run(url, "pretrain", config, source, images, None)
                 if way == "bare":
