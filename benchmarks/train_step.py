@@ -9,10 +9,13 @@ through Ray Train and through the bare loop.
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +25,10 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaFo
 
 from pad_pipeline.train.batch import Batch
 from pad_pipeline.train.config import PRESETS, TrainConfig
-from pad_pipeline.train.loop import make_optimizer
+from pad_pipeline.train.loop import make_optimizer, train
 from pad_pipeline.train.model import VisionLanguageModel
 from pad_pipeline.train.projectors import build_projector
+from pad_pipeline.train.run_files import Run
 from pad_pipeline.train.step import OneWorker, training_step
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -41,7 +45,8 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 REGIONS = 4
 CAPTION_TOKENS = 16
-RAY_PAIRS = 8
+WARM_UP_STEPS = 4
+TURN_TIMEOUT_S = 300.0
 
 
 def main() -> None:
@@ -171,61 +176,140 @@ def make_batch(model: VisionLanguageModel, number: int, words: int, num_regions:
 
 
 def ray_cost(threads: int) -> dict[str, Any]:
-    """Steps per second through Ray Train and in this process, on the embedded models, in turn.
+    """A step through Ray Train beside the same step in a plain process, on the embedded models.
 
-    With one thread on two cores Ray's own processes have a core to themselves, as on a machine with
-    a GPU; where the models compute on every core, the two share. The median step counts: a run has
-    a few that something else on the machine took part of.
+    Both loops run at the same time and step by turns, so that what the machine does meanwhile falls
+    on both. With one thread on two cores Ray's own processes have a core to themselves, as on a
+    machine with a GPU; where the models compute on every core, the two share.
     """
     from pad_pipeline.demo import write_scenes
+    from pad_pipeline.train import on_ray
     from pad_pipeline.train.logs import read_metrics
-    from pad_pipeline.train.loop import train
-    from pad_pipeline.train.on_ray import train_on_ray
     from pad_pipeline.train.run_files import open_run
 
     config = dataclasses.replace(
         PRESETS["pretrain"]["demo"](),
         global_batch=32,
         micro_batch=32,
-        epochs=4,
+        epochs=8,
         num_validation=0,
         checkpoint_every=10_000,
         loggers=(),
         device="cpu",
         threads=threads,
     )
-    torch.set_num_threads(threads)
     # Ray gives its workers a lower priority, so that whatever else runs would go before.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    rates: dict[str, list[float]] = {"bare": [], "ray": []}
-    waiting: list[float] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_scenes(folder, num_images=256, seed=0)
         source, images = str(folder / "captions.json"), str(folder / "images")
-        for repeat in range(RAY_PAIRS):
-            # each goes first by turns
-            for way in sorted(rates, reverse=bool(repeat % 2)):
-                url = str(folder / f"{way}-{repeat}")
-                run = open_run(url, "pretrain", config, source, images, None)
-                if way == "bare":
-                    train(run, config, OneWorker())
-                else:
-                    train_on_ray(run, config)
-                lines = read_metrics(url)[4:]
-                rates[way].append(1 / statistics.median(line["step_s"] for line in lines))
-                waiting.append(statistics.median(line["waiting_share"] for line in lines))
-    pairs = [ray / bare for bare, ray in zip(rates["bare"], rates["ray"], strict=True)]
+        runs = {
+            way: open_run(str(folder / way), "pretrain", config, source, images, None)
+            for way in ("bare", "ray", "alone")
+        }
+        turns = {way: Turns(str(folder), way) for way in ("bare", "ray")}
+        bare = multiprocessing.get_context("spawn").Process(
+            target=train_bare, args=(runs["bare"], config, turns["bare"])
+        )
+        work, on_ray._work = on_ray._work, turns["ray"].of(on_ray._work)
+        try:
+            bare.start()
+            on_ray.train_on_ray(runs["ray"], config)
+            bare.join()
+        finally:
+            on_ray._work = work
+            bare.kill()
+        seconds = {way: one.seconds()[WARM_UP_STEPS:] for way, one in turns.items()}
+        # by turns, the next batch has twice the time to get ready
+        train_bare(runs["alone"], config)
+        waiting = [line["waiting_share"] for line in read_metrics(runs["alone"].url)]
+    pairs = [b / r for b, r in zip(seconds["bare"], seconds["ray"], strict=True)]
+    quarters = statistics.quantiles(pairs, n=4)
     return {
         "threads": threads,
-        "bare_steps_per_s": [round(rate, 2) for rate in rates["bare"]],
-        "ray_steps_per_s": [round(rate, 2) for rate in rates["ray"]],
+        "steps": len(pairs),
+        "bare_s": round(statistics.median(seconds["bare"]), 4),
+        "ray_s": round(statistics.median(seconds["ray"]), 4),
         "ratio": round(statistics.median(pairs), 3),
-        "ratio_of_pairs": [round(pair, 3) for pair in pairs],
+        "ratio_of_sums": round(sum(seconds["bare"]) / sum(seconds["ray"]), 3),
+        "quartiles_of_pairs": [round(quarters[0], 3), round(quarters[2], 3)],
         "goal_ratio": 0.95,
-        "waiting_share": round(statistics.median(waiting), 4),
+        "waiting_share": round(statistics.median(waiting[WARM_UP_STEPS:]), 4),
         "goal_waiting_share": 0.05,
     }
+
+
+def train_bare(run: Run, config: TrainConfig, turns: Turns | None = None) -> None:
+    """The loop without Ray, in this process."""
+    torch.set_num_threads(config.threads)
+    if turns is None:
+        train(run, config, OneWorker())
+    else:
+        turns.of(train)(run, config, OneWorker())
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Has two loops in two processes step by turns, and keeps the seconds of each step.
+
+    A step is all that is between two calls of `training_step`: batch, step, figures, files.
+    """
+
+    folder: str
+    name: str
+
+    def of(self, work: Callable[..., Any]) -> Callable[..., None]:
+        """`work`, which trains, with its steps by turns."""
+
+        def by_turns(*arguments: Any) -> None:
+            from pad_pipeline.train import loop
+
+            step, began_s = loop.training_step, 0.0
+
+            def in_turn(*values: Any, **options: Any) -> Any:
+                nonlocal began_s
+                if began_s:
+                    self._note(time.perf_counter() - began_s)
+                    self._pass_on()
+                self._await()
+                began_s = time.perf_counter()
+                return step(*values, **options)
+
+            loop.training_step = in_turn
+            try:
+                work(*arguments)
+            finally:
+                self._pass_on()
+                loop.training_step = step
+
+        return by_turns
+
+    def seconds(self) -> list[float]:
+        """Of every step but the last."""
+        return [float(line) for line in self._file.read_text().split()]
+
+    @property
+    def _file(self) -> Path:
+        return Path(self.folder) / f"{self.name}.seconds"
+
+    def _note(self, seconds: float) -> None:
+        with self._file.open("a") as file:
+            file.write(f"{seconds}\n")
+
+    def _pass_on(self) -> None:
+        aside = Path(self.folder) / f"{self.name}.turn"
+        aside.write_text(self.name)
+        aside.replace(Path(self.folder) / "last")
+
+    def _await(self) -> None:
+        """Wait until the other has stepped last; the loop through Ray begins."""
+        last = Path(self.folder) / "last"
+        end_s = time.monotonic() + TURN_TIMEOUT_S
+        while (last.read_text() if last.exists() else "bare") == self.name:
+            if time.monotonic() > end_s:
+                raise TimeoutError(f"the other loop has not stepped for {TURN_TIMEOUT_S} s")
+            time.sleep(0.001)
 
 
 if __name__ == "__main__":
