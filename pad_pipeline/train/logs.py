@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -97,9 +98,16 @@ class _WeightsAndBiases:
             import wandb  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise UserError("--loggers wandb needs `pip install wandb`") from error
-        self._run = wandb.init(
-            project="pad-pipeline", name=run.rsplit("/", 1)[-1], config=config, resume="allow"
-        )
+        try:
+            self._run = wandb.init(
+                project="pad-pipeline",
+                name=run.rsplit("/", 1)[-1],
+                id=_id_of(run),
+                config=config,
+                resume="allow",
+            )
+        except wandb.Error as error:
+            raise UserError(f"--loggers wandb: {_first_line(error)}") from error
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=step)
@@ -115,14 +123,32 @@ class _MlFlow:
         except ImportError as error:
             raise UserError("--loggers mlflow needs `pip install mlflow`") from error
         self._mlflow = mlflow
-        mlflow.start_run(run_name=run.rsplit("/", 1)[-1])
-        mlflow.log_params(config)
+        try:
+            begun = mlflow.search_runs(
+                filter_string=f"tags.pad_run = '{_id_of(run)}'", output_format="list"
+            )
+            if begun:
+                mlflow.start_run(run_id=begun[0].info.run_id)
+            else:
+                mlflow.start_run(run_name=run.rsplit("/", 1)[-1], tags={"pad_run": _id_of(run)})
+                mlflow.log_params(config)
+        except mlflow.MlflowException as error:
+            raise UserError(f"--loggers mlflow: {_first_line(error)}") from error
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self._mlflow.log_metrics({k: v for k, v in values.items() if math.isfinite(v)}, step=step)
 
     def close(self) -> None:
         self._mlflow.end_run()
+
+
+def _id_of(run: str) -> str:
+    """What other programs know a run by, so that one that goes on is the same there."""
+    return hashlib.sha256(storage.absolute(run).encode()).hexdigest()[:16]
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 _SINKS = {"tensorboard": _TensorBoard, "wandb": _WeightsAndBiases, "mlflow": _MlFlow}
