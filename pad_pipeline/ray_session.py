@@ -18,7 +18,7 @@ import ray.exceptions
 from ray._private import worker as ray_worker
 from ray._private.services import find_bootstrap_address
 
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import UserError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def join(address: str | None, *, verbose: bool) -> Cluster | None:
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise _not_reached(
                 f"{place}",
-                f"{_first_line(error)}; a cluster with tokens needs RAY_AUTH_MODE=token and its "
+                f"{first_line(error)}; a cluster with tokens needs RAY_AUTH_MODE=token and its "
                 "RAY_AUTH_TOKEN",
             ) from error
     resources = ray.cluster_resources()
@@ -154,7 +154,7 @@ def start_here(num_slots: int, *, verbose: bool, shared_cores: bool = True) -> N
         _init(address="local", num_cpus=slots, include_dashboard=False, **_quiet(verbose))
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise UserError(
-            f"Ray does not start on this machine ({_first_line(error)}); its files go to "
+            f"Ray does not start on this machine ({first_line(error)}); its files go to "
             "RAY_TMPDIR, else /tmp/ray, and its objects to /dev/shm; --debug --ray-logs shows more"
         ) from error
 
@@ -178,7 +178,3 @@ def _quiet(verbose: bool) -> dict:
         "logging_level": logging.INFO if verbose else logging.ERROR,
         "log_to_driver": verbose,
     }
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from pad_pipeline import storage
 from pad_pipeline.dataset.selection import Selection
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import UserError, first_line
 from pad_pipeline.records import PAD_SCHEMA, PadRecord, batch_to_records
 from pad_pipeline.storage.parquet import ParquetFile
 
@@ -124,11 +124,6 @@ def state_of(manifest: dict[str, Any]) -> State:
     """The manifest's "state", "unknown" where it has none that we know."""
     state = manifest.get("state")
     return state if state in ("running", "finished") else "unknown"
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, its type where it says nothing."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def schema_problem(schema: pa.Schema) -> str | None:

@@ -11,13 +11,12 @@ from pad_pipeline.dataset.findings import Findings, Problem, Tally
 from pad_pipeline.dataset.reader import (
     DAMAGED_SHARD,
     State,
-    first_line,
     read_manifest,
     schema_problem,
     state_of,
 )
 from pad_pipeline.dataset.row_checks import check_regions, check_rows
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import UserError, first_line
 from pad_pipeline.storage.parquet import ParquetFile
 
 _BATCH_ROWS = 32  # with its temporary arrays in the processor's cache

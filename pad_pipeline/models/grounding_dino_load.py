@@ -19,7 +19,7 @@ from transformers import (
 from transformers.initialization import no_init_weights
 from transformers.utils import cached_file
 
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import UserError, first_line
 from pad_pipeline.models.base import Runtime, check_device, load_strictly
 from pad_pipeline.models.checkpoints import read_checkpoint
 from pad_pipeline.models.grounding_dino import GroundingDinoDetector, Preprocessing
@@ -151,7 +151,7 @@ def load_tokenizer(reference: str | Path) -> Any:
         return AutoTokenizer.from_pretrained(str(reference))
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"no tokenizer at {reference}: {_first_line(error)}; give a directory with "
+            f"no tokenizer at {reference}: {first_line(error)}; give a directory with "
             "tokenizer.json, a vocab.txt, or the id of one on the Hugging Face Hub (--tokenizer)"
         ) from error
 
@@ -235,7 +235,3 @@ def _load_preprocessing(reference: str) -> Preprocessing:
 def _three(numbers: Sequence[float]) -> tuple[float, float, float]:
     red, green, blue = numbers
     return (float(red), float(green), float(blue))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

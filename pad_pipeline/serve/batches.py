@@ -75,11 +75,12 @@ class Batches:
     async def _through(self, batch: list[_Waiting]) -> None:
         try:
             found = await self._run([one.sample for one in batch])
-        except Exception as error:
+            answers = list(zip(batch, found, strict=True))
+        except Exception as error:  # whatever it is, each caller gets it
             for one in batch:
                 if not one.found.done():
                     one.found.set_exception(error)
             return
-        for one, sample in zip(batch, found, strict=True):
+        for one, sample in answers:
             if not one.found.done():
                 one.found.set_result(sample)

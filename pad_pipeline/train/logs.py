@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from pad_pipeline import storage
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import UserError, first_line
 
 METRICS = "metrics.jsonl"
 
@@ -107,7 +107,7 @@ class _WeightsAndBiases:
                 resume="allow",
             )
         except wandb.Error as error:
-            raise UserError(f"--loggers wandb: {_first_line(error)}") from error
+            raise UserError(f"--loggers wandb: {first_line(error)}") from error
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=step)
@@ -133,7 +133,7 @@ class _MlFlow:
                 mlflow.start_run(run_name=run.rsplit("/", 1)[-1], tags={"pad_run": _id_of(run)})
                 mlflow.log_params(config)
         except mlflow.MlflowException as error:
-            raise UserError(f"--loggers mlflow: {_first_line(error)}") from error
+            raise UserError(f"--loggers mlflow: {first_line(error)}") from error
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self._mlflow.log_metrics({k: v for k, v in values.items() if math.isfinite(v)}, step=step)
@@ -145,10 +145,6 @@ class _MlFlow:
 def _id_of(run: str) -> str:
     """What other programs know a run by, so that one that goes on is the same there."""
     return hashlib.sha256(storage.absolute(run).encode()).hexdigest()[:16]
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 _SINKS = {"tensorboard": _TensorBoard, "wandb": _WeightsAndBiases, "mlflow": _MlFlow}

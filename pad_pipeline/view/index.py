@@ -32,7 +32,7 @@ import duckdb
 
 from pad_pipeline import storage
 from pad_pipeline.dataset.reader import State, list_dataset, state_of
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import UserError, first_line
 from pad_pipeline.view import summary
 from pad_pipeline.view.loading import TABLES, load_shard
 
@@ -171,7 +171,7 @@ def build(contents: Contents) -> Path:
             os.replace(temporary, path)
         except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
             raise UserError(
-                f"cannot write the viewer's index to {folder} ({_first_line(error)}): make room "
+                f"cannot write the viewer's index to {folder} ({first_line(error)}): make room "
                 "there, or set PAD_CACHE to another folder"
             ) from error
         finally:
@@ -250,7 +250,3 @@ def _remove_old(folder: Path) -> None:
         with suppress(OSError):
             if path.stat().st_mtime < time.time() - _STALE_S:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

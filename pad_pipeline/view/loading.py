@@ -13,10 +13,9 @@ from pad_pipeline import storage
 from pad_pipeline.dataset.reader import (
     DAMAGED_SHARD,
     columns_without_masks,
-    first_line,
     schema_problem,
 )
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import UserError, first_line
 from pad_pipeline.storage.parquet import ParquetFile
 
 _BATCH_ROWS = 4096

@@ -16,7 +16,7 @@ from PIL import Image
 from pad_pipeline import storage
 from pad_pipeline.dataset.drawing import draw_layer, draw_record
 from pad_pipeline.dataset.pictures import read_pictures
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import UserError, first_line
 from pad_pipeline.images import ImageError, decode_image, image_size
 from pad_pipeline.records import PadRecord
 
@@ -144,7 +144,7 @@ class Pictures:
             except UserError as error:
                 raise NoPicture(str(error)) from error
             if isinstance(data, Exception):
-                raise NoPicture(f"the image is not there: {_first_line(data)}") from data
+                raise NoPicture(f"the image is not there: {first_line(data)}") from data
             return data
 
         return self._bytes.get(_identity(record), read, len)
@@ -158,7 +158,7 @@ class Pictures:
             place = Path(storage.join(str(root), record.image_id)).resolve()
             inside = place.is_relative_to(root.resolve())
         except (OSError, ValueError, RuntimeError) as error:
-            raise NoPicture(f"the image's name cannot be used: {_first_line(error)}") from error
+            raise NoPicture(f"the image's name cannot be used: {first_line(error)}") from error
         if not inside:
             raise NoPicture("the image's name leads out of the image folder, so it is not read")
 
@@ -236,7 +236,3 @@ def _png(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, "PNG", compress_level=3)
     return file.getvalue()
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -103,7 +103,7 @@ def test_an_error_is_that_of_its_batch_alone() -> None:
 def test_who_has_gone_is_left_out() -> None:
     async def scenario(stage: Stage) -> None:
         batches = Batches(stage, size=4, wait_s=0.0)
-        tasks = [asyncio.create_task(batches(sample(number))) for number in range(1)]
+        tasks = [asyncio.create_task(batches(sample(0)))]
         await settle()
         tasks += [asyncio.create_task(batches(sample(number))) for number in range(1, 4)]
         await settle()
@@ -117,5 +117,19 @@ def test_who_has_gone_is_left_out() -> None:
         for task in (tasks[0], tasks[2]):
             with pytest.raises(asyncio.CancelledError):
                 await task
+
+    play(scenario)
+
+
+def test_a_stage_that_loses_a_sample_leaves_nobody_waiting() -> None:
+    async def scenario(_: Stage) -> None:
+        async def lose_one(samples: list[Sample]) -> list[Sample]:
+            return samples[1:]
+
+        batches = Batches(lose_one, size=2, wait_s=60.0)
+        found = await asyncio.gather(
+            *[batches(sample(n)) for n in range(2)], return_exceptions=True
+        )
+        assert [type(one) for one in found] == [ValueError, ValueError]
 
     play(scenario)
