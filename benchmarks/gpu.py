@@ -2,8 +2,10 @@
 
 `python benchmarks/gpu.py [--dtype bfloat16] [--seconds 5] [--no-compile]` needs CUDA. Random
 weights, 640 × 480 images, 10 tags and 4 boxes per image; resizing and mask encoding included.
-Every setting is measured with and without torch.compile. `--device cpu --tiny` goes the same way
-with the embedded models, to see that it works.
+Every batch size is measured as it is, the best with torch.compile too, then the chain both ways,
+and last what `pad-pipeline plan` measures of the same models, beside the chain. `--profile FILE`
+writes what the GPU spends its time on. `--device cpu --tiny` goes the same way with the embedded
+models, to see that it works.
 """
 
 from __future__ import annotations
@@ -13,7 +15,12 @@ import gc
 import io
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import common
 import full_size_models
@@ -22,6 +29,9 @@ import torch
 from PIL import Image
 
 from pad_pipeline import models
+from pad_pipeline.annotate.probe import measure as measure_stages
+from pad_pipeline.annotate.probe import sample_source
+from pad_pipeline.annotate.proposal import propose
 from pad_pipeline.annotate.sample import Sample
 from pad_pipeline.annotate.stages import (
     Chain,
@@ -35,6 +45,7 @@ from pad_pipeline.annotate.stages import (
 from pad_pipeline.config import SuppressConfig, paper
 from pad_pipeline.errors import UserError
 from pad_pipeline.images import ImageLimits
+from pad_pipeline.models import load_detector, load_segmenter, load_tagger
 from pad_pipeline.models.base import Runtime, check_device
 from pad_pipeline.models.protocols import Boxes, Detector, Segmenter, Tagger
 from pad_pipeline.records import Tag
@@ -42,9 +53,14 @@ from pad_pipeline.records import Tag
 LIMIT_IMAGES_PER_S = 113
 """What an H200's measured 790 TFLOP/s in bfloat16 allow for the chain at 4 boxes per image."""
 
-BATCHES = {"tag": (8, 16, 32, 64, 128), "detect": (1, 4, 8, 16, 32), "segment": (1, 2, 4, 8, 16)}
+BATCHES = {"tag": (16, 32, 64, 128), "detect": (1, 4, 8, 16), "segment": (1, 2, 4, 8)}
 TINY_BATCHES = dict.fromkeys(BATCHES, (1, 2))
+BATCH_OPTIONS = {"tag": "batch_size", "detect": "max_rows", "segment": "max_images"}
+"""What each model calls its batch size."""
 SIZE = (480, 640)
+PLANNED_IMAGES = 64
+PROFILED = {"tag": 32, "detect": 8, "segment": 4}
+"""The batch size whose operations `--profile` records."""
 
 
 def main() -> None:
@@ -56,6 +72,7 @@ def main() -> None:
     parser.add_argument("--chunk-size", type=int, default=paper().chunk_size)
     parser.add_argument("--threads", type=int, default=8, help="threads that decode")
     parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--profile", type=Path, help="file for the operations that take most")
     parser.add_argument("--tiny", action="store_true", help="the embedded models")
     arguments = parser.parse_args()
     try:
@@ -63,18 +80,17 @@ def main() -> None:
     except UserError as error:
         parser.exit(1, f"this benchmark needs a GPU: {error}\n")
     machine = common.describe_machine()
-    stages: dict[str, list[dict[str, Any]]] = {name: [] for name in BATCHES}
-    chains = []
-    for compiled in (False,) if arguments.no_compile else (False, True):
-        runtime = Runtime(arguments.device, arguments.dtype, compiled)
-        for name, batches in (TINY_BATCHES if arguments.tiny else BATCHES).items():
-            stages[name] += sweep(name, batches, runtime, arguments)
-        chains.append(measure_chain(runtime, arguments))
-        free(runtime)
-    best = {
-        name: max((row for row in rows if "images_per_s" in row), key=_rate)
-        for name, rows in stages.items()
-    }
+    plain = Runtime(arguments.device, arguments.dtype)
+    batches = TINY_BATCHES if arguments.tiny else BATCHES
+    stages = {name: sweep(name, sizes, plain, arguments) for name, sizes in batches.items()}
+    chains = [measure_chain(plain, arguments)]
+    planned = plan(plain, arguments)
+    if not arguments.no_compile:
+        compiled = replace(plain, compile=True)
+        for name, rows in stages.items():
+            rows += sweep(name, [fastest(rows)["batch"]], compiled, arguments)
+        chains.append(measure_chain(compiled, arguments))
+    best = {name: fastest(rows) for name, rows in stages.items()}
     common.write_result(
         arguments.output,
         machine,
@@ -85,6 +101,7 @@ def main() -> None:
             "limit_images_per_s": LIMIT_IMAGES_PER_S,
             "goal": "the chain at half of the limit or more, within 24 GB",
             "chain": chains,
+            "plan": planned,
             "harmonic_sum_of_best_images_per_s": round(
                 1 / sum(1 / _rate(row) for row in best.values()), 2
             ),
@@ -94,38 +111,56 @@ def main() -> None:
     )
 
 
+def fastest(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The row with the most images per second."""
+    return max((row for row in rows if "images_per_s" in row), key=_rate)
+
+
 def sweep(
     name: str, batches: Sequence[int], runtime: Runtime, arguments: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """One stage at each batch size; a size that does not fit ends the sweep."""
     rows = []
     boxes = full_size_models.four_boxes(*SIZE)
+    model = BUILDERS[name](runtime, max(batches), arguments.tiny)
+    most = getattr(model, BATCH_OPTIONS[name])  # the segmenter bounds it by itself
     for batch in batches:
         images = [full_size_models.photo_like(*SIZE, seed=seed) for seed in range(min(batch, 8))]
         images = [images[index % len(images)] for index in range(batch)]
-        step: Callable[[], object] | None = None
-        row: dict[str, Any] = {"batch": batch, "compile": runtime.compile}
+        setattr(model, BATCH_OPTIONS[name], min(batch, most))
+        match name:
+            case "tag":
+                step = partial(model.tag, images)
+            case "detect":
+                step = partial(model.detect, images, [full_size_models.TAGS] * batch)
+            case _:
+                step = partial(model.segment, images, [boxes] * batch)
+        row: dict[str, Any] = {"batch": batch, "at_once": min(batch, most)}
+        row["compile"] = runtime.compile
         try:
-            model = BUILDERS[name](runtime, batch, arguments.tiny)
-            match name:
-                case "tag":
-                    step = lambda: model.tag(images)  # noqa: B023, E731
-                case "detect":
-                    step = lambda: model.detect(images, [full_size_models.TAGS] * batch)  # noqa: B023, E731
-                case _:
-                    step = lambda: model.segment(images, [boxes] * batch)  # noqa: B023, E731
             row |= measure(step, batch, runtime, arguments.seconds)
-            if name == "segment":  # the segmenter may bound the batch by itself
-                row["images_at_once"] = model.max_images
         except torch.OutOfMemoryError:
             row["out_of_memory"] = True
-        step = model = None
-        free(runtime)
         common.say(f"{name}: {row}")
         rows.append(row)
         if "out_of_memory" in row:
             break
+        if arguments.profile and batch == PROFILED[name]:
+            profile(f"{name}, batch {batch}, {runtime}", step, arguments.profile)
+    del model, step
+    free(runtime)
     return rows
+
+
+def profile(title: str, step: Callable[[], object], file: Path) -> None:
+    """Append the operations of one step that take most of the GPU's time, and of the CPU's."""
+    with torch.profiler.profile() as recorded:
+        step()
+    rows = recorded.key_averages()
+    with file.open("a", encoding="utf-8") as out:
+        for order in ("self_device_time_total", "self_cpu_time_total"):
+            table = rows.table(sort_by=order, row_limit=20, max_name_column_width=60)
+            out.write(f"{title}, by {order}\n{table}\n\n")
 
 
 def measure(
@@ -191,7 +226,55 @@ def measure_chain(runtime: Runtime, arguments: argparse.Namespace) -> dict[str, 
         "time_by_stage": {name: round(value / total, 3) for name, value in seconds.items()},
     }
     common.say(f"chain: {row}")
+    if arguments.profile:
+        profile(f"chain, {runtime}", step, arguments.profile)
+    free(runtime)
     return row
+
+
+def plan(runtime: Runtime, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `pad-pipeline plan` measures of these models, and the rate that it tells of one GPU."""
+    tiny = arguments.tiny
+    config = replace(
+        paper(),
+        device=runtime.device,
+        dtype=runtime.dtype,
+        layout="fused",
+        chunk_size=arguments.chunk_size,
+        threads=arguments.threads,
+    )
+    embedded = {name: replace(getattr(config, name), model=models.EMBEDDED) for name in BATCHES}
+    config = replace(config, suppress=SuppressConfig(iou_threshold=1.0), **embedded)
+    with TemporaryDirectory() as folder, patch.multiple(models, **_given_answers(tiny)):
+        for index in range(PLANNED_IMAGES):
+            pixels = full_size_models.photo_like(*SIZE, seed=index % 8)
+            (Path(folder) / f"{index}.jpg").write_bytes(_jpeg(pixels))
+        probe = measure_stages(config, sample_source(folder, PLANNED_IMAGES).rows)
+    proposal = propose(config, probe.costs, 1, 558_128, batch_sizes=probe.batch_sizes)
+    row = {
+        "costs": asdict(probe.costs),
+        "batch_sizes": probe.batch_sizes,
+        "trials": [asdict(trial) for trial in probe.trials],
+        "fused_images_per_s": round(proposal.fused.images_per_s, 2),
+    }
+    common.say(f"plan: {row}")
+    free(runtime)
+    return row
+
+
+def _given_answers(tiny: bool) -> dict[str, Callable[..., Any]]:
+    """Loaders of the models in `pad_pipeline.models` that give the chain's answers."""
+
+    def tagger(reference: str, runtime: Runtime, **options: Any) -> TenTags:
+        return TenTags(_tagger(runtime, 32, tiny))
+
+    def detector(reference: str, runtime: Runtime, max_rows: int, **options: Any) -> FourBoxes:
+        return FourBoxes(_detector(runtime, max_rows, tiny))
+
+    def segmenter(reference: str, runtime: Runtime, max_images: int, **options: Any) -> Any:
+        return _segmenter(runtime, max_images, tiny)
+
+    return {"load_tagger": tagger, "load_detector": detector, "load_segmenter": segmenter}
 
 
 class TenTags:
@@ -222,19 +305,19 @@ class FourBoxes:
 
 def _tagger(runtime: Runtime, batch: int, tiny: bool) -> Any:
     if tiny:
-        return models.load_tagger("embedded", runtime, batch_size=batch)
+        return load_tagger("embedded", runtime, batch_size=batch)
     return full_size_models.build_tagger(runtime, batch_size=batch)
 
 
 def _detector(runtime: Runtime, batch: int, tiny: bool) -> Any:
     if tiny:
-        return models.load_detector("embedded", runtime, max_rows=batch)
+        return load_detector("embedded", runtime, max_rows=batch)
     return full_size_models.build_detector(runtime, max_rows=batch)
 
 
 def _segmenter(runtime: Runtime, batch: int, tiny: bool) -> Segmenter | Any:
     if tiny:
-        return models.load_segmenter("embedded", runtime, max_images=batch)
+        return load_segmenter("embedded", runtime, max_images=batch)
     return full_size_models.build_segmenter(runtime, max_images=batch)
 
 

@@ -202,18 +202,22 @@ def models_convert(
 
 
 def models_verify(
-    directory: Positional[Annotated[str, arg(metavar="DIR")]], tolerance: float = 1e-4
+    directory: Positional[Annotated[str, arg(metavar="DIR")]],
+    tolerance: float = 1e-4,
+    device: Literal["cpu", "cuda"] = "cpu",
 ) -> None:
     """Compare a model with the recorded outputs of the original; exit code 1 on a difference.
 
     Args:
         directory: Folder with config.json, checkpoint, inputs and expected outputs.
         tolerance: Largest absolute difference that passes.
+        device: Where the models run, in float32.
     """
     from pad_pipeline.cli_reports import print_verification
+    from pad_pipeline.models.base import Runtime
     from pad_pipeline.models.verify import verify
 
-    rows = verify(directory, tolerance)
+    rows = verify(directory, tolerance, Runtime(device))
     print_verification(rows)
     if not all(row.ok for row in rows):
         raise SystemExit(1)

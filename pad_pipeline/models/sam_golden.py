@@ -20,13 +20,13 @@ from pad_pipeline.models.sam import SamSegmenter
 from pad_pipeline.models.sam_loading import load_sam
 
 
-def golden_outputs(directory: Path) -> dict[str, Tensor]:
+def golden_outputs(directory: Path, runtime: Runtime | None = None) -> dict[str, Tensor]:
     """The tensors that expected.safetensors of a golden folder names, `<case>.<output>`.
 
     Masks come from `SamSegmenter.segment`, all images in one call, as in a user's run. Outputs of
     which the folder keeps only the first boxes are given for all of them.
     """
-    segmenter = load_sam(directory / "checkpoint.safetensors", Runtime())
+    segmenter = load_sam(directory / "checkpoint.safetensors", runtime or Runtime())
     inputs = load_file(directory / "inputs.safetensors")
     cases = json.loads((directory / "expected.json").read_text())["cases"]
     images = {name: _read(directory / case["image"]) for name, case in cases.items()}
@@ -56,7 +56,8 @@ def _tensors(
     for hook in hooks:
         hook.remove()
     boxes = frame.boxes(boxes_xyxy)
-    sparse, dense = model.prompt_encoder(None, None, torch.from_numpy(boxes)[:, None], None)
+    prompts = torch.from_numpy(boxes).to(segmenter.runtime.device)
+    sparse, dense = model.prompt_encoder(None, None, prompts[:, None], None)
     of_image = np.zeros(len(boxes), np.int64)
     low_res, predicted_iou = segmenter.decode(features, of_image, boxes)
     low_res_multi, predicted_iou_multi = segmenter.decode(features, of_image, boxes, True)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pad_pipeline.errors import UserError
+from pad_pipeline.models.base import Runtime, check_device
 
 MASK_SHARE = 0.001
 """The share of a mask's pixels that may differ: some logits lie next to the threshold."""
@@ -35,16 +36,26 @@ class VerifyRow:
     note: str = ""
 
 
-def verify(directory: str | Path, tolerance: float = 1e-4) -> list[VerifyRow]:
+Check = Callable[[Path, float, Runtime], list[VerifyRow]]
+"""Compares one folder, within a tolerance, with what our code makes of it on a runtime."""
+
+
+def verify(
+    directory: str | Path, tolerance: float = 1e-4, runtime: Runtime | None = None
+) -> list[VerifyRow]:
     """Run what the folder describes through our code and compare with what it expects.
+
+    The models run as `runtime` says, by default in float32 on the CPU.
 
     A model's folder holds config.json (`model` says which), checkpoint.safetensors in the original
     key names, inputs.safetensors, expected.safetensors and expected.json; the checkpoint is loaded
     as a user's is. Folders of the steps between the models (suppression and run lengths, resizing,
     a whole chain) are known by their files. A folder of such folders stands for all of them.
-    Raises `UserError` where the folder has another form or its checkpoint does not fit.
+    Raises `UserError` where the folder has another form, its checkpoint does not fit, or the
+    device is not there.
     """
-    directory = Path(directory)
+    directory, runtime = Path(directory), runtime or Runtime()
+    check_device(runtime.device)
     if not directory.is_dir():
         raise UserError(f"there is no folder {directory}; give one with config.json and expected.*")
     inner = _folders_in(directory)
@@ -52,11 +63,11 @@ def verify(directory: str | Path, tolerance: float = 1e-4) -> list[VerifyRow]:
         return [
             replace(row, name=f"{folder.name}/{row.name}")
             for folder in inner
-            for row in verify(folder, tolerance)
+            for row in verify(folder, tolerance, runtime)
         ]
     check = _check_for(directory)
     try:
-        return check(directory, tolerance)
+        return check(directory, tolerance, runtime)
     except FileNotFoundError as error:
         raise UserError(
             f"{directory} is incomplete: {Path(str(error.filename)).name} is missing; expected "
@@ -90,7 +101,7 @@ def _folders_in(directory: Path) -> list[Path]:
     return inner
 
 
-def _check_for(directory: Path) -> Callable[[Path, float], list[VerifyRow]]:
+def _check_for(directory: Path) -> Check:
     from pad_pipeline.models import verify_chain, verify_models
 
     if (directory / "config.json").is_file():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from safetensors.torch import load_file
 
 from pad_pipeline import masks
 from pad_pipeline.boxes import nms
+from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.verify import (
+    Check,
     VerifyRow,
     compare,
     compare_decisions,
@@ -27,9 +29,9 @@ from pad_pipeline.models.verify import (
 from pad_pipeline.models.verify_e2e import check_whole_chain
 
 
-def check_steps(directory: Path, tolerance: float) -> list[VerifyRow]:
+def check_steps(directory: Path, tolerance: float, runtime: Runtime) -> list[VerifyRow]:
     """Suppression and run lengths: every recorded case must come out the same."""
-    del tolerance
+    del tolerance, runtime
     arrays = load_arrays(directory / "nms_rle.safetensors")
     cases = read_json(directory / "nms_cases.json")
     kept = [
@@ -69,7 +71,7 @@ def check_steps(directory: Path, tolerance: float) -> list[VerifyRow]:
     return rows
 
 
-def check_preprocessing(directory: Path, tolerance: float) -> list[VerifyRow]:
+def check_preprocessing(directory: Path, tolerance: float, runtime: Runtime) -> list[VerifyRow]:
     """Sizes after resizing, resized photos within one grey level, and normalised tensors.
 
     The photo that all are made from lies in the folder `sam_tiny` beside this one.
@@ -84,7 +86,7 @@ def check_preprocessing(directory: Path, tolerance: float) -> list[VerifyRow]:
             rows.append(not_compared(path.name, "not a resizing that is done here"))
             continue
         height, width, resampling = sizes_and_filters[path.stem]
-        found = resize_uint8(photo, height, width, resampling).permute(1, 2, 0)
+        found = resize_uint8(photo, height, width, resampling, runtime.device).permute(1, 2, 0)
         wanted = torch.from_numpy(_read(path).copy())
         rows.append(compare(path.name, found.float(), wanted.float(), 1.0, "grey levels"))
     mean, std = (
@@ -96,7 +98,8 @@ def check_preprocessing(directory: Path, tolerance: float) -> list[VerifyRow]:
             rows.append(not_compared(name, "not a resizing that is done here"))
             continue
         height, width, resampling = sizes_and_filters[name]
-        found = (resize_uint8(photo, height, width, resampling) / 255 - mean) / std
+        resized = resize_uint8(photo, height, width, resampling, runtime.device).cpu()
+        found = (resized / 255 - mean) / std
         # one grey level of a normalised pixel, should another Pillow round otherwise
         level = float(1 / 255 / std.min()) + tolerance
         rows.append(compare(name, found, wanted, level, "normalised pixels, one grey level"))
@@ -153,7 +156,7 @@ def _read(path: Path) -> NDArray[np.uint8]:
         return np.asarray(image.convert("RGB"))
 
 
-CHECKS: Mapping[str, Callable[[Path, float], list[VerifyRow]]] = {
+CHECKS: Mapping[str, Check] = {
     "nms_cases.json": check_steps,
     "resize_sizes.json": check_preprocessing,
     "expected.json": check_whole_chain,

@@ -20,7 +20,7 @@ from pad_pipeline.models.grounding_dino import GroundingDinoDetector, Preprocess
 from pad_pipeline.models.grounding_dino_encode import encode_images, encode_texts
 from pad_pipeline.models.grounding_dino_forward import detect_pairs
 from pad_pipeline.models.grounding_dino_layout import config_from_golden
-from pad_pipeline.models.grounding_dino_load import load_tokenizer, model_of
+from pad_pipeline.models.grounding_dino_load import load_tokenizer, model_of, place
 from pad_pipeline.models.prompts import build_prompts
 from pad_pipeline.models.protocols import Image
 from pad_pipeline.models.ram import RamTagger, preprocess
@@ -38,7 +38,7 @@ from pad_pipeline.models.verify import (
 from pad_pipeline.models.verify_models import golden_ram, without_score
 
 
-def check_whole_chain(directory: Path, tolerance: float) -> list[VerifyRow]:
+def check_whole_chain(directory: Path, tolerance: float, runtime: Runtime) -> list[VerifyRow]:
     """Tags, boxes, suppression, masks and index image of one photo.
 
     The three models are those of the folders beside this one that `uses` names; labels are by
@@ -53,8 +53,10 @@ def check_whole_chain(directory: Path, tolerance: float) -> list[VerifyRow]:
     with PillowImage.open(directory / recorded["image"]) as photo:
         image = np.asarray(photo.convert("RGB"))
     height, width = image.shape[:2]
-    tagger, detector, segmenter = _models(directory.parent, recorded)
-    found: dict[str, Any] = {"ram_input": preprocess([image], tagger.model.config)[0]}
+    tagger, detector, segmenter = _models(directory.parent, recorded, runtime)
+    found: dict[str, Any] = {
+        "ram_input": preprocess([image], tagger.model.config, runtime.device)[0]
+    }
     (tags,) = tagger.tag([image])
     names = [tag.tag for tag in tags]
     found |= _raw_detection(detector, image, names)
@@ -101,7 +103,7 @@ def check_whole_chain(directory: Path, tolerance: float) -> list[VerifyRow]:
     return rows
 
 
-def _models(folder: Path, recorded: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+def _models(folder: Path, recorded: Mapping[str, Any], runtime: Runtime) -> tuple[Any, Any, Any]:
     """Tagger, detector and segmenter of the folders that are used, by their config's `model`."""
     shortest, longest = recorded["gdino_resize"]
     tagger = detector = segmenter = None
@@ -109,7 +111,7 @@ def _models(folder: Path, recorded: Mapping[str, Any]) -> tuple[Any, Any, Any]:
         directory = folder / name
         config = read_json(directory / "config.json")
         if config["model"] in ("ram", "ram_plus"):
-            tagger = RamTagger(golden_ram(directory))
+            tagger = RamTagger(golden_ram(directory), runtime)
         elif config["model"] == "groundingdino":
             checkpoint = directory / "checkpoint.safetensors"
             model = model_of(
@@ -118,16 +120,16 @@ def _models(folder: Path, recorded: Mapping[str, Any]) -> tuple[Any, Any, Any]:
                 config=config_from_golden(config),
             )
             detector = GroundingDinoDetector(
-                model,
+                place(model, runtime),
                 load_tokenizer(directory / "vocab.txt"),
-                Runtime(),
+                runtime,
                 preprocessing=Preprocessing(shortest, longest),
                 box_threshold=recorded["box_threshold"],
                 text_threshold=recorded["text_threshold"],
                 label_mode="phrase",
             )
         elif config["model"] == "sam":
-            segmenter = load_sam(directory / "checkpoint.safetensors", Runtime())
+            segmenter = load_sam(directory / "checkpoint.safetensors", runtime)
     if tagger is None or detector is None or segmenter is None:
         raise UserError(f"{folder}: a chain needs a tagger, a detector and a segmenter in `uses`")
     return tagger, detector, segmenter
@@ -140,7 +142,7 @@ def _raw_detection(detector: Any, image: Image, names: list[str]) -> dict[str, A
     pixels, padding = detector.pixels([image])
     encoded = encode_images(detector.model, pixels, padding)
     trace: dict[str, Any] = {}
-    texts = encode_texts(detector.model, torch.tensor([prompt.token_ids]))
+    texts = encode_texts(detector.model, torch.tensor([prompt.token_ids], device=pixels.device))
     detect_pairs(detector.model, encoded, texts, trace)
     [(boxes, _, _)] = detector.select([prompt], trace["pred_logits"], trace["pred_boxes"])
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.checkpoints import read_checkpoint
 from pad_pipeline.models.verify import (
+    Check,
     VerifyRow,
     compare,
     compare_all,
@@ -22,12 +24,13 @@ from pad_pipeline.models.verify import (
 )
 
 
-def check_ram(directory: Path, tolerance: float) -> list[VerifyRow]:
+def check_ram(directory: Path, tolerance: float, runtime: Runtime) -> list[VerifyRow]:
     """RAM and RAM++: every tensor from the patches to the logits, and which tags fire."""
     from pad_pipeline.models.ram_network import golden_outputs
 
-    model = golden_ram(directory)
+    model = golden_ram(directory).to(runtime.device, runtime.torch_dtype)
     pixels = load_file(directory / "inputs.safetensors")["image"]
+    pixels = pixels.to(runtime.device, runtime.torch_dtype)
     with torch.inference_mode():
         found = golden_outputs(model, pixels)
     rows = compare_all(found, load_file(directory / "expected.safetensors"), tolerance)
@@ -48,7 +51,7 @@ def golden_ram(directory: Path) -> Any:
     return build_ram(config, state, source=str(checkpoint))
 
 
-def check_grounding_dino(directory: Path, tolerance: float) -> list[VerifyRow]:
+def check_grounding_dino(directory: Path, tolerance: float, runtime: Runtime) -> list[VerifyRow]:
     """Grounding DINO: token ids, every tensor of every case, kept boxes and their phrases."""
     from pad_pipeline.models.grounding_dino_golden import golden_outputs
     from pad_pipeline.models.grounding_dino_load import load_tokenizer
@@ -70,6 +73,7 @@ def check_grounding_dino(directory: Path, tolerance: float) -> list[VerifyRow]:
         load_file(directory / "inputs.safetensors"),
         recorded,
         tokenizer,
+        runtime,
     )
     unlike = [name for name, case in cases.items() if len(set(case["captions"])) > 1]
     mixed = "the original hands these captions' masks to the wrong heads; see …_own_masks"
@@ -95,7 +99,7 @@ def without_score(phrase: str) -> str:
     return re.sub(r"\(-?[\d.e-]*\)$", "", phrase)
 
 
-def check_sam(directory: Path, tolerance: float) -> list[VerifyRow]:
+def check_sam(directory: Path, tolerance: float, runtime: Runtime) -> list[VerifyRow]:
     """SAM: every tensor of every image, and the masks of a call of `segment`, pixel by pixel."""
     from pad_pipeline.models.sam_golden import golden_outputs
 
@@ -113,7 +117,7 @@ def check_sam(directory: Path, tolerance: float) -> list[VerifyRow]:
         return compare(name, found[: len(wanted)], wanted, tolerance)
 
     return compare_all(
-        golden_outputs(directory),
+        golden_outputs(directory, runtime),
         load_file(directory / "expected.safetensors"),
         tolerance,
         special={
@@ -125,7 +129,7 @@ def check_sam(directory: Path, tolerance: float) -> list[VerifyRow]:
     )
 
 
-CHECKS: Mapping[str, Callable[[Path, float], list[VerifyRow]]] = {
+CHECKS: Mapping[str, Check] = {
     "ram": check_ram,
     "ram_plus": check_ram,
     "groundingdino": check_grounding_dino,

@@ -1,0 +1,1 @@
+"""What only a machine with a CUDA GPU can show; Ray is not needed."""

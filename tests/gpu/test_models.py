@@ -1,0 +1,108 @@
+"""The models on a GPU: as the original in float32, as good in bfloat16 and compiled."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pad_pipeline.annotate.annotator import Annotator
+from pad_pipeline.config import demo
+from pad_pipeline.demo import HELD_OUT_SEED
+from pad_pipeline.models.base import Runtime
+from pad_pipeline.models.verify import verify
+from pad_pipeline.records import PadRecord
+from pad_pipeline.scenes.generator import Scene, generate_scene
+from pad_pipeline.scenes.quality import Quality, measure
+from tests.golden_data import golden_dir
+
+MODELS = ["ram_tiny", "ram_plus_tiny", "gdino_tiny", "sam_tiny", "pipeline_e2e", "preprocess"]
+NUM_SCENES = 32
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_recorded_outputs_of_the_original_pass_on_the_gpu(name: str) -> None:
+    rows = verify(golden_dir(name), runtime=Runtime("cuda"))
+    wrong = [row for row in rows if not row.ok]
+    assert wrong == [], "\n".join(map(str, wrong))
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[Scene]:
+    return [generate_scene(HELD_OUT_SEED + index) for index in range(NUM_SCENES)]
+
+
+@pytest.fixture(scope="module")
+def by_cpu(scenes: list[Scene]) -> list[PadRecord]:
+    return annotate(scenes, device="cpu", dtype="float32")
+
+
+@pytest.fixture(autouse=True)
+def memory_given_back() -> Iterator[None]:
+    yield
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+def annotate(scenes: list[Scene], **options: object) -> list[PadRecord]:
+    annotator = Annotator(replace(demo(), **options))  # pyright: ignore[reportArgumentType]
+    return annotator.annotate([scene.image for scene in scenes])
+
+
+def test_in_float32_the_records_are_those_of_the_cpu(
+    scenes: list[Scene], by_cpu: list[PadRecord]
+) -> None:
+    by_gpu = annotate(scenes, device="cuda", dtype="float32")
+    for ours, theirs in zip(by_gpu, by_cpu, strict=True):
+        assert ours.error is None
+        assert [tag.tag for tag in ours.tags] == [tag.tag for tag in theirs.tags]
+        assert [region.tag for region in ours.labels] == [region.tag for region in theirs.labels]
+        for mine, other in zip(ours.labels, theirs.labels, strict=True):
+            assert mine.bbox == pytest.approx(other.bbox, abs=0.5)
+            assert mine.score == pytest.approx(other.score, abs=0.01)
+            assert mine.area == pytest.approx(other.area, rel=0.02, abs=8)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_bfloat16_finds_as_much_as_float32(
+    scenes: list[Scene], by_cpu: list[PadRecord], compiled: bool
+) -> None:
+    exact = measure(by_cpu, scenes)
+    found = measure(annotate(scenes, device="cuda", dtype="bfloat16", compile=compiled), scenes)
+    assert figures(found) == pytest.approx(figures(exact), abs=0.02)
+
+
+def figures(quality: Quality) -> list[float]:
+    return [quality.tag_f1, quality.ap50, quality.mask_iou]
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(
+    scenes: list[Scene], by_cpu: list[PadRecord], caplog: pytest.LogCaptureFixture
+) -> None:
+    large = demo()
+    large = replace(
+        large,
+        device="cuda",
+        dtype="float32",
+        detect=replace(large.detect, batch_size=NUM_SCENES),
+    )
+    annotator = Annotator(large)
+    images = [scene.image for scene in scenes]
+    annotator.annotate(images[:1])
+    taken = fill_all_but(mib=96)
+    records = annotator.annotate(images)
+    del taken
+    assert "out of memory with a batch of" in caplog.text
+    assert [record.error for record in records] == [None] * NUM_SCENES
+    for ours, theirs in zip(records, by_cpu, strict=True):
+        assert [region.tag for region in ours.labels] == [region.tag for region in theirs.labels]
+
+
+def fill_all_but(mib: int) -> list[torch.Tensor]:
+    """Takes the GPU's memory but for a rest."""
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info()
+    return [torch.empty(free - mib * 2**20, dtype=torch.uint8, device="cuda")]
