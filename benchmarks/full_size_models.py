@@ -20,7 +20,7 @@ from pad_pipeline.models.grounding_dino_load import model_of, place
 from pad_pipeline.models.ram import RamTagger, build_ram, convert_ram_checkpoint, infer_ram_config
 from pad_pipeline.models.sam import SamSegmenter
 from pad_pipeline.models.sam_layout import config_of
-from pad_pipeline.models.sam_loading import _images_at_once, build_sam
+from pad_pipeline.models.sam_loading import build_sam, images_at_once, place_encoder
 from pad_pipeline.scenes.generator import KINDS
 
 KEYS = Path(__file__).parents[1] / "tests" / "golden"
@@ -58,10 +58,8 @@ def build_segmenter(runtime: Runtime, max_images: int = 8, max_boxes: int = 64) 
     state = random_state("sam_vit_h")
     model = build_sam(config_of(state, source=SOURCE), state, source=SOURCE)
     model = model.requires_grad_(False).to(runtime.device)
-    model.vision_encoder.to(runtime.torch_dtype)
-    if runtime.compile:
-        model.vision_encoder.compile()
-    at_once = min(max_images, _images_at_once(model, runtime))
+    place_encoder(model, runtime)
+    at_once = min(max_images, images_at_once(model, runtime))
     return SamSegmenter(model, runtime, max_images=at_once, max_boxes=max_boxes)
 
 

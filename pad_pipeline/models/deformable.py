@@ -1,14 +1,17 @@
-"""Multi-scale deformable attention as one weighted gather, without a custom kernel."""
+"""Multi-scale deformable attention as one weighted gather."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+HAS_TRITON = find_spec("triton") is not None
 
 # Legend: R rows of the batch, S vision tokens of all levels, Q queries, H heads, L levels,
 # P points per head and level, D features, d features per head.
@@ -55,18 +58,29 @@ def deformable_attention(
     float32 whatever the model's type: bfloat16 has 8 bits, which is a whole token at 256 tokens.
     Deformable DETR (arXiv 2010.04159), equation 3.
     """
-    num_rows, num_queries, _ = queries_RQD.shape
-    num_tokens, width = vision_RSD.shape[1:]
-    heads, points = module.n_heads, module.n_points
-    num_levels = len(levels.shapes)
+    split = (module.n_heads, len(levels.shapes), module.n_points)
     value = module.value_proj(vision_RSD)
     if padding_RS is not None:
         value = value.masked_fill(padding_RS[..., None], 0.0)
-    offsets = module.sampling_offsets(queries_RQD).float()
-    offsets = offsets.view(num_rows, num_queries, heads, num_levels, points, 2)
-    attention = module.attention_weights(queries_RQD).float()
-    attention = attention.view(num_rows, num_queries, heads, num_levels * points).softmax(-1)
-    attention = attention.view(num_rows, num_queries, heads, num_levels, points)
+    offsets = module.sampling_offsets(queries_RQD).unflatten(-1, (*split, 2))
+    attention = module.attention_weights(queries_RQD).unflatten(-1, split)
+    if value.is_cuda and HAS_TRITON and not torch.is_grad_enabled():
+        from pad_pipeline.models.deformable_triton import read_points
+
+        read = read_points(value, offsets, attention, reference, levels.starts, levels.sizes)
+    else:
+        read = read_with_torch(value, offsets, attention, reference, levels)
+    return module.output_proj(read)
+
+
+def read_with_torch(
+    value_RSD: Tensor, offsets: Tensor, attention: Tensor, reference: Tensor, levels: Levels
+) -> Tensor:
+    """`deformable_triton.read_points` with torch's operators, on any device and with gradients."""
+    num_rows, num_queries, heads, num_levels, points = attention.shape
+    num_tokens, width = value_RSD.shape[1:]
+    offsets = offsets.float()
+    attention = attention.float().flatten(-2).softmax(-1).view(attention.shape)
     centre = reference[:, :, None, :, None, :2]
     sizes = levels.sizes[:, None]
     if reference.shape[-1] == 2:
@@ -80,11 +94,11 @@ def deformable_attention(
     # holding the sampled features, several times faster than grid_sample on a CPU
     read = F.embedding_bag(
         indices.view(-1, num_levels * points * 4),
-        value.view(num_rows * num_tokens * heads, width // heads),
+        value_RSD.view(num_rows * num_tokens * heads, width // heads),
         mode="sum",
-        per_sample_weights=weights.view(-1, num_levels * points * 4).to(value.dtype),
+        per_sample_weights=weights.view(-1, num_levels * points * 4).to(value_RSD.dtype),
     )
-    return module.output_proj(read.view(num_rows, num_queries, width))
+    return read.view(num_rows, num_queries, width)
 
 
 def _corners(

@@ -20,7 +20,7 @@ from transformers.initialization import no_init_weights
 from transformers.utils import cached_file
 
 from pad_pipeline.errors import UserError, first_line
-from pad_pipeline.models.base import Runtime, check_device, load_strictly
+from pad_pipeline.models.base import Runtime, load_strictly, prepare
 from pad_pipeline.models.checkpoints import read_checkpoint
 from pad_pipeline.models.grounding_dino import GroundingDinoDetector, Preprocessing
 from pad_pipeline.models.grounding_dino_layout import (
@@ -69,7 +69,7 @@ def load_grounding_dino(
     something is missing, cannot be read or fetched, or does not fit.
     """
     runtime = runtime or Runtime()
-    check_device(runtime.device)
+    prepare(runtime)
     if _is_path(reference) and not Path(reference).exists():
         raise UserError(
             f"there is no file or directory {reference}; give an original .pth file, a converted "

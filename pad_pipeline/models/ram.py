@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pad_pipeline.models.base import Runtime, check_device
+from pad_pipeline.models.base import Runtime, prepare
 from pad_pipeline.models.checkpoints import read_checkpoint
 from pad_pipeline.models.protocols import Image
 from pad_pipeline.models.ram_checkpoint import (
@@ -62,7 +62,7 @@ class RamTagger:
         """Moves `model` to the runtime's device and type; `batch_size` bounds one forward pass."""
         self.runtime = runtime or Runtime()
         self.batch_size = batch_size
-        check_device(self.runtime.device)
+        prepare(self.runtime)
         self.model = model.to(self.runtime.device, self.runtime.torch_dtype).eval()
         self._classify = torch.compile(model.classify) if self.runtime.compile else model.classify
 
@@ -125,7 +125,7 @@ def load_ram(
 ) -> RamTagger:
     """The tagger of a directory that `save_ram` wrote; raises `UserError` where it is not one."""
     runtime = runtime or Runtime()
-    check_device(runtime.device)
+    prepare(runtime)
     weights = Path(directory) / "model.safetensors"
     config = read_config(Path(directory))
     state = read_checkpoint(weights)

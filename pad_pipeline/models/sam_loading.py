@@ -18,10 +18,11 @@ from transformers import (
 )
 
 from pad_pipeline.errors import UserError
-from pad_pipeline.models.base import Runtime, check_device, load_strictly
+from pad_pipeline.models.base import Runtime, load_strictly, prepare
 from pad_pipeline.models.checkpoints import read_checkpoint
 from pad_pipeline.models.pretrained import load_pretrained, quiet, read_config
 from pad_pipeline.models.sam import FAMILIES, SamSegmenter, family_of
+from pad_pipeline.models.sam_attention import fuse_attention
 from pad_pipeline.models.sam_layout import (
     DECODER_HEADS,
     check_original,
@@ -59,19 +60,26 @@ def load_sam(
     Raises `UserError` where the device is missing or the weights do not fit, naming the first keys
     that differ.
     """
-    check_device(runtime.device)
+    prepare(runtime)
     if Path(reference).is_file():
         model, settings = _load_original(Path(reference), decoder_heads, attention)
     else:
         model = _load_pretrained(reference, attention)
         settings = _normalisation(reference)
     model = model.requires_grad_(False).to(runtime.device)
-    model.vision_encoder.to(runtime.torch_dtype)
-    if runtime.compile:
-        model.vision_encoder.compile()
-    fitting = _images_at_once(model, runtime)
+    place_encoder(model, runtime)
+    fitting = images_at_once(model, runtime)
     options["max_images"] = min(options.get("max_images", fitting), fitting)
     return SamSegmenter(model, runtime, **{**settings, **options})
+
+
+def place_encoder(model: Any, runtime: Runtime) -> None:
+    """The model's image encoder in the runtime's dtype, with the fastest attention, compiled."""
+    model.vision_encoder.to(runtime.torch_dtype)
+    if family_of(model) is not FAMILIES["sam2"]:
+        fuse_attention(model.vision_encoder)
+    if runtime.compile:
+        model.vision_encoder.compile()
 
 
 def build_sam(
@@ -163,11 +171,11 @@ def _normalisation(reference: str | Path) -> dict[str, Any]:
     }
 
 
-def _images_at_once(model: Any, runtime: Runtime) -> int:
+def images_at_once(model: Any, runtime: Runtime) -> int:
     """Images whose biases for global attention fit `ATTENTION_BYTES` together, at most 16."""
     vision = model.config.vision_config
-    if family_of(model) is FAMILIES["sam2"]:
-        return 8  # its attention has no bias
+    if family_of(model) is FAMILIES["sam2"] or runtime.device != "cpu":
+        return 16  # their attention has no bias
     tokens = (vision.image_size // vision.patch_size) ** 2
     per_image = vision.num_attention_heads * tokens**2 * runtime.torch_dtype.itemsize
     return max(1, min(16, ATTENTION_BYTES // per_image))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pad_pipeline.errors import UserError
-from pad_pipeline.models.base import Runtime, check_device
+from pad_pipeline.models.base import Runtime, prepare
 
 MASK_SHARE = 0.001
 """The share of a mask's pixels that may differ: some logits lie next to the threshold."""
@@ -55,7 +55,7 @@ def verify(
     device is not there.
     """
     directory, runtime = Path(directory), runtime or Runtime()
-    check_device(runtime.device)
+    prepare(runtime)
     if not directory.is_dir():
         raise UserError(f"there is no folder {directory}; give one with config.json and expected.*")
     inner = _folders_in(directory)
