@@ -102,7 +102,7 @@ def _read(
     moves = offsets + (cell * HEADS + head) * places * 2
     base = value + (row * num_tokens * HEADS + head) * WIDTH
     found = tl.zeros((BLOCK, WIDTH_2), dtype=tl.float32)
-    for level in tl.static_range(LEVELS):
+    for level in range(LEVELS):
         columns = tl.load(sizes + level * 2)
         lines = tl.load(sizes + level * 2 + 1)
         start = tl.load(starts + level)
@@ -114,7 +114,7 @@ def _read(
             reach_x = tl.load(here + 2, mask=asked, other=0.0) * columns * (0.5 / POINTS)
             reach_y = tl.load(here + 3, mask=asked, other=0.0) * lines * (0.5 / POINTS)
         for point in tl.static_range(POINTS):
-            index: tl.constexpr = level * POINTS + point
+            index = level * POINTS + point
             logit = tl.load(own + index, mask=asked, other=0.0).to(tl.float32)
             weight = tl.exp(logit - largest) / total
             move_x = tl.load(moves + index * 2, mask=asked, other=0.0).to(tl.float32)

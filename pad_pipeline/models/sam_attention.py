@@ -15,6 +15,10 @@ from torch import Tensor
 from transformers.models.sam.modeling_sam import SamVisionSdpaAttention
 from transformers.models.sam_hq.modeling_sam_hq import SamHQVisionSdpaAttention
 
+FOLDED_FROM = 1024
+"""Tokens from which the folded way is faster on a GPU: at the 4,096 of a whole image 2.6 times, at
+the 196 of a window it is slower by a third (benchmarks/gpu.py's models on an H100)."""
+
 
 def fuse_attention(encoder: Any) -> None:
     """Let the layers of a transformers SAM or SAM-HQ encoder that use SDPA attend by `attend`."""
@@ -39,7 +43,8 @@ def attend(
         read = F.scaled_dot_product_attention(query, key, value)
     else:
         to_rows, to_columns = position_terms(module, query, height, width)
-        way = read_folded if query.is_cuda else read_with_bias
+        whole_image = height * width >= FOLDED_FROM
+        way = read_folded if query.is_cuda and whole_image else read_with_bias
         read = way(query, key, value, to_rows, to_columns)
     return module.proj(read.transpose(1, 2).reshape(batch, height, width, -1)), None
 
@@ -62,7 +67,7 @@ def position_terms(module: Any, query_BhNd: Tensor, height: int, width: int) -> 
 def read_with_bias(
     query: Tensor, key: Tensor, value: Tensor, to_rows: Tensor, to_columns: Tensor
 ) -> Tensor:
-    """Attention of BhNd with the terms as a bias of N × N; the faster way on a CPU."""
+    """Attention of BhNd with the terms as a bias of N × N: for few tokens, and on a CPU."""
     bias = to_rows[..., :, None] + to_columns[..., None, :]
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.flatten(-2))
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +15,8 @@ from pad_pipeline.annotate.annotator import Annotator
 from pad_pipeline.config import demo
 from pad_pipeline.demo import HELD_OUT_SEED
 from pad_pipeline.models.base import Runtime
+from pad_pipeline.models.deformable import Levels, read_with_torch
+from pad_pipeline.models.resize import Filter, resize_uint8, resize_with_pillow
 from pad_pipeline.models.verify import verify
 from pad_pipeline.records import PadRecord
 from pad_pipeline.scenes.generator import Scene, generate_scene
@@ -28,6 +32,38 @@ def test_recorded_outputs_of_the_original_pass_on_the_gpu(name: str) -> None:
     rows = verify(golden_dir(name), runtime=Runtime("cuda"))
     wrong = [row for row in rows if not row.ok]
     assert wrong == [], "\n".join(map(str, wrong))
+
+
+@pytest.mark.parametrize("filter", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("shape", [(480, 640), (1, 900), (2500, 3100)])
+def test_the_gpu_resizes_as_pillow_does(filter: Filter, shape: tuple[int, int]) -> None:
+    noise = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), size=(*shape, 3))
+    for size in (384, 1024):
+        by_gpu = resize_uint8(noise, size, size, filter, "cuda")
+        assert by_gpu.is_cuda
+        assert torch.equal(by_gpu.cpu(), resize_with_pillow(noise, size, size, filter))
+
+
+@pytest.mark.parametrize("sides", [2, 4])
+@pytest.mark.parametrize(("heads", "width", "levels"), [(8, 32, 4), (4, 24, 3)])
+def test_the_deformable_kernel_reads_what_torch_reads(
+    sides: int, heads: int, width: int, levels: int
+) -> None:
+    from pad_pipeline.models.deformable_triton import read_points
+
+    shapes = [(37, 50), (19, 25), (10, 13), (1, 2)][:levels]
+    where, points, rows, queries = torch.device("cuda"), 4, 3, 77
+    maps = Levels.of(shapes, where)
+    random = torch.Generator("cuda").manual_seed(0)
+    draw = partial(torch.randn, generator=random, device=where)
+    values = draw(rows, sum(h * w for h, w in shapes), heads * width)
+    offsets = 20 * draw(rows, queries, heads, levels, points, 2)  # many lie outside
+    attention = draw(rows, queries, heads, levels, points)
+    reference = draw(rows, queries, levels, sides).sigmoid()
+    ours = read_points(values, offsets, attention, reference, maps.starts, maps.sizes)
+    by_torch = read_with_torch(values, offsets, attention, reference, maps)
+    assert by_torch.abs().max() > 0.1
+    torch.testing.assert_close(ours, by_torch, atol=1e-5, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +128,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(
     annotator = Annotator(large)
     images = [scene.image for scene in scenes]
     annotator.annotate(images[:1])
-    taken = fill_all_but(mib=96)
+    taken = fill_all_but(mib=24)
     records = annotator.annotate(images)
     del taken
     assert "out of memory with a batch of" in caplog.text

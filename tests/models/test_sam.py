@@ -16,6 +16,7 @@ from pad_pipeline import masks
 from pad_pipeline.models import sam_layout
 from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.sam import SamSegmenter, frame_of
+from pad_pipeline.models.sam_attention import read_folded, read_with_bias
 from pad_pipeline.models.sam_golden import golden_outputs
 from pad_pipeline.models.sam_loading import build_sam, load_sam
 from pad_pipeline.models.sam_masks import encode
@@ -71,6 +72,18 @@ def test_eager_attention_gives_the_same(
         _, (embedding,) = eager.embed([image])
         wanted = sam_golden.expected[f"{name}.image_embedding"]
         assert (embedding - wanted).abs().max() <= TOLERANCE
+
+
+def test_position_terms_folded_into_the_features_are_the_bias() -> None:
+    generator = torch.Generator().manual_seed(0)
+    height, width, heads, features = 5, 7, 2, 12
+    query, key, value = torch.randn(3, 4, heads, height * width, features, generator=generator)
+    to_rows = torch.randn(4, heads, height * width, height, generator=generator)
+    to_columns = torch.randn(4, heads, height * width, width, generator=generator)
+    folded = read_folded(query, key, value, to_rows, to_columns)
+    by_bias = read_with_bias(query, key, value, to_rows, to_columns)
+    assert by_bias.std() > 0.1
+    torch.testing.assert_close(folded, by_bias, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("limits", [{"max_boxes": 1}, {"max_boxes": 4}, {"max_images": 1}])
