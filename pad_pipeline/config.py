@@ -223,7 +223,7 @@ def paper() -> AnnotateConfig:
     """RAM Swin-L, Grounding DINO Swin-T and SAM ViT-H (arXiv 2505.17316, section 4)."""
     return AnnotateConfig(
         tag=TagConfig(model="ram"),
-        detect=DetectConfig(model="IDEA-Research/grounding-dino-tiny"),
+        detect=DetectConfig(model="IDEA-Research/grounding-dino-tiny", batch_size=16),
         segment=SegmentConfig(model="facebook/sam-vit-huge"),
         chunk_size=32,
     )
