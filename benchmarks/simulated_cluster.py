@@ -2,7 +2,7 @@
 
 `python benchmarks/simulated_cluster.py --gpus 8 [--costs tag=0.005,detect=0.04,segment=0.067]`
 starts Ray with nodes of so many GPUs that are only counted, takes the pools that the program
-chooses for the costs (published or assumed ones for an A100 unless told), and annotates tiny images
+chooses for the costs (those measured on an H200 unless told), and annotates tiny images
 with the engine as it is: readers, actor pools, object store, ledger, shards. A stage sleeps its
 seconds per image for each image of a chunk, after `--load-s` seconds of loading; nothing decodes.
 

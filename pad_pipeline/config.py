@@ -103,7 +103,7 @@ class AnnotateConfig:
     """The workers of the layout `fused`; without a number, one per GPU."""
     costs: str | None = None
     """Seconds per image of each model on its GPU, as `tag=0.005,detect=0.04,segment=0.07`, by
-    which pools without a number are sized: `plan` measures them, else published ones count."""
+    which pools without a number are sized: `plan` measures them, else those of an H200 count."""
     chunk_size: int = 16
     """Images that travel together and are committed together; part of what makes shards
     reproducible."""

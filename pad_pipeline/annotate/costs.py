@@ -25,13 +25,13 @@ from pad_pipeline.errors import UserError
 MODELS = ("tag", "detect", "segment")
 """The stages that work on GPUs."""
 
-DEFAULT_SECONDS = {"tag": 1 / 193, "detect": 1 / 25, "segment": 1 / 14.9}
-"""Seconds per image of the paper's models on an A100 in bfloat16 and batches, where nobody has
-measured. SAM ViT-H: published (segment-anything-fast, 14.9 images/s). Grounding DINO: assumed,
-three times its authors' published 8.4 images/s in float32, one image at a time. RAM: estimated, a
-fifth of 312 TFLOP/s. They only size pools and plan."""
+DEFAULT_SECONDS = {"tag": 0.00193, "detect": 0.00975, "segment": 0.02473}
+"""Seconds per image of the paper's models on an H200 in bfloat16, where nobody has measured on the
+GPUs at hand: RAM in batches of 32, Grounding DINO of 16 with 10 tags, SAM ViT-H of 8 with 4 boxes,
+images of 640 × 480, weights random (`plan` in benchmarks/results/gpu.json). Pools are sized by
+their proportions, which other GPUs share more or less; the times are theirs alone."""
 
-DEFAULT_SOURCE = "published or assumed for an A100, not measured"
+DEFAULT_SOURCE = "measured on an H200 with random weights, not on these GPUs"
 
 OVERHEAD = 0.03
 """Share of the ideal rate that the engine takes; benchmarks/simulated_cluster.py found 0.3 to 2 %

@@ -115,40 +115,26 @@ def figures(quality: Quality) -> list[float]:
     return [quality.tag_f1, quality.ap50, quality.mask_iou]
 
 
-def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(
+def test_without_memory_images_fail_by_name_and_with_it_they_are_found(
     scenes: list[Scene], by_cpu: list[PadRecord], caplog: pytest.LogCaptureFixture
 ) -> None:
-    large = demo()
-    large = replace(
-        large,
-        device="cuda",
-        dtype="float32",
-        detect=replace(large.detect, batch_size=NUM_SCENES),
-    )
-    annotator = Annotator(large)
+    annotator = Annotator(replace(demo(), device="cuda", dtype="float32"))
     images = [scene.image for scene in scenes]
-    least, most = (reserved_by(annotator, part) for part in (images[:1], images))
-    assert least < most
-    taken = fill_all_but((least + most) // 2)
-    records = annotator.annotate(images)
+    taken = fill_all_but(mib=24)
+    starved = annotator.annotate(images)
     del taken
+    torch.cuda.empty_cache()
     assert "out of memory with a batch of" in caplog.text
-    assert [record.error for record in records] == [None] * NUM_SCENES
-    for ours, theirs in zip(records, by_cpu, strict=True):
+    failed = [record.error for record in starved if record.error is not None]
+    assert failed
+    assert {error.type for error in failed} == {"OutOfMemoryError"}
+    for ours, theirs in zip(annotator.annotate(images), by_cpu, strict=True):
+        assert ours.error is None
         assert [region.tag for region in ours.labels] == [region.tag for region in theirs.labels]
 
 
-def reserved_by(annotator: Annotator, images: list[np.ndarray]) -> int:
-    """Bytes that a call reserves on the GPU beside the models."""
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_reserved()
-    annotator.annotate(images)
-    return torch.cuda.max_memory_reserved() - before
-
-
-def fill_all_but(rest: int) -> list[torch.Tensor]:
-    """Takes the GPU's memory but for so many bytes."""
+def fill_all_but(mib: int) -> list[torch.Tensor]:
+    """Takes the GPU's memory but for a rest."""
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info()
-    return [torch.empty(free - rest, dtype=torch.uint8, device="cuda")]
+    return [torch.empty(free - mib * 2**20, dtype=torch.uint8, device="cuda")]
