@@ -2,10 +2,10 @@
 
 `python benchmarks/gpu.py [--dtype bfloat16] [--seconds 5] [--no-compile]` needs CUDA. Random
 weights, 640 × 480 images, 10 tags and 4 boxes per image; resizing and mask encoding included.
-Every batch size is measured as it is, the best with torch.compile too, then the chain both ways,
-and last what `pad-pipeline plan` measures of the same models, beside the chain. `--profile FILE`
-writes what the GPU spends its time on. `--device cpu --tiny` goes the same way with the embedded
-models, to see that it works.
+Every batch size is measured, then the chain, then what `pad-pipeline plan` measures of the same
+models, and after that the chain and the best batch sizes with torch.compile, which takes minutes.
+The file is written after each of these. `--profile FILE` gets what the GPU spends its time on.
+`--device cpu --tiny` goes the same way with the embedded models, to see that it works.
 """
 
 from __future__ import annotations

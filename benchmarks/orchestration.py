@@ -23,6 +23,7 @@ import common
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("RAY_task_events_max_num_task_in_gcs", "1000")
 
 GOAL_IMAGES_PER_S = 500
 NUM_SLOTS = 6

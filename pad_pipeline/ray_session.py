@@ -148,6 +148,9 @@ def start_here(num_slots: int, *, verbose: bool, shared_cores: bool = True) -> N
     take the cores from the other stages' workers. Raises `UserError` where Ray does not start.
     """
     slots = max(os.cpu_count() or 1, num_slots)
+    # Ray's head keeps 2 KB of each of the last so many tasks, 100,000 unless told, for a dashboard
+    # that is not there.
+    os.environ.setdefault("RAY_task_events_max_num_task_in_gcs", "1000")
     if shared_cores:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:

@@ -154,7 +154,8 @@ def test_where_ray_does_not_start_one_sentence_says_so(calls: list, monkeypatch,
     def fail(**options) -> None:
         raise error
 
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # so that it is put back
+    for name in ("OMP_WAIT_POLICY", "RAY_task_events_max_num_task_in_gcs"):
+        monkeypatch.setenv(name, "1")  # so that it is put back
     monkeypatch.setattr(ray_session.ray, "init", fail)
     with pytest.raises(UserError, match="Ray does not start on this machine"):
         ray_session.start_here(1, verbose=False)

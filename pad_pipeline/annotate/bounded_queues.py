@@ -1,8 +1,9 @@
-"""A bound on how many chunks wait between Ray Data's operators.
+"""Bounds on what Ray Data keeps of a long run: chunks that wait between operators, and statistics.
 
 Ray Data bounds its queues by bytes in the object store. Chunks of small images, and records, are
 too small for the object store: Ray keeps them in the driver's own memory, where a fast reader
-would pile up the whole data set in front of slow models. This bound counts chunks instead.
+would pile up the whole data set in front of slow models. This bound counts chunks instead. And it
+keeps a kilobyte of statistics of every block to its end, which nobody asks for here.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 MAX_WAITING = 16
 """Chunks that may wait behind an operator for each worker of the next one (and at the very end)."""
 
+KEPT_STATISTICS = 256
+"""Blocks of each operator whose statistics are kept."""
 
 Waiting = dict[str, int]
 """Chunks that wait before each stage, by the stage's name."""
@@ -35,6 +38,7 @@ class BoundedQueues(BackpressurePolicy):
 
     def can_add_input(self, op: PhysicalOperator) -> bool:
         """Whether the operator may begin another task."""
+        _forget_statistics(op)
         return not self._is_full(op)
 
     def max_task_output_bytes_to_read(self, op: PhysicalOperator) -> int | None:
@@ -59,6 +63,13 @@ def bound_queues(context: ray.data.DataContext, waiting: Waiting) -> None:
     context.set_config(
         ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, [*ENABLED_BACKPRESSURE_POLICIES, BoundedQueues]
     )
+
+
+def _forget_statistics(op: PhysicalOperator) -> None:
+    """Drop those of all but the last blocks, which only `Dataset.stats()` reads."""
+    kept = getattr(op, "_output_blocks_stats", [])
+    if len(kept) > 2 * KEPT_STATISTICS:
+        del kept[:-KEPT_STATISTICS]
 
 
 def _stage(operator: str) -> str:

@@ -246,7 +246,10 @@ class Campaign:
         checked.leftovers = sorted(set(there) - set(expected))
         checked.missing = sorted(set(expected) - set(there))
         validate = [sys.executable, "-m", "pad_pipeline", "validate", str(output)]
-        checked.validates = not subprocess.run(validate, capture_output=True).returncode
+        done = subprocess.run(validate, capture_output=True, text=True)
+        checked.validates = not done.returncode
+        if done.returncode:
+            self._tell(f"`validate` ended with {done.returncode}:\n{done.stdout}{done.stderr}")
 
 
 def _ids(path: Path) -> list[str]:

@@ -40,9 +40,9 @@ def parts(output: Path) -> set[Path]:
     return {*output.glob("_run/progress/*/*.parquet"), *output.glob("*.parquet")}
 
 
-def start(images: Path, output: Path) -> subprocess.Popen[str]:
+def start(images: Path, output: Path, ray_address: str = "local") -> subprocess.Popen[str]:
     """The command in a process group of its own, as a terminal starts it."""
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment = {**os.environ, "RAY_ADDRESS": ray_address}
     return subprocess.Popen(
         [sys.executable, "-m", "pad_pipeline", "annotate", images, output, *OPTIONS],
         stdout=subprocess.PIPE,
@@ -61,7 +61,9 @@ def wait_for_progress(process: subprocess.Popen[str], output: Path, before: set[
         time.sleep(0.05)
 
 
-def test_whatever_ends_a_run_the_same_command_goes_on(images: Path, tmp_path: Path) -> None:
+def test_whatever_ends_a_run_the_same_command_goes_on(
+    images: Path, tmp_path: Path, ray_address: str
+) -> None:
     output = tmp_path / "out"
     # kill -9 of the program alone; Ctrl-C, which a terminal sends to all; a batch system's end
     for number, (signum, to_all) in enumerate(
@@ -90,7 +92,7 @@ def test_whatever_ends_a_run_the_same_command_goes_on(images: Path, tmp_path: Pa
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert f"data set: {output}" in out
-    whole = start(images, tmp_path / "whole")
+    whole = start(images, tmp_path / "whole", ray_address)
     out, err = whole.communicate(timeout=200)
     assert whole.returncode == 0, err
     assert len(shards(output)) == NUM_SHARDS

@@ -1,4 +1,7 @@
-"""Every command and every Python block of the README runs, in its order, where a user would."""
+"""Every command and every Python block of the README runs, in its order, where a user would.
+
+Those that train join a Ray that runs already; all others start one, as they do for a reader.
+"""
 
 from __future__ import annotations
 
@@ -118,11 +121,13 @@ def environment(place: Path) -> dict[str, str]:
     }
 
 
-def run(command: list[str] | str, place: Path) -> subprocess.CompletedProcess[str]:
+def run(
+    command: list[str] | str, place: Path, ray_address: str = "local"
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         cwd=place,
-        env=environment(place),
+        env={**environment(place), "RAY_ADDRESS": ray_address},
         shell=isinstance(command, str),
         capture_output=True,
         text=True,
@@ -131,8 +136,8 @@ def run(command: list[str] | str, place: Path) -> subprocess.CompletedProcess[st
     )
 
 
-def check(command: str, place: Path) -> None:
-    done = run(command, place)
+def check(command: str, place: Path, ray_address: str = "local") -> None:
+    done = run(command, place, ray_address)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr, f"{command}\n{done.stderr}"
     assert '{"error"' not in done.stdout, f"{command}\n{done.stdout}"
@@ -173,16 +178,18 @@ def test_the_make_targets_are_the_commands_that_the_tests_run(place: Path) -> No
 
 
 @pytest.mark.ray
-def test_every_command_runs(place: Path) -> None:
+def test_every_command_runs(place: Path, ray_address: str) -> None:
     told = list(commands())
     assert sum(command.startswith("pad-pipeline") for command in told) >= 9
     requests = [command for command in told if README_URL in command]
     assert len(requests) >= 2
+    installs = [command for command in told if command.startswith("pip install")]
+    assert len(installs) >= 3
+    # without what they depend on, they are one and the same
+    check(f"{sys.executable} -m pip install --dry-run --no-deps {ROOT}", place)
     for command in told:
-        if command.startswith("make "):
-            continue  # checked above; running it here would run this test again
-        if command.startswith("pip install"):
-            command = f"{sys.executable} -m pip install --dry-run --no-deps {ROOT}"
+        if command.startswith("make ") or command in installs:
+            continue  # checked above; running `make test` here would run this test again
         if command.startswith("pad-pipeline serve"):
             with served(command, place) as url:
                 for request in requests:
@@ -190,7 +197,8 @@ def test_every_command_runs(place: Path) -> None:
             continue
         if command in requests:
             continue
-        check(command, place)
+        joins = command.startswith("pad-pipeline train")
+        check(command, place, ray_address if joins else "local")
     for made in (
         "stats.png",
         "pictures",

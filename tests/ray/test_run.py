@@ -11,11 +11,12 @@ import signal
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from pad_pipeline.annotate import on_ray
+from pad_pipeline.annotate import bounded_queues, on_ray
 from pad_pipeline.annotate.bounded_queues import MAX_WAITING
 from pad_pipeline.annotate.ledger import Ledger
 from pad_pipeline.annotate.plan import StageSpec
@@ -314,6 +315,22 @@ def test_reading_does_not_run_far_ahead_of_a_slow_stage(tmp_path: Path, monkeypa
     # what was read by then was used; the rest was not there any more
     assert 40 <= report.num_images - report.num_failed <= 40 + 4 * MAX_WAITING
     assert {r.error.stage for r in read(tmp_path / "out") if r.error} == {"read"}
+
+
+def test_a_long_run_does_not_keep_statistics_of_every_block(tmp_path: Path, monkeypatch) -> None:
+    fakes.write_images(tmp_path / "images", 60)
+    kept: list[int] = []
+    forget = bounded_queues._forget_statistics
+
+    def watched(op: Any) -> None:
+        forget(op)
+        kept.append(len(getattr(op, "_output_blocks_stats", ())))
+
+    monkeypatch.setattr(bounded_queues, "KEPT_STATISTICS", 4)
+    monkeypatch.setattr(bounded_queues, "_forget_statistics", watched)
+    run(tmp_path / "images", tmp_path / "out", chunk_size=1, rows_per_shard=60)
+    assert len(read(tmp_path / "out")) == 60
+    assert 4 < max(kept) <= 8
 
 
 def test_relative_paths_work_on_workers_with_another_folder(

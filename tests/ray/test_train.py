@@ -103,13 +103,13 @@ def test_what_ends_a_run_is_told_in_its_own_words(tmp_path: Path) -> None:
 
 
 def test_the_command_killed_and_started_again(
-    folder: Path, reference: Path, tmp_path: Path
+    folder: Path, reference: Path, tmp_path: Path, ray_address: str
 ) -> None:
     command = [
         *(sys.executable, "-m", "pad_pipeline", "train", "pretrain"),
         *(str(folder / "annotations"), "--output", str(tmp_path / "run"), *FLAGS),
     ]
-    environment = {**os.environ, "RAY_ADDRESS": "local"}
+    environment = {**os.environ, "RAY_ADDRESS": "local"}  # ended with the command
     metrics = tmp_path / "run" / "metrics.jsonl"
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -124,7 +124,7 @@ def test_the_command_killed_and_started_again(
     assert not read_run(str(tmp_path / "run")).finished
     done = subprocess.run(
         command,
-        env=environment,
+        env={**os.environ, "RAY_ADDRESS": ray_address},
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
