@@ -66,7 +66,7 @@ def describe_machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpu": _gpu(),
-        "busy_share_before": _busy_share(),
+        "busy_share_before": busy_share(),
         "load_average_before": [round(load, 2) for load in os.getloadavg()],
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -113,7 +113,7 @@ def _gpu() -> str | None:
     return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
 
 
-def _busy_share(seconds: float = 2.0) -> float | None:
+def busy_share(seconds: float = 2.0) -> float | None:
     """The share of all cores' time that other programs take, over a short while of sleep."""
     try:
         before = _cpu_times()

@@ -1,8 +1,9 @@
 """The engine on a cluster of pretended GPUs: stages that sleep as long as models would compute.
 
 `python benchmarks/simulated_cluster.py --gpus 8 [--costs tag=0.005,detect=0.04,segment=0.067]`
-starts Ray with nodes of so many GPUs that are only counted, takes the pools that the program
-chooses for the costs (those measured on an H200 unless told), and annotates tiny images
+starts Ray with nodes of so many GPUs that are only counted and waits until they are up, with the
+processes that a node keeps ready, as a job that is submitted finds them. It takes the pools that
+the program chooses for the costs (those measured on an H200 unless told) and annotates tiny images
 with the engine as it is: readers, actor pools, object store, ledger, shards. A stage sleeps its
 seconds per image for each image of a chunk, after `--load-s` seconds of loading; nothing decodes.
 
@@ -10,8 +11,7 @@ Reported are the rate after ramp-up beside the ideal one, min(workers ÷ seconds
 call to when the last worker has begun its first chunk; how busy each stage was after that;
 and what `costs.predict_pools` says of rate and time. The last chunks, when workers run out of work,
 do not count for the rate. `--slower 4` makes every GPU four times as slow, where this machine's
-cores, which do the work of all nodes, could not keep up with the engine's share otherwise. A worker
-takes some 2 s of a core to start, so 64 of them take more than a minute of two.
+cores, which do the work of all nodes, could not keep up with the engine's share otherwise.
 """
 
 from __future__ import annotations
@@ -39,9 +39,12 @@ from pad_pipeline.config import AnnotateConfig
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# as the files in deploy/ set it for their nodes
+os.environ.setdefault("RAY_preload_python_modules", "ray.data")
 
 GOAL_SHARE, GOAL_RAMP_UP_S, GOAL_PREDICTION = 0.95, 60.0, 0.10
 SUPPRESS_S = 0.0002
+READY_TIMEOUT_S = 600.0
 
 
 def main() -> None:
@@ -227,6 +230,17 @@ class PretendedCluster:
         for gpus in self._gpus[1:]:
             self._cluster.add_node(num_cpus=gpus + 2, num_gpus=gpus, object_store_memory=2**28)
         ray.init(address=self._cluster.address, logging_level=logging.ERROR, log_to_driver=False)
+        self._await_processes()
+
+    def _await_processes(self) -> None:
+        """Wait until the nodes have started the processes that they keep ready, one per slot.
+
+        Each node of a cluster does so when it comes up, which is before a job is submitted.
+        """
+        end_s = time.monotonic() + READY_TIMEOUT_S
+        while (common.busy_share() or 0.0) > 0.2:
+            if time.monotonic() > end_s:
+                raise SystemExit("the machine does not come to rest; run this on an idle one")
 
     def __exit__(self, *_: object) -> None:
         import ray

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-HAS_TRITON = find_spec("triton") is not None
+from pad_pipeline.errors import first_line
+
+logger = logging.getLogger(__name__)
+
+# Whether the Triton kernel works in this process; None until `try_kernel` has tried.
+_kernel_works: bool | None = None
 
 # Legend: R rows of the batch, S vision tokens of all levels, Q queries, H heads, L levels,
 # P points per head and level, D features, d features per head.
@@ -42,6 +47,38 @@ class Levels:
         return cls(tuple(shapes), table[:, [2, 1]].float(), *table.split(1, dim=1))
 
 
+def try_kernel(device: str | torch.device) -> bool:
+    """Whether the Triton kernel can be built and run for a GPU; tried once in a process.
+
+    Where it can, `deformable_attention` uses it from here on; where not, a warning says why.
+    """
+    global _kernel_works
+    if _kernel_works is None:
+        try:
+            from pad_pipeline.models.deformable_triton import read_points
+
+            levels = Levels.of([(2, 2)], torch.device(device))
+            read = read_points(
+                torch.ones(1, 4, 8, device=device),
+                torch.zeros(1, 1, 1, 1, 1, 2, device=device),
+                torch.zeros(1, 1, 1, 1, 1, device=device),
+                torch.full((1, 1, 1, 2), 0.5, device=device),
+                levels.starts,
+                levels.sizes,
+            )
+            _kernel_works = bool((read.cpu() - 1).abs().max() < 1e-6)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # Triton's own, its compiler's, the C compiler's, the loader's
+            logger.warning(
+                "Grounding DINO runs without its Triton kernel, which makes it slower: %s "
+                "(a C compiler and Python's headers are what it mostly lacks)",
+                first_line(error),
+            )
+            _kernel_works = False
+    return _kernel_works
+
+
 def deformable_attention(
     module: Any,
     queries_RQD: Tensor,
@@ -64,7 +101,7 @@ def deformable_attention(
         value = value.masked_fill(padding_RS[..., None], 0.0)
     offsets = module.sampling_offsets(queries_RQD).unflatten(-1, (*split, 2))
     attention = module.attention_weights(queries_RQD).unflatten(-1, split)
-    if value.is_cuda and HAS_TRITON and not torch.is_grad_enabled():
+    if _kernel_works and value.is_cuda and not torch.is_grad_enabled():
         from pad_pipeline.models.deformable_triton import read_points
 
         read = read_points(value, offsets, attention, reference, levels.starts, levels.sizes)

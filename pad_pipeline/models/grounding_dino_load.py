@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -22,6 +23,7 @@ from transformers.utils import cached_file
 from pad_pipeline.errors import UserError, first_line
 from pad_pipeline.models.base import Runtime, load_strictly, prepare
 from pad_pipeline.models.checkpoints import read_checkpoint
+from pad_pipeline.models.deformable import try_kernel
 from pad_pipeline.models.grounding_dino import GroundingDinoDetector, Preprocessing
 from pad_pipeline.models.grounding_dino_layout import (
     config_of,
@@ -111,6 +113,8 @@ def model_of(
 
 def place(model: Any, runtime: Runtime) -> Any:
     """The model, for inference, on the runtime's device and in its dtype; box heads in float32."""
+    if torch.device(runtime.device).type == "cuda":
+        try_kernel(runtime.device)
     for name, parameter in model.named_parameters():
         if "bbox_embed" not in name:
             parameter.data = parameter.data.to(runtime.torch_dtype)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from pad_pipeline.boxes import nms
+from pad_pipeline.models import deformable
 from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.grounding_dino import (
     GroundingDinoDetector,
@@ -291,3 +295,19 @@ def test_a_clamped_reference_box_moves_as_in_the_original(tiny):
     expected = torch.log(clamped.clamp(min=1e-3) / (1 - clamped).clamp(min=1e-3))
     found = inverse_sigmoid(share, LOGIT_EPS["grounding-dino"])
     torch.testing.assert_close(found, expected.float(), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("Failed to find C compiler"), None])
+def test_without_its_kernel_the_detector_says_so_and_goes_on(
+    fault: Exception | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def read_points(values: Any, *arguments: Any) -> torch.Tensor:
+        if fault is not None:
+            raise fault
+        return torch.ones(1, 1, 8)
+
+    kernels = SimpleNamespace(read_points=read_points)
+    monkeypatch.setitem(sys.modules, "pad_pipeline.models.deformable_triton", kernels)
+    monkeypatch.setattr(deformable, "_kernel_works", None)
+    assert deformable.try_kernel("cpu") is (fault is None)
+    assert ("Failed to find C compiler" in caplog.text) is (fault is not None)
