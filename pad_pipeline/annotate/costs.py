@@ -34,7 +34,7 @@ their proportions, which other GPUs share more or less; the times are theirs alo
 DEFAULT_SOURCE = "measured on an H200 with random weights, not on these GPUs"
 
 OVERHEAD = 0.03
-"""Share of the ideal rate that the engine takes; benchmarks/simulated_cluster.py found 0.3 to 2 %
+"""Share of the ideal rate that the engine takes; benchmarks/simulated_cluster.py found 0.3 to 2.3 %
 with 8 workers on two shared cores, more with 64."""
 
 ENGINE_CHUNKS_PER_S = {"fused": 78.0, "pools": 37.0}
