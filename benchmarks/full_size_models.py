@@ -7,6 +7,7 @@ checkpoint goes through; no file of gigabytes is written.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,12 @@ from pad_pipeline.models import load_detector
 from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.grounding_dino import GroundingDinoDetector
 from pad_pipeline.models.grounding_dino_load import model_of, place
+from pad_pipeline.models.protocols import Boxes, Detector, Tagger
 from pad_pipeline.models.ram import RamTagger, build_ram, convert_ram_checkpoint, infer_ram_config
 from pad_pipeline.models.sam import SamSegmenter
 from pad_pipeline.models.sam_layout import config_of
 from pad_pipeline.models.sam_loading import build_sam, images_at_once, place_encoder
+from pad_pipeline.records import Tag
 from pad_pipeline.scenes.generator import KINDS
 
 KEYS = Path(__file__).parents[1] / "tests" / "golden"
@@ -100,3 +103,26 @@ def four_boxes(height: int, width: int) -> np.ndarray:
     """(4, 4) float32 xyxy of different sizes, two of which overlap."""
     shares = [[0.05, 0.1, 0.4, 0.6], [0.3, 0.3, 0.7, 0.9], [0.6, 0.05, 0.95, 0.4], [0, 0, 1, 1]]
     return np.asarray(shares, np.float32) * np.array([width, height, width, height], np.float32)
+
+
+class TenTags:
+    """Runs a tagger and answers with ten words, because random weights find nothing."""
+
+    def __init__(self, tagger: Tagger) -> None:
+        self._tagger = tagger
+
+    def tag(self, images: Sequence[np.ndarray]) -> list[list[Tag]]:
+        self._tagger.tag(images)
+        return [[Tag(name, 1.0) for name in TAGS] for _ in images]
+
+
+class FourBoxes:
+    """Runs a detector and answers with four boxes."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+
+    def detect(self, images: Sequence[np.ndarray], tags: Sequence[Sequence[str]]) -> list[Boxes]:
+        self._detector.detect(images, tags)
+        scores, labels = np.full(4, 0.5, np.float32), tuple(TAGS[:4])
+        return [Boxes(four_boxes(*image.shape[:2]), scores, labels, 1) for image in images]

@@ -26,6 +26,7 @@ import common
 import full_size_models
 import numpy as np
 import torch
+from full_size_models import FourBoxes, TenTags
 from PIL import Image
 
 from pad_pipeline import models
@@ -47,8 +48,7 @@ from pad_pipeline.errors import UserError
 from pad_pipeline.images import ImageLimits
 from pad_pipeline.models import load_detector, load_segmenter, load_tagger
 from pad_pipeline.models.base import Runtime, check_device
-from pad_pipeline.models.protocols import Boxes, Detector, Segmenter, Tagger
-from pad_pipeline.records import Tag
+from pad_pipeline.models.protocols import Segmenter
 
 LIMIT_IMAGES_PER_S = 113
 """What an H200's measured 790 TFLOP/s in bfloat16 allow for the chain at 4 boxes per image."""
@@ -268,32 +268,6 @@ def _given_answers(tiny: bool) -> dict[str, Callable[..., Any]]:
         return _segmenter(runtime, max_images, tiny)
 
     return {"load_tagger": tagger, "load_detector": detector, "load_segmenter": segmenter}
-
-
-class TenTags:
-    """Runs a tagger and answers with ten words, because random weights find nothing."""
-
-    def __init__(self, tagger: Tagger) -> None:
-        self._tagger = tagger
-
-    def tag(self, images: Sequence[np.ndarray]) -> list[list[Tag]]:
-        self._tagger.tag(images)
-        return [[Tag(name, 1.0) for name in full_size_models.TAGS] for _ in images]
-
-
-class FourBoxes:
-    """Runs a detector and answers with four boxes."""
-
-    def __init__(self, detector: Detector) -> None:
-        self._detector = detector
-
-    def detect(self, images: Sequence[np.ndarray], tags: Sequence[Sequence[str]]) -> list[Boxes]:
-        self._detector.detect(images, tags)
-        scores, labels = np.full(4, 0.5, np.float32), tuple(full_size_models.TAGS[:4])
-        return [
-            Boxes(full_size_models.four_boxes(*image.shape[:2]), scores, labels, 1)
-            for image in images
-        ]
 
 
 def _tagger(runtime: Runtime, batch: int, tiny: bool) -> Any:

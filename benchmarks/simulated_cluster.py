@@ -39,8 +39,6 @@ from pad_pipeline.config import AnnotateConfig
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# as the files in deploy/ set it for their nodes
-os.environ.setdefault("RAY_preload_python_modules", "ray.data")
 
 GOAL_SHARE, GOAL_RAMP_UP_S, GOAL_PREDICTION = 0.95, 60.0, 0.10
 SUPPRESS_S = 0.0002

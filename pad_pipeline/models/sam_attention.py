@@ -17,7 +17,7 @@ from transformers.models.sam_hq.modeling_sam_hq import SamHQVisionSdpaAttention
 
 FOLDED_FROM = 1024
 """Tokens from which the folded way is faster on a GPU: at the 4,096 of a whole image 2.6 times, at
-the 196 of a window it is slower by a third (benchmarks/gpu.py's models on an H100)."""
+the 196 of a window it is slower by a third (sizes of ViT-H, bfloat16, measured on an H100)."""
 
 
 def fuse_attention(encoder: Any) -> None:

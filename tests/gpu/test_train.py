@@ -8,25 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pad_pipeline.train.config import PRESETS, TrainConfig
+from pad_pipeline.train.config import TrainConfig
 from pad_pipeline.train.logs import read_metrics
 from pad_pipeline.train.loop import train
 from pad_pipeline.train.run_files import open_run, read_run
 from pad_pipeline.train.step import OneWorker
 from tests.train.scenes import write_annotations
+from tests.train.test_loop import PRETRAIN
 
-ON_GPU = replace(
-    PRESETS["pretrain"]["demo"](),
-    global_batch=6,
-    micro_batch=4,
-    epochs=2,
-    validate_every=4,
-    checkpoint_every=3,
-    num_validation=3,
-    loggers=(),
-    device="cuda",
-    dtype="float32",
-)
+ON_GPU = replace(PRETRAIN, device="cuda", dtype="float32")
 FIGURES = ("caption_loss", "patch_loss", "cosine", "gradient_norm")
 
 

@@ -404,3 +404,12 @@ def test_a_missing_gpu_is_reported():
         pytest.skip("this machine has a GPU")
     with pytest.raises(UserError, match="CUDA"):
         RamTagger(read_model("ram_tiny"), Runtime(device="cuda"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@BOTH
+def test_gpu_gives_the_scores_of_the_cpu(name: str, tmp_path):
+    save_ram(read_model(name), tmp_path)
+    on_gpu = load_ram(tmp_path, Runtime(device="cuda")).score(some_images())
+    np.testing.assert_allclose(on_gpu, load_ram(tmp_path).score(some_images()), atol=0.02)

@@ -35,7 +35,18 @@ def test_photos_equal_the_references(name: str, filter: Filter, size: int, resiz
 
 @pytest.mark.parametrize("filter", ["bilinear", "bicubic"])
 @pytest.mark.parametrize(
-    "shape", [(1, 1), (1, 400), (400, 1), (7, 500), (64, 48), (24, 32), (301, 203), (2500, 3100)]
+    "shape",
+    [
+        (1, 1),
+        (1, 400),
+        (400, 1),
+        (7, 500),
+        (64, 48),
+        (24, 32),
+        (301, 203),
+        (203, 301),
+        (2500, 3100),
+    ],
 )
 def test_torch_and_pillow_agree_bit_for_bit(filter: Filter, shape: tuple[int, int]):
     # black and white noise overshoots as much as pixels can
