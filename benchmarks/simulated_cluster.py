@@ -1,11 +1,14 @@
 """The engine on a cluster of pretended GPUs: stages that sleep as long as models would compute.
 
 `python benchmarks/simulated_cluster.py --gpus 8 [--costs tag=0.005,detect=0.04,segment=0.067]`
-starts Ray with nodes of so many GPUs that are only counted and waits until they are up, with the
-processes that a node keeps ready, as a job that is submitted finds them. It takes the pools that
-the program chooses for the costs (those measured on an H200 unless told) and annotates tiny images
+starts Ray with nodes of so many GPUs and CPUs that are only counted. It takes the pools that the
+program chooses for the costs (those measured on an H200 unless told) and annotates tiny images
 with the engine as it is: readers, actor pools, object store, ledger, shards. A stage sleeps its
 seconds per image for each image of a chunk, after `--load-s` seconds of loading; nothing decodes.
+
+Nodes of a cluster start processes and import with cores of their own, within seconds; here a few
+cores would do so for all nodes, one after the other. So every node has a process ready per CPU,
+with Ray Data imported, before the run begins; `--cold` leaves that out.
 
 Reported are the rate after ramp-up beside the ideal one, min(workers ÷ seconds); ramp-up, from the
 call to when the last worker has begun its first chunk; how busy each stage was after that;
@@ -22,10 +25,12 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import common
 import numpy as np
@@ -55,6 +60,7 @@ def main() -> None:
     parser.add_argument("--load-s", type=float, default=10.0, help="time that each model loads")
     parser.add_argument("--slower", type=float, default=1.0, help="factor on all costs")
     parser.add_argument("--gpus-per-node", type=int, default=8)
+    parser.add_argument("--cold", action="store_true", help="nodes without processes ready")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     machine = common.describe_machine()
@@ -91,7 +97,9 @@ def simulate(arguments: argparse.Namespace) -> dict[str, Any]:
             )
             for stage in STAGE_NAMES
         ]
-        with PretendedCluster(arguments.gpus, arguments.gpus_per_node):
+        with PretendedCluster(
+            arguments.gpus, arguments.gpus_per_node, cold=arguments.cold
+        ) as num_ready:
             run = run_timed(folder, config, stages)
         first = first_chunks(folder / "notes")
     workers = {name: pool.max_workers for name, pool in pools.items()}
@@ -112,6 +120,7 @@ def simulate(arguments: argparse.Namespace) -> dict[str, Any]:
         "seconds_per_image": {name: round(value, 5) for name, value in seconds.items()},
         "num_gpus": arguments.gpus,
         "num_nodes": -(-arguments.gpus // arguments.gpus_per_node),
+        "processes_kept_ready": num_ready,
         "workers": workers,
         "workers_that_worked": {name: len(times) for name, times in first.items()},
         "num_images": num_images,
@@ -205,40 +214,52 @@ def first_chunks(notes: Path) -> dict[str, list[float]]:
 class PretendedCluster:
     """Ray with nodes that say they have GPUs; each is a few processes of this machine."""
 
-    def __init__(self, num_gpus: int, gpus_per_node: int) -> None:
+    def __init__(self, num_gpus: int, gpus_per_node: int, *, cold: bool) -> None:
+        self._cold = cold
         whole, rest = divmod(num_gpus, gpus_per_node)
         self._gpus = [gpus_per_node] * whole + ([rest] if rest else [])
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> int:
+        """Start it and wait until all is up; returns how many processes are ready."""
         import ray
         from ray.cluster_utils import Cluster
 
         # Nodes that share two cores answer late without being dead.
         settings = {"health_check_timeout_ms": 60_000, "health_check_failure_threshold": 20}
-        self._cluster = Cluster(
-            initialize_head=True,
-            head_node_args={
-                "num_cpus": self._gpus[0] + 2,
-                "num_gpus": self._gpus[0],
-                "include_dashboard": False,
-                "object_store_memory": 2**29,
-                "_system_config": settings,
-            },
-        )
-        for gpus in self._gpus[1:]:
-            self._cluster.add_node(num_cpus=gpus + 2, num_gpus=gpus, object_store_memory=2**28)
+        cpus = [gpus + 2 for gpus in self._gpus]
+        ready = {"RAY_enable_worker_prestart": "1", "RAY_preload_python_modules": "ray.data"}
+        # a node starts so many processes at a time as it has cores
+        with (
+            mock.patch.dict(os.environ, {} if self._cold else ready),
+            mock.patch("multiprocessing.cpu_count", return_value=max(cpus)),
+        ):
+            self._cluster = Cluster(
+                initialize_head=True,
+                head_node_args={
+                    "num_cpus": cpus[0],
+                    "num_gpus": self._gpus[0],
+                    "include_dashboard": False,
+                    "object_store_memory": 2**29,
+                    "_system_config": settings,
+                },
+            )
+            for num_cpus, num_gpus in zip(cpus[1:], self._gpus[1:], strict=True):
+                self._cluster.add_node(
+                    num_cpus=num_cpus, num_gpus=num_gpus, object_store_memory=2**28
+                )
         ray.init(address=self._cluster.address, logging_level=logging.ERROR, log_to_driver=False)
-        self._await_processes()
+        return self._await_processes(0 if self._cold else sum(cpus))
 
-    def _await_processes(self) -> None:
-        """Wait until the nodes have started the processes that they keep ready, one per slot.
-
-        Each node of a cluster does so when it comes up, which is before a job is submitted.
-        """
+    def _await_processes(self, num_expected: int) -> int:
+        """Wait until so many processes are ready and the machine is at rest."""
         end_s = time.monotonic() + READY_TIMEOUT_S
-        while (common.busy_share() or 0.0) > 0.2:
+        while (common.busy_share() or 0.0) > 0.2 or _ready_processes() < num_expected:
             if time.monotonic() > end_s:
-                raise SystemExit("the machine does not come to rest; run this on an idle one")
+                raise SystemExit(
+                    f"{_ready_processes()} of {num_expected} processes are ready and the machine "
+                    "does not come to rest; run this on an idle one"
+                )
+        return _ready_processes()
 
     def __exit__(self, *_: object) -> None:
         import ray
@@ -310,6 +331,15 @@ def steady(
     times_s = np.array([when for when, _ in done[first : last + 1]])
     chunks_per_s = np.polyfit(times_s - times_s[0], np.arange(len(times_s)), 1)[0]
     return float(chunks_per_s) * chunk_size, window_s, busy
+
+
+def _ready_processes() -> int:
+    """Processes of Ray's that wait for work on this machine."""
+    count = 0
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended
+            count += path.read_bytes().startswith(b"ray::IDLE")
+    return count
 
 
 def _memory_gib() -> float:
