@@ -44,5 +44,8 @@ class Tally:
     ids: set[str] = field(default_factory=set)
     statuses: Counter[str] = field(default_factory=Counter)
     num_regions: int = 0
+    num_masks: int = 0
+    """Masks that have pixels, and a sound box to lie in."""
+    num_masks_off: int = 0
     mask_pixels: int = 0
     mask_pixels_inside: int = 0

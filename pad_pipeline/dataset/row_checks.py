@@ -170,7 +170,7 @@ def _check_masks(
     placed = sound & box_sound & ~empty
     off = placed & (found.inside == 0)
     regions.report(
-        problems, "mask off its box", off, lambda i: "no pixel of its mask lies in or near its box"
+        warnings, "mask off its box", off, lambda i: "no pixel of its mask lies in or near its box"
     )
     leaks = placed & ~off & (found.inside < LEAK_LIMIT * found.area)
     regions.report(
@@ -179,5 +179,7 @@ def _check_masks(
         leaks,
         lambda i: f"only {found.inside[i] / found.area[i]:.0%} of its mask lies in or near its box",
     )
+    tally.num_masks += int(placed.sum())
+    tally.num_masks_off += int(off.sum())
     tally.mask_pixels += int(found.area[placed].sum())
     tally.mask_pixels_inside += int(found.inside[placed].sum())

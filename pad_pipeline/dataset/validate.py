@@ -19,6 +19,11 @@ from pad_pipeline.dataset.row_checks import check_regions, check_rows
 from pad_pipeline.errors import UserError, first_line
 from pad_pipeline.storage.parquet import ParquetFile
 
+OFF_LIMIT = 0.05
+"""Largest share of all masks that may lie off their boxes as the segmenter's own mistakes."""
+OFF_ALLOWED = 2
+"""So many may in any case: a share of a few masks says nothing."""
+
 _BATCH_ROWS = 32  # with its temporary arrays in the processor's cache
 
 
@@ -53,9 +58,10 @@ def validate(url: str) -> ValidationReport:
     """Reads every row of every shard once and checks it; memory grows only with the ids.
 
     Checked: manifest, checksums, schema, unique ids, status against labels and error, finite boxes
-    and scores in range, and of each mask that it decodes, covers its image, has its stated area and
-    meets its box. A mask may leak out of its box, as SAM's do: that is a warning once less than
-    half of it lies in the grown box. Raises `UserError` only where `url` is no data set at all.
+    and scores in range, and of each mask that it decodes, covers its image and has its stated area.
+    A mask that lies off its box, or less than half in it, is a warning, as SAM makes some of these;
+    where more than one in twenty lie off theirs, boxes and masks do not belong together. Raises
+    `UserError` only where `url` is no data set at all.
     """
     if not storage.exists(url):
         raise UserError(f"expected a data set of PAD records at {url}, but nothing is there")
@@ -73,6 +79,12 @@ def validate(url: str) -> ValidationReport:
     else:
         warnings.add(
             "no manifest", "_manifest.json is missing, so nothing says what should be here"
+        )
+    if tally.num_masks_off > max(OFF_ALLOWED, OFF_LIMIT * tally.num_masks):
+        problems.add(
+            "masks off their boxes",
+            f"{tally.num_masks_off:,} of {tally.num_masks:,} masks have no pixel in or near their "
+            "boxes: these are not each other's",
         )
     pixels = tally.mask_pixels
     return ValidationReport(

@@ -64,7 +64,6 @@ def test_a_sound_data_set_passes(tmp_path):
         ),
         ({"area": 7}, "area", f"has {SOUND.area} pixels, but its area says 7"),
         ({"rle_mask": masks.encode(np.zeros((HEIGHT, WIDTH), bool))}, "area", "has 0 pixels"),
-        ({"bbox": (30.0, 20.0, 38.0, 28.0)}, "mask off its box", "no pixel"),
     ],
 )
 def test_a_damaged_region_is_a_problem(tmp_path, changes, kind, message):
@@ -118,6 +117,21 @@ def test_a_mask_that_leaks_is_a_warning_only(tmp_path):
     # 121 of the 1,200 pixels of the sky, and the apples whole.
     inside = 11 * 11 + 2 * SOUND.area
     assert report.mask_inside_box == pytest.approx(inside / (1200 + 2 * SOUND.area))
+
+
+def test_a_mask_off_its_box_is_a_warning_and_many_are_a_problem(tmp_path):
+    off = replace(SOUND, bbox=(30.0, 20.0, 38.0, 28.0))
+    few = [record(0, [off, off]), *(record(number, [SOUND]) for number in range(1, 9))]
+    report = validate_records(tmp_path / "few", few)
+    assert report.ok
+    assert report.num_warnings == {"mask off its box": 2}
+    assert report.warnings[0].image_id == few[0].image_id
+    assert "no pixel" in report.warnings[0].message
+    many = [record(0, [off] * 3), *(record(number, [SOUND]) for number in range(1, 57))]
+    assert validate_records(tmp_path / "enough", [*many, record(57, [SOUND])]).ok
+    report = validate_records(tmp_path / "many", many)
+    assert report.num_problems == {"masks off their boxes": 1}
+    assert report.problems[0].message.startswith("3 of 59 masks have no pixel")
 
 
 def test_many_problems_of_one_kind_do_not_hide_another(tmp_path):
