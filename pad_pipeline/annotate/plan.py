@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -52,15 +54,13 @@ def resolve(config: AnnotateConfig, *, cluster_gpus: float | None = None) -> Ann
     `cluster_gpus` is the number of GPUs of the cluster that the models will run on; None means
     this machine. Raises `UserError` where a GPU is asked for that is not there.
     """
-    import torch
-
-    from pad_pipeline.models.base import check_device
-
-    has_gpu = torch.cuda.is_available() if cluster_gpus is None else cluster_gpus > 0
+    has_gpu = _sees_gpu() if cluster_gpus is None else cluster_gpus > 0
     device = config.device
     if device == "auto":
         device = "cuda" if has_gpu else "cpu"
-    if cluster_gpus is None:
+    if device != "cpu" and cluster_gpus is None:
+        from pad_pipeline.models.base import check_device
+
         check_device(device)
     elif device == "cuda" and not has_gpu:
         raise UserError(
@@ -71,6 +71,29 @@ def resolve(config: AnnotateConfig, *, cluster_gpus: float | None = None) -> Ann
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" else "float32"
     return replace(config, device=device, dtype=dtype)
+
+
+def _sees_gpu() -> bool:
+    """Whether torch sees a GPU on this machine.
+
+    Without a driver of one it does not, and need not be asked: importing it takes seconds.
+    """
+    if not _has_driver():
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _has_driver() -> bool:
+    """Whether the driver of an NVIDIA or AMD GPU is installed."""
+    if os.path.exists("/dev/kfd"):
+        return True
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def locate_models(config: AnnotateConfig) -> AnnotateConfig:
@@ -97,9 +120,11 @@ def _located(reference: str) -> str:
 
 def local_gpus(config: AnnotateConfig) -> int:
     """The GPUs of this machine that the models may use."""
+    if config.device != "cuda":
+        return 0
     import torch
 
-    return torch.cuda.device_count() if config.device == "cuda" else 0
+    return torch.cuda.device_count()
 
 
 def plan(config: AnnotateConfig, *, num_gpus: float = 0) -> list[StageSpec]:

@@ -83,6 +83,16 @@ def test_a_gpu_that_is_not_there_is_an_error(monkeypatch) -> None:
         resolve(replace(paper(), device="cuda"), cluster_gpus=0)
 
 
+@pytest.mark.parametrize("driver", [False, True])
+def test_torch_is_asked_for_a_gpu_only_where_there_is_a_driver(monkeypatch, driver: bool) -> None:
+    asked = []
+    monkeypatch.setattr("pad_pipeline.annotate.plan._has_driver", lambda: driver)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: asked.append(1) or True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert resolve(paper()).device == ("cuda" if driver else "cpu")
+    assert bool(asked) == driver
+
+
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
