@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-
 LONGEST_FIRST = ("job", "train", "chaos", "readme", "run", "cli_run", "serve")
 """`test_*.py` here that take more than a minute: begun first, they end at about the same time."""
 
