@@ -15,6 +15,7 @@ import pytest
 from pad_pipeline import ray_session
 from pad_pipeline.errors import UserError
 from pad_pipeline.ray_session import Cluster, join
+from tests.ports import free_port
 
 SETTINGS_FRAME = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
@@ -63,8 +64,7 @@ def web() -> Iterator[str]:
 
 
 def nobody() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"127.0.0.1:{server.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 def test_without_a_name_and_a_cluster_none_is_joined(calls: list) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pad_pipeline.demo import write_scenes
+from tests.ports import free_port
 from tests.train.scenes import write_annotations
 
 pytest.importorskip("aiohttp_cors", reason="ray[default] is not installed")
@@ -41,12 +41,6 @@ class Head:
     jobs: str
     metrics: str
     environment: dict[str, str]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

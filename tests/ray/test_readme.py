@@ -11,7 +11,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from pad_pipeline.demo import write_scenes
 from pad_pipeline.models import EMBEDDED_WEIGHTS
 from pad_pipeline.records import PadRecord, Region, records_to_table
 from tests.golden_data import golden_dir
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -146,8 +146,7 @@ def check(command: str, place: Path, ray_address: str = "local") -> None:
 @contextmanager
 def served(command: str, place: Path) -> Iterator[str]:
     """The service of a command at a free port, ended by Ctrl-C."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = free_port()
     words = [*shlex.split(command), "--port", str(port), "--ray-address", "local"]
     process = subprocess.Popen(
         words, cwd=place, env=environment(place), stdout=subprocess.PIPE, text=True

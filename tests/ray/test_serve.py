@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from pad_pipeline.config import demo
 from pad_pipeline.demo import write_scenes
 from pad_pipeline.records import PadRecord, Tag
 from pad_pipeline.serve.config import ServiceConfig
+from tests.ports import free_port
 
 pytestmark = pytest.mark.ray
 
@@ -57,11 +57,6 @@ class Command:
 
 def post(url: str, data: bytes, query: str = "") -> httpx.Response:
     return httpx.post(f"{url}/annotate{query}", content=data, headers=PNG, timeout=ANSWER_TIMEOUT_S)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 def wait_until(

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.ports import free_port
+
 START_TIMEOUT_S = 30.0
 
 
@@ -50,9 +52,7 @@ def rclone() -> Path | None:
 @contextmanager
 def serve(folder: Path) -> Iterator[Server]:
     """S3 over `folder` while the block lasts."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     server = Server(address, folder)
     process = subprocess.Popen(
         [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from pad_pipeline.train.logs import read_metrics
 from pad_pipeline.train.loop import train
 from pad_pipeline.train.run_files import Run, open_run, read_run
 from pad_pipeline.train.step import OneWorker
+from tests.ports import free_port
 from tests.train.scenes import write_annotations, write_conversations
 
 PRETRAIN = replace(
@@ -194,10 +194,7 @@ def _work(
 
 def spawn(config: TrainConfig, url: str, kill_after: int | None = None) -> None:
     """Train with two processes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    torch.multiprocessing.spawn(_work, (2, port, url, config, kill_after), nprocs=2)
+    torch.multiprocessing.spawn(_work, (2, free_port(), url, config, kill_after), nprocs=2)
 
 
 def test_two_workers_give_the_curve_of_one(folder: Path, reference: Path, tmp_path: Path) -> None:
