@@ -26,7 +26,7 @@ test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not ray" -n 2
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ray -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m ray
 
 clean:
 	rm -rf $(VENV) $(DEMO)
