@@ -125,8 +125,14 @@ def test_a_mask_off_its_box_is_a_warning_and_many_are_a_problem(tmp_path):
     report = validate_records(tmp_path / "few", few)
     assert report.ok
     assert report.num_warnings == {"mask off its box": 2}
-    assert report.warnings[0].image_id == few[0].image_id
-    assert "no pixel" in report.warnings[0].message
+    first = report.warnings[0]
+    assert (first.kind, first.shard, first.image_id) == (
+        "mask off its box",
+        "pad-00000.parquet",
+        few[0].image_id,
+    )
+    assert "no pixel" in first.message
+    assert str(first).startswith(f"pad-00000.parquet {few[0].image_id}: 'apple': ")
     many = [record(0, [off] * 3), *(record(number, [SOUND]) for number in range(1, 57))]
     assert validate_records(tmp_path / "enough", [*many, record(57, [SOUND])]).ok
     report = validate_records(tmp_path / "many", many)
