@@ -46,7 +46,7 @@ def print_run(report: RunReport) -> None:
     if report.images_this_run:
         rows += [
             ("this run", f"{report.images_this_run:,} images in {format_duration(report.seconds)}"),
-            ("rate", f"{report.images_per_s:.1f} images/s"),
+            ("rate", f"{report.images_per_s:.1f} images/s, models loaded"),
         ]
     print_pairs("Data set", rows)
     total = sum(report.seconds_by_stage.values())
