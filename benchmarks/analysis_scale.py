@@ -102,7 +102,7 @@ def coverage(num_images: int) -> dict[str, Any]:
 
 def entropy(num_images: int, width: int) -> dict[str, Any]:
     """Adding the tokens, and the eigenvalues at the end, the same for any number of images."""
-    from pad_pipeline.analysis.entropy import EntropyMeter
+    from pad_pipeline.evaluate.measures.entropy import EntropyMeter
 
     meter = EntropyMeter()
     found = summed(meter.add, images(num_images, width), num_images)
@@ -115,7 +115,7 @@ def entropy(num_images: int, width: int) -> dict[str, Any]:
 
 def align(num_images: int) -> dict[str, Any]:
     """Align under all four thresholds and the cosine."""
-    from pad_pipeline.analysis.alignment import AlignmentMeter, CosineMeter
+    from pad_pipeline.evaluate.measures.alignment import AlignmentMeter, CosineMeter
 
     meter, cosine = AlignmentMeter(), CosineMeter()
     make = torch.Generator().manual_seed(1)
@@ -131,7 +131,7 @@ def align(num_images: int) -> dict[str, Any]:
 
 def pursuit(num_words: int) -> dict[str, Any]:
     """One image, five iterations."""
-    from pad_pipeline.analysis.pursuit import matching_pursuit
+    from pad_pipeline.evaluate.measures.pursuit import matching_pursuit
 
     make = torch.Generator().manual_seed(2)
     vocabulary_WD = torch.randn(num_words, WIDTH, generator=make)

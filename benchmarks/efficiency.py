@@ -88,7 +88,7 @@ def run_pipeline(images: Path, output: Path, layout: str) -> dict[str, Any]:
     from dataclasses import replace
 
     from pad_pipeline.annotate.run import annotate
-    from pad_pipeline.config import demo
+    from pad_pipeline.engine.config import demo
 
     began = time.perf_counter()
     report = annotate(str(images), str(output), replace(demo(), layout=layout, device="cpu"))
@@ -115,9 +115,9 @@ def measure_alone(folder: Path, number: int) -> dict[str, Any]:
     from dataclasses import replace
 
     from pad_pipeline.annotate.annotator import to_sample
-    from pad_pipeline.annotate.plan import STAGE_NAMES, build_stage, resolve
-    from pad_pipeline.annotate.stages import Decode, Seconds
-    from pad_pipeline.config import demo
+    from pad_pipeline.engine.config import demo
+    from pad_pipeline.engine.plan import STAGE_NAMES, build_stage, resolve
+    from pad_pipeline.engine.stages import Decode, Seconds
     from pad_pipeline.images import ImageLimits
 
     config = resolve(replace(demo(), device="cpu"))

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from pad_pipeline.annotate.annotator import Annotator
-from pad_pipeline.config import AnnotateConfig, demo
+from pad_pipeline.engine.config import AnnotateConfig, demo
 from pad_pipeline.scenes.generator import generate_scene
 from pad_pipeline.scenes.quality import measure
 

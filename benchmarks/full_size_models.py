@@ -16,13 +16,14 @@ from torch import Tensor
 
 from pad_pipeline.models import load_detector
 from pad_pipeline.models.base import Runtime
-from pad_pipeline.models.grounding_dino import GroundingDinoDetector
-from pad_pipeline.models.grounding_dino_load import model_of, place
+from pad_pipeline.models.grounding_dino.detector import GroundingDinoDetector
+from pad_pipeline.models.grounding_dino.load import model_of, place
 from pad_pipeline.models.protocols import Boxes, Detector, Tagger
-from pad_pipeline.models.ram import RamTagger, build_ram, convert_ram_checkpoint, infer_ram_config
-from pad_pipeline.models.sam import SamSegmenter
-from pad_pipeline.models.sam_layout import config_of
-from pad_pipeline.models.sam_loading import build_sam, images_at_once, place_encoder
+from pad_pipeline.models.ram.state_dict import build_ram, convert_ram_checkpoint, infer_ram_config
+from pad_pipeline.models.ram.tagger import RamTagger
+from pad_pipeline.models.sam.load import build_sam, images_at_once, place_encoder
+from pad_pipeline.models.sam.segmenter import SamSegmenter
+from pad_pipeline.models.sam.state_dict import config_of
 from pad_pipeline.records import Tag
 from pad_pipeline.scenes.generator import KINDS
 

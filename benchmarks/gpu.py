@@ -30,11 +30,12 @@ from full_size_models import FourBoxes, TenTags
 from PIL import Image
 
 from pad_pipeline import models
+from pad_pipeline.annotate.planner import propose
 from pad_pipeline.annotate.probe import measure as measure_stages
 from pad_pipeline.annotate.probe import sample_source
-from pad_pipeline.annotate.proposal import propose
-from pad_pipeline.annotate.sample import Sample
-from pad_pipeline.annotate.stages import (
+from pad_pipeline.engine.config import SuppressConfig, paper
+from pad_pipeline.engine.sample import Sample
+from pad_pipeline.engine.stages import (
     Chain,
     Decode,
     Seconds,
@@ -43,7 +44,6 @@ from pad_pipeline.annotate.stages import (
     suppress_stage,
     tag_stage,
 )
-from pad_pipeline.config import SuppressConfig, paper
 from pad_pipeline.errors import UserError
 from pad_pipeline.images import ImageLimits
 from pad_pipeline.models import load_detector, load_segmenter, load_tagger

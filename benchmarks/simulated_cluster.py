@@ -34,10 +34,10 @@ import common
 import numpy as np
 from pretended_cluster import PretendedCluster
 
-from pad_pipeline.annotate import costs as cost_model
-from pad_pipeline.annotate.plan import STAGE_NAMES, StageSpec, size_pools
-from pad_pipeline.annotate.stages import Seconds
-from pad_pipeline.config import AnnotateConfig
+from pad_pipeline.engine import costs as cost_model
+from pad_pipeline.engine.config import AnnotateConfig
+from pad_pipeline.engine.plan import STAGE_NAMES, StageSpec, size_pools
+from pad_pipeline.engine.stages import Seconds
 
 # as a run sets them where it starts Ray itself, before Ray is imported
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -223,26 +223,26 @@ class Run:
 
 def run_timed(folder: Path, config: AnnotateConfig, stages: Sequence[StageSpec]) -> Run:
     """`annotate`, with the time at which each chunk came back."""
-    from pad_pipeline.annotate import on_ray
+    from pad_pipeline.annotate import stream
     from pad_pipeline.annotate.run import annotate
 
     done: list[tuple[float, Mapping[str, float]]] = []
     memory: list[float] = []
-    stream = on_ray.stream
+    stream = stream.stream
 
-    def timed(*arguments: Any, **options: Any) -> Iterator[on_ray.Finished]:
+    def timed(*arguments: Any, **options: Any) -> Iterator[stream.CompletedChunk]:
         for chunk in stream(*arguments, **options):
-            done.append((time.time(), {each.stage: each.seconds for each in chunk.passages}))
+            done.append((time.time(), {each.stage: each.seconds for each in chunk.timings}))
             if len(done) % 500 == 250:
                 memory.append(_memory_gib())
             yield chunk
 
     began_s = time.time()
-    on_ray.stream = timed
+    stream.stream = timed
     try:
         report = annotate(str(folder / "images.tar"), str(folder / "output"), config, stages=stages)
     finally:
-        on_ray.stream = stream
+        stream.stream = stream
     wall_s = time.time() - began_s
     assert report.num_ok == report.num_images, report.failures
     peak = round(max(memory), 2) if memory else None

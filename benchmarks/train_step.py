@@ -23,12 +23,12 @@ import common
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
-from pad_pipeline.train.batch import Batch
-from pad_pipeline.train.config import PRESETS, TrainConfig
+from pad_pipeline.train.data.batch import Batch
 from pad_pipeline.train.loop import make_optimizer, train
-from pad_pipeline.train.model import VisionLanguageModel
-from pad_pipeline.train.projectors import build_projector
-from pad_pipeline.train.run_files import Run
+from pad_pipeline.train.model.projectors import build_projector
+from pad_pipeline.train.model.vlm import VisionLanguageModel
+from pad_pipeline.train.run.config import PRESETS, TrainConfig
+from pad_pipeline.train.run.files import Run
 from pad_pipeline.train.step import OneWorker, training_step
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -182,10 +182,10 @@ def ray_cost(threads: int) -> dict[str, Any]:
     on both. With one thread on two cores Ray's own processes have a core to themselves, as on a
     machine with a GPU; where the models compute on every core, the two share.
     """
-    from pad_pipeline.demo import write_scenes
-    from pad_pipeline.train import on_ray
-    from pad_pipeline.train.logs import read_metrics
-    from pad_pipeline.train.run_files import open_run
+    from pad_pipeline.scenes.demo import write_scenes
+    from pad_pipeline.train.run import on_ray
+    from pad_pipeline.train.run.files import open_run
+    from pad_pipeline.train.run.logs import read_metrics
 
     config = dataclasses.replace(
         PRESETS["pretrain"]["demo"](),

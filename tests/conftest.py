@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import cli_place
+from tests.cli import place as cli_place
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +20,7 @@ def cli_place_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """No cluster far and wide, and none is started."""
-    from pad_pipeline import ray_session
+    from pad_pipeline.engine import ray_session
 
     def init(**options: object) -> None:
         assert not options.get("num_cpus"), "this test must not start Ray"

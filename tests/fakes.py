@@ -11,8 +11,15 @@ import numpy as np
 from PIL import Image
 
 from pad_pipeline import masks
-from pad_pipeline.annotate.plan import STAGE_NAMES, Pool, StageSpec
-from pad_pipeline.annotate.stages import (
+from pad_pipeline.engine.config import (
+    AnnotateConfig,
+    DetectConfig,
+    SegmentConfig,
+    SuppressConfig,
+    TagConfig,
+)
+from pad_pipeline.engine.plan import STAGE_NAMES, Pool, StageSpec
+from pad_pipeline.engine.stages import (
     Chain,
     Decode,
     Seconds,
@@ -21,13 +28,6 @@ from pad_pipeline.annotate.stages import (
     segment_stage,
     suppress_stage,
     tag_stage,
-)
-from pad_pipeline.config import (
-    AnnotateConfig,
-    DetectConfig,
-    SegmentConfig,
-    SuppressConfig,
-    TagConfig,
 )
 from pad_pipeline.images import ImageLimits
 from pad_pipeline.models.protocols import Boxes, Mask

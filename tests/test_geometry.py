@@ -15,14 +15,7 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
 
 from pad_pipeline import geometry as module
-from pad_pipeline.geometry import (
-    Kind,
-    center_crop,
-    geometry,
-    longest_side,
-    pad_square,
-    squash,
-)
+from pad_pipeline.geometry import Kind, center_crop, geometry, longest_side, pad_square, squash
 from tests.golden_data import golden_dir
 
 KINDS: tuple[Kind, ...] = ("squash", "longest-side", "crop", "pad")

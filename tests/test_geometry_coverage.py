@@ -12,14 +12,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from pad_pipeline import masks
-from pad_pipeline.geometry import (
-    Axis,
-    ImageGeometry,
-    Kind,
-    center_crop,
-    coverage_float32,
-    geometry,
-)
+from pad_pipeline.geometry import Axis, ImageGeometry, Kind, center_crop, coverage_float32, geometry
 from tests.golden_data import golden_dir
 
 KINDS: tuple[Kind, ...] = ("squash", "longest-side", "crop", "pad")

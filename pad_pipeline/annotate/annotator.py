@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pad_pipeline.annotate.guard import describe
-from pad_pipeline.annotate.plan import build_chain, resolve
-from pad_pipeline.annotate.sample import Sample, to_record
-from pad_pipeline.annotate.stages import Seconds
-from pad_pipeline.config import AnnotateConfig
+from pad_pipeline.engine.config import AnnotateConfig
+from pad_pipeline.engine.guard import describe
+from pad_pipeline.engine.plan import build_chain, resolve
+from pad_pipeline.engine.sample import Sample, to_record
+from pad_pipeline.engine.stages import Seconds
 from pad_pipeline.records import PadRecord
 
 

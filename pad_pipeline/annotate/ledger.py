@@ -56,7 +56,7 @@ _PART_SCHEMA = PAD_SCHEMA.append(pa.field("chunk", pa.int64(), nullable=False))
 
 @dataclass
 class Ledger:
-    """The durable state of one run. Made by `open_ledger`, used by one process at a time."""
+    """The durable state of one run. Made by `open_or_resume`, used by one process at a time."""
 
     output: str
     layout: Layout
@@ -160,7 +160,7 @@ class Ledger:
         storage.remove_tree(url)
 
 
-def open_ledger(
+def open_or_resume(
     output: str,
     rows: Iterable[ManifestRow],
     identity: Mapping[str, Any],
@@ -202,7 +202,7 @@ def open_ledger(
     layout = layout_of(manifest)
     done = np.zeros(-(-layout.num_images // layout.chunk_size), dtype=bool)
     ledger = Ledger(output=output, layout=layout, manifest=manifest, done=done)
-    _take_up(ledger)
+    _resume(ledger)
     if ledger.finished:
         _clean_up(output)  # a run may have been killed before it came to it
     return ledger
@@ -246,7 +246,7 @@ def layout_of(manifest: Mapping[str, Any]) -> Layout:
     )
 
 
-def _take_up(ledger: Ledger) -> None:
+def _resume(ledger: Ledger) -> None:
     """Mark what earlier runs have finished."""
     layout = ledger.layout
     present = set(storage.list_files(ledger.output, ".parquet"))

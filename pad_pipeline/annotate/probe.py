@@ -10,12 +10,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pad_pipeline.annotate.costs import MODELS, Costs
-from pad_pipeline.annotate.plan import STAGE_NAMES, build_stage, locate_models, resolve
-from pad_pipeline.annotate.reading import read_samples
-from pad_pipeline.annotate.sample import Sample
-from pad_pipeline.annotate.stages import Decode, Seconds
-from pad_pipeline.config import AnnotateConfig
+from pad_pipeline.annotate.read import read_samples
+from pad_pipeline.engine.config import AnnotateConfig
+from pad_pipeline.engine.costs import MODELS, Costs
+from pad_pipeline.engine.plan import STAGE_NAMES, build_stage, locate_models, resolve
+from pad_pipeline.engine.sample import Sample
+from pad_pipeline.engine.stages import Decode, Seconds
 from pad_pipeline.errors import UserError
 from pad_pipeline.images import ImageLimits
 from pad_pipeline.sources import ManifestRow, list_source

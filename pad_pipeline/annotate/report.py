@@ -54,7 +54,7 @@ class RunReport:
     seconds_by_stage: Mapping[str, float]
     """Time that the workers spent in each stage, summed over workers."""
     stages: Mapping[str, Mapping[str, Any]]
-    """What each operator did in this run, see `figures.StageFigures`."""
+    """What each operator did in this run, see `engine.metrics.StageMetrics`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -21,7 +21,6 @@ from rich.console import Console
 
 from pad_pipeline import storage
 from pad_pipeline.annotate.ledger import Ledger, layout_of, read_manifest
-from pad_pipeline.annotate.plan import StageSpec
 from pad_pipeline.annotate.report import RunReport, count_shards
 from pad_pipeline.annotate.run import SUMMARY, annotate_rows
 from pad_pipeline.annotate.run_files import (
@@ -31,16 +30,17 @@ from pad_pipeline.annotate.run_files import (
     to_parquet,
     write_json,
 )
-from pad_pipeline.config import (
+from pad_pipeline.engine.config import (
     AnnotateConfig,
     DetectConfig,
     SegmentConfig,
     SuppressConfig,
     TagConfig,
 )
+from pad_pipeline.engine.plan import StageSpec
 from pad_pipeline.errors import UserError
-from pad_pipeline.run_lock import only_run_on
 from pad_pipeline.sources import ManifestRow, list_source
+from pad_pipeline.storage.locks import only_run_on
 
 logger = logging.getLogger(__name__)
 

@@ -19,9 +19,13 @@ import pyarrow.compute as pc
 from rich.console import Console
 
 from pad_pipeline import __version__, storage
-from pad_pipeline.annotate.figures import RunFigures
-from pad_pipeline.annotate.ledger import Ledger, open_ledger
-from pad_pipeline.annotate.plan import (
+from pad_pipeline.annotate.ledger import Ledger, open_or_resume
+from pad_pipeline.annotate.report import ProgressLog, RunReport, count_shards
+from pad_pipeline.annotate.status import Heartbeat
+from pad_pipeline.engine.config import AnnotateConfig, identity
+from pad_pipeline.engine.isolation import QUARANTINED
+from pad_pipeline.engine.metrics import RunMetrics
+from pad_pipeline.engine.plan import (
     StageSpec,
     fingerprints,
     local_gpus,
@@ -29,13 +33,9 @@ from pad_pipeline.annotate.plan import (
     plan,
     resolve,
 )
-from pad_pipeline.annotate.quarantine import QUARANTINED
-from pad_pipeline.annotate.report import ProgressLog, RunReport, count_shards
-from pad_pipeline.annotate.status import Heartbeat
-from pad_pipeline.config import AnnotateConfig, identity
 from pad_pipeline.errors import UserError
-from pad_pipeline.run_lock import only_run_on
 from pad_pipeline.sources import ManifestRow, list_source
+from pad_pipeline.storage.locks import only_run_on
 
 logger = logging.getLogger(__name__)
 
@@ -108,8 +108,7 @@ def annotate_rows(
 ) -> RunReport:
     """`annotate` with the images themselves; the caller holds the lock on the data set."""
     # Ray is imported late: errors in the arguments should not wait for it.
-    from pad_pipeline import ray_session
-    from pad_pipeline.annotate import on_ray
+    from pad_pipeline.engine import ray_resources, ray_session
 
     start_s = time.monotonic()
     console = console or Console(stderr=True)
@@ -120,7 +119,7 @@ def annotate_rows(
         if stages is None:
             config = locate_models(config)
             checksums = fingerprints(config)
-        ledger = open_ledger(
+        ledger = open_or_resume(
             output,
             rows,
             identity(config, checksums),
@@ -136,12 +135,12 @@ def annotate_rows(
         if ledger.num_finished:
             logger.info("going on after %s finished images", f"{ledger.num_finished:,}")
         if cluster:
-            on_ray.check_room(cluster, stages)
+            ray_resources.warn_if_insufficient_resources(cluster, stages)
         else:
-            ray_session.start_here(on_ray.slots(stages), verbose=ray_logs)
+            ray_session.start_here(ray_resources.required_cpus(stages), verbose=ray_logs)
         logger.info("loading the models")
         before = ledger.num_finished
-        figures = RunFigures({spec.name: spec.pool.max_workers for spec in stages})
+        figures = RunMetrics({spec.name: spec.pool.max_workers for spec in stages})
         rate = _consume(ledger, stages, config, figures, console)
         ledger.finish(_provenance(provenance, config, checksums))
         elapsed = time.monotonic() - start_s
@@ -152,18 +151,18 @@ def _consume(
     ledger: Ledger,
     stages: Sequence[StageSpec],
     config: AnnotateConfig,
-    figures: RunFigures,
+    figures: RunMetrics,
     console: Console,
 ) -> float:
     """Run what is pending into the ledger; returns images/s."""
-    from pad_pipeline.annotate import on_ray
+    from pad_pipeline.annotate import stream
 
     causes: Counter[str] = Counter()
     waiting: dict[str, int] = {}
     progress = ProgressLog(ledger.layout.num_images, ledger.num_finished, console)
 
     def describe() -> dict[str, Any]:
-        figures.look(dict(waiting))
+        figures.sample_queue(dict(waiting))
         return {
             "images_per_s": progress.rate,
             "stages": figures.to_dict(progress.seconds),
@@ -171,11 +170,11 @@ def _consume(
 
     with progress, Heartbeat(ledger.output, describe):
         try:
-            for chunk in on_ray.stream(
+            for chunk in stream.stream(
                 ledger, stages, hang_after_s=config.hang_after_s, waiting=waiting
             ):
                 ledger.commit(chunk.chunk, chunk.records)
-                figures.add(chunk.passages, chunk.seconds)
+                figures.add(chunk.timings, chunk.seconds)
                 failures = _failures(chunk.records)
                 causes.update(failures)
                 progress.add(
@@ -198,7 +197,7 @@ def _consume(
 def _conclude(
     ledger: Ledger,
     config: AnnotateConfig,
-    figures: RunFigures | None,
+    figures: RunMetrics | None,
     images_this_run: int,
     elapsed: float,
     rate: float,

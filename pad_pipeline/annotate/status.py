@@ -27,7 +27,7 @@ from pad_pipeline.annotate.ledger import layout_of, read_manifest
 from pad_pipeline.annotate.report import causes
 from pad_pipeline.annotate.run_files import MANIFEST, RUN, Layout, progress_url, read_parquet
 from pad_pipeline.errors import UserError
-from pad_pipeline.run_lock import is_held
+from pad_pipeline.storage.locks import is_held
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class RunStatus:
     images_per_s: float | None = None
     seconds_left: float | None = None
     stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """`StageFigures.to_dict` by stage, of the last command on this output."""
+    """`StageMetrics.to_dict` by stage, of the last command on this output."""
     where: str | None = None
     """Process and host of the last command."""
     seconds_since_sign: float | None = None

@@ -14,10 +14,10 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from pad_pipeline.dataset.colours import tag_colour
-from pad_pipeline.dataset.drawing import draw_record
 from pad_pipeline.dataset.pictures import read_pictures
 from pad_pipeline.dataset.reader import find_record
+from pad_pipeline.drawing.colours import tag_colour
+from pad_pipeline.drawing.record import draw_record
 from pad_pipeline.errors import UserError
 from pad_pipeline.images import ImageError, decode_image
 from pad_pipeline.records import PadRecord

@@ -15,15 +15,15 @@ from pathlib import PurePosixPath
 from PIL import Image
 
 from pad_pipeline import storage
-from pad_pipeline.dataset.contact_sheet import contact_sheet
-from pad_pipeline.dataset.drawing import draw_record
 from pad_pipeline.dataset.known_tags import warn_of_unknown_tags
 from pad_pipeline.dataset.pictures import UNREADABLE, iter_pictures
 from pad_pipeline.dataset.reader import Dataset, State, iter_records, open_dataset
 from pad_pipeline.dataset.selection import Selection
-from pad_pipeline.dataset.writing import new_folder
+from pad_pipeline.drawing.contact_sheet import contact_sheet
+from pad_pipeline.drawing.record import draw_record
 from pad_pipeline.errors import UserError
 from pad_pipeline.images import ImageError, decode_image
+from pad_pipeline.storage.atomic import new_folder
 
 __all__ = ["RenderReport", "contact_sheet", "picture_name", "render"]
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from pad_pipeline import storage
 from pad_pipeline.dataset.known_tags import warn_of_unknown_tags
 from pad_pipeline.dataset.reader import State, iter_records, open_dataset
 from pad_pipeline.dataset.selection import Selection
@@ -146,13 +145,6 @@ def to_text(stats: Stats, num_tags: int = 12) -> str:
         tags, counts = zip(*stats.top_tags[:num_tags], strict=True)
         lines += _bars("most frequent tags", tags, counts, total=stats.num_regions)
     return "\n".join(lines)
-
-
-def plot(stats: Stats, path: str) -> None:
-    """Draws the figures as one 16:9 page, a PNG of 1920×1080 pixels, at a local path or URL."""
-    from pad_pipeline.dataset.stats_plot import draw_page  # matplotlib takes a second to import
-
-    storage.write_atomic(path, draw_page(stats))
 
 
 class _Spread:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from pad_pipeline import storage
 from pad_pipeline.dataset.stats import AREA_SHARE_EDGES, Histogram, Stats
 
 if TYPE_CHECKING:
@@ -16,6 +17,11 @@ _PAPER, _INK, _SOFT, _GRID = "#faf9f6", "#22252b", "#767b85", "#e7e5df"
 _BLUE, _GREEN, _AMBER, _ROSE = "#3c78b4", "#3f9a79", "#d1922f", "#c8596b"
 _NUM_TAGS = 18
 _LONGEST_TAG = 22
+
+
+def plot(stats: Stats, path: str) -> None:
+    """Draws the figures as one 16:9 page, a PNG of 1920×1080 pixels, at a local path or URL."""
+    storage.write_atomic(path, draw_page(stats))
 
 
 def draw_page(stats: Stats) -> bytes:

@@ -33,7 +33,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def _ram(reference: str | Path, runtime: Runtime, **options: Any) -> Tagger:
-    from pad_pipeline.models.ram import load_ram
+    from pad_pipeline.models.ram.tagger import load_ram
 
     if not Path(reference).is_dir():
         raise UserError(
@@ -44,13 +44,13 @@ def _ram(reference: str | Path, runtime: Runtime, **options: Any) -> Tagger:
 
 
 def _grounding_dino(reference: str | Path, runtime: Runtime, **options: Any) -> Detector:
-    from pad_pipeline.models.grounding_dino_load import load_grounding_dino
+    from pad_pipeline.models.grounding_dino.load import load_grounding_dino
 
     return load_grounding_dino(reference, runtime, **options)
 
 
 def _sam(reference: str | Path, runtime: Runtime, **options: Any) -> Segmenter:
-    from pad_pipeline.models.sam_loading import load_sam
+    from pad_pipeline.models.sam.load import load_sam
 
     return load_sam(reference, runtime, **options)
 
@@ -74,8 +74,8 @@ SEGMENTERS: Mapping[str, Callable[..., Segmenter]] = {
 def load_tagger(reference: str | Path, runtime: Runtime, **options: Any) -> Tagger:
     """The tagger of a converted directory, of its name in the models folder, or "embedded".
 
-    `options` are those of `pad_pipeline.models.ram.load_ram`. Raises `UserError` where there is no
-    such model or its weights do not fit.
+    `options` are those of `pad_pipeline.models.ram.tagger.load_ram`. Raises `UserError` where
+    there is no such model or its weights do not fit.
     """
     place = _local(reference, "tagger")
     return _builder(place, TAGGERS, "tagger", otherwise=_ram)(place, runtime, **options)

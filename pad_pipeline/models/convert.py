@@ -13,8 +13,8 @@ from typing import Literal
 from pad_pipeline.errors import UserError
 from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.checkpoints import read_checkpoint
-from pad_pipeline.models.ram_config import DEFAULT_THRESHOLD
-from pad_pipeline.models.sizes import sizes_beside
+from pad_pipeline.models.ram.config import DEFAULT_THRESHOLD
+from pad_pipeline.models.sidecar import read_sidecar_config
 
 Kind = Literal["ram", "ram-plus", "grounding-dino", "sam"]
 
@@ -33,8 +33,8 @@ def convert(
     `tags` and `thresholds` are text files with one a line, for the taggers; `tokenizer` is a hub
     id, a directory or a vocab.txt, for the detector (by default the vocab.txt beside the
     checkpoint, else that of the released models). Sizes that the tensors do not show come from a
-    config.json beside the checkpoint (see `sizes_beside`), and the tags where none are given; else
-    they are those of the released models. The directory appears whole or not at all.
+    config.json beside the checkpoint (see `read_sidecar_config`), and the tags where none are
+    given; else they are those of the released models. The directory appears whole or not at all.
     Raises `UserError` where the checkpoint does not fit `kind`, an option is missing or out of
     place, or `output` exists and is not an empty directory.
     """
@@ -82,20 +82,18 @@ def _write_ram_plus(checkpoint: Path, output: Path, options: Options) -> None:
 
 
 def _write_tagger(kind: Kind, checkpoint: Path, output: Path, options: Options) -> None:
-    from pad_pipeline.models.ram import (
+    from pad_pipeline.models.ram.config import config_from_golden, read_tags, read_thresholds
+    from pad_pipeline.models.ram.state_dict import (
         build_ram,
-        config_from_golden,
         convert_ram_checkpoint,
         load_ram_checkpoint,
-        read_tags,
-        read_thresholds,
-        save_ram,
     )
+    from pad_pipeline.models.ram.tagger import save_ram
 
     tags, thresholds = options["tags"], options["thresholds"]
     names = read_tags(tags) if tags is not None else None
     limits = read_thresholds(thresholds) if thresholds is not None else None
-    beside = sizes_beside(checkpoint, *_NAMES_BESIDE[kind])
+    beside = read_sidecar_config(checkpoint, *_NAMES_BESIDE[kind])
     if beside is None:
         assert names is not None  # see _check_options
         _check_number(names, limits, tags, thresholds)
@@ -129,17 +127,17 @@ def _check_number(
 
 
 def _write_grounding_dino(checkpoint: Path, output: Path, options: Options) -> None:
-    from pad_pipeline.models.grounding_dino import GroundingDinoDetector
-    from pad_pipeline.models.grounding_dino_layout import config_from_golden
-    from pad_pipeline.models.grounding_dino_load import (
+    from pad_pipeline.models.grounding_dino.detector import GroundingDinoDetector
+    from pad_pipeline.models.grounding_dino.load import (
         DEFAULT_TOKENIZER,
         check_tokenizer,
         load_tokenizer,
         model_of,
         save_grounding_dino,
     )
+    from pad_pipeline.models.grounding_dino.state_dict import config_from_golden
 
-    beside = sizes_beside(checkpoint, *_NAMES_BESIDE["grounding-dino"])
+    beside = read_sidecar_config(checkpoint, *_NAMES_BESIDE["grounding-dino"])
     vocabulary = checkpoint.parent / "vocab.txt"
     words = load_tokenizer(
         options["tokenizer"] or (vocabulary if vocabulary.is_file() else DEFAULT_TOKENIZER)
@@ -154,7 +152,7 @@ def _write_grounding_dino(checkpoint: Path, output: Path, options: Options) -> N
 
 
 def _write_sam(checkpoint: Path, output: Path, options: Options) -> None:
-    from pad_pipeline.models.sam_loading import load_sam, save_sam
+    from pad_pipeline.models.sam.load import load_sam, save_sam
 
     del options
     save_sam(load_sam(checkpoint, Runtime()), output)
@@ -190,7 +188,7 @@ def _check_options(kind: Kind, checkpoint: Path, options: Options) -> None:
         if value is not None and name not in _TAKES[kind]:
             raise UserError(f"{kind} takes no --{name}; leave it out")
     needs_tags = "tags" in _TAKES[kind] and options["tags"] is None
-    if needs_tags and sizes_beside(checkpoint, *_NAMES_BESIDE[kind]) is None:
+    if needs_tags and read_sidecar_config(checkpoint, *_NAMES_BESIDE[kind]) is None:
         raise UserError(
             f"a {kind} checkpoint does not hold its tags; give the file that lists them, one a "
             "line (--tags ram_tag_list.txt), see `pad-pipeline models list`"

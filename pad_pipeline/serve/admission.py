@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from pad_pipeline.serve.refusals import Refusal
+from pad_pipeline.serve.api_error import ApiError
 
 State = Literal["loading", "ready", "draining"]
 
@@ -19,7 +19,7 @@ _CLOSED = {
 }
 
 
-class Admission:
+class AdmissionControl:
     """Counts the images that are waited for; one instance for each event loop."""
 
     def __init__(self, max_queued: int) -> None:
@@ -30,13 +30,13 @@ class Admission:
         self._left.set()
 
     def check(self) -> None:
-        """Raise `Refusal` (503) unless requests are let in."""
+        """Raise `ApiError` (503) unless requests are let in."""
         if self.state != "ready":
-            raise Refusal(503, self.state, _CLOSED[self.state], _retry_after(self.state))
+            raise ApiError(503, self.state, _CLOSED[self.state], _retry_after(self.state))
 
     @contextmanager
     def slot(self) -> Iterator[Slot]:
-        """Room for one image; raises `Refusal` (503, 429). All that it holds is given back."""
+        """Room for one image; raises `ApiError` (503, 429). All that it holds is given back."""
         self.check()
         slot = Slot(self)
         try:
@@ -50,9 +50,9 @@ class Admission:
         await self._left.wait()
 
     def take(self, number: int) -> None:
-        """Count so many images more; raises `Refusal` (429) where there is no room for them."""
+        """Count so many images more; raises `ApiError` (429) where there is no room for them."""
         if self.num_taken + number > self.max_queued:
-            raise Refusal(
+            raise ApiError(
                 429,
                 "queue_full",
                 f"{self.num_taken} images are waited for and {number} more would be beyond the "
@@ -71,12 +71,12 @@ class Admission:
 class Slot:
     """The room that one request holds."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: AdmissionControl) -> None:
         self._admission = admission
         self.size = 0
 
     def grow(self, number: int) -> None:
-        """Hold so much more; raises `Refusal` (429)."""
+        """Hold so much more; raises `ApiError` (429)."""
         self._admission.take(number)
         self.size += number
 

@@ -16,20 +16,15 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from starlette.exceptions import HTTPException
 
 from pad_pipeline import __version__
-from pad_pipeline.annotate.sample import Sample
+from pad_pipeline.engine.sample import Sample
 from pad_pipeline.images import ImageLimits
 from pad_pipeline.records import PadRecord
-from pad_pipeline.serve import answers, docs
-from pad_pipeline.serve.admission import Admission
-from pad_pipeline.serve.bodies import Upload, check_headers, read_body
+from pad_pipeline.serve import docs, responses
+from pad_pipeline.serve.admission import AdmissionControl
+from pad_pipeline.serve.api_error import ApiError, documented, error_json
 from pad_pipeline.serve.openapi import BATCH_BODY, IMAGE_BODY, RECORD_OR_PICTURE
-from pad_pipeline.serve.parameters import (
-    AnnotateOptions,
-    BatchOptions,
-    bad_parameters,
-    with_fields,
-)
-from pad_pipeline.serve.refusals import Refusal, documented, error_json
+from pad_pipeline.serve.parameters import AnnotateOptions, BatchOptions, bad_parameters, with_fields
+from pad_pipeline.serve.request_body import Upload, check_headers, read_body
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +46,7 @@ class Settings:
 
 def build_app(
     annotate: Callable[[Sample], Awaitable[Sample]],
-    admission: Admission,
+    admission: AdmissionControl,
     settings: Settings,
     metrics: Callable[[], Awaitable[str]] | None = None,
 ) -> FastAPI:
@@ -128,7 +123,7 @@ class _Service:
     def __init__(
         self,
         annotate: Callable[[Sample], Awaitable[Sample]],
-        admission: Admission,
+        admission: AdmissionControl,
         settings: Settings,
     ) -> None:
         self._annotate = annotate
@@ -146,11 +141,13 @@ class _Service:
             [upload] = body.uploads
             name = options.image_id or upload.name or NO_NAME
             [sample] = await self._run([_to_sample(upload, name, options.caption)])
-            record = answers.answer(sample, options)
-            answers.check(record)
+            record = responses.answer(sample, options)
+            responses.check(record)
             if not options.render:
-                return JSONResponse(answers.record_json(record))
-            png = await asyncio.to_thread(answers.render_png, upload.data, record, settings.limits)
+                return JSONResponse(responses.record_json(record))
+            png = await asyncio.to_thread(
+                responses.render_png, upload.data, record, settings.limits
+            )
             return Response(png, media_type="image/png")
 
     async def batch(self, request: Request, options: BatchOptions) -> Response:
@@ -164,7 +161,7 @@ class _Service:
             options.check(settings.box_threshold)
             captions: list[str | None] = [*options.caption] or [None] * len(body.uploads)
             if len(captions) != len(body.uploads):
-                raise Refusal(
+                raise ApiError(
                     422,
                     "bad_parameter",
                     f"expected no caption or one for each of the {len(body.uploads)} images, "
@@ -175,8 +172,8 @@ class _Service:
                 _to_sample(upload, upload.name or f"{NO_NAME}-{index}", caption)
                 for index, (upload, caption) in enumerate(zip(body.uploads, captions, strict=True))
             ]
-            records = [answers.answer(done, options) for done in await self._run(samples)]
-            return JSONResponse([answers.record_json(record) for record in records])
+            records = [responses.answer(done, options) for done in await self._run(samples)]
+            return JSONResponse([responses.record_json(record) for record in records])
 
     async def _run(self, samples: Sequence[Sample]) -> list[Sample]:
         timeout_s = self._settings.timeout_s
@@ -184,7 +181,7 @@ class _Service:
             async with asyncio.timeout(timeout_s):
                 return await asyncio.gather(*map(self._annotate, samples))
         except TimeoutError:
-            raise Refusal(
+            raise ApiError(
                 504, "timeout", f"no result after {timeout_s:g} s (--timeout-s)"
             ) from None
 
@@ -210,14 +207,14 @@ def _key_check(key: str | None) -> Callable[..., Awaitable[None]]:
     ) -> None:
         given = header or (bearer.credentials if bearer else None)
         if not given:
-            raise Refusal(
+            raise ApiError(
                 401,
                 "no_api_key",
                 "expected the service's API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`",
                 {"WWW-Authenticate": "Bearer"},
             )
         if not hmac.compare_digest(given.encode(), key.encode()):
-            raise Refusal(403, "wrong_api_key", "the API key is not the service's")
+            raise ApiError(403, "wrong_api_key", "the API key is not the service's")
 
     return check
 
@@ -228,8 +225,8 @@ def _answer_errors(app: FastAPI) -> None:
     def answer(status: int, cause: str, message: str, headers: Any = None) -> JSONResponse:
         return JSONResponse(error_json(cause, message), status, headers)
 
-    @app.exception_handler(Refusal)
-    async def refused(request: Request, error: Refusal) -> Response:
+    @app.exception_handler(ApiError)
+    async def refused(request: Request, error: ApiError) -> Response:
         return answer(error.status, error.cause, error.message, error.headers)
 
     @app.exception_handler(RequestValidationError)

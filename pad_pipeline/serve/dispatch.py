@@ -14,8 +14,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from pad_pipeline.annotate.quarantine import DEATHS_ALONE, QUARANTINED
-from pad_pipeline.annotate.sample import Sample
+from pad_pipeline.engine.isolation import DEATHS_ALONE, QUARANTINED
+from pad_pipeline.engine.sample import Sample
 from pad_pipeline.records import RecordError
 
 logger = logging.getLogger(__name__)

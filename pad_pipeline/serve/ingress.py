@@ -10,11 +10,11 @@ from typing import Any
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from pad_pipeline import ray_session
-from pad_pipeline.annotate.plan import local_gpus, locate_models, plan, resolve
-from pad_pipeline.config import AnnotateConfig
+from pad_pipeline.engine import ray_session
+from pad_pipeline.engine.config import AnnotateConfig
+from pad_pipeline.engine.plan import local_gpus, locate_models, plan, resolve
 from pad_pipeline.serve import on_ray
-from pad_pipeline.serve.admission import Admission
+from pad_pipeline.serve.admission import AdmissionControl
 from pad_pipeline.serve.app import build_app
 from pad_pipeline.serve.config import ServiceConfig, read_api_key
 from pad_pipeline.serve.dispatch import Dispatcher
@@ -39,7 +39,7 @@ class Ingress:
         names: Sequence[str],
         *handles: DeploymentHandle,
     ) -> None:
-        self._admission = Admission(service.max_queued)
+        self._admission = AdmissionControl(service.max_queued)
         calls = [on_ray.calls_of(*pair) for pair in zip(names, handles, strict=True)]
         self._app = build_app(
             Dispatcher(calls),

@@ -16,13 +16,13 @@ from ray.serve import exceptions as serve_exceptions
 from ray.serve.api import RunTarget
 from ray.serve.handle import DeploymentHandle
 
-from pad_pipeline.annotate.on_ray import reason_of
-from pad_pipeline.annotate.plan import StageSpec
-from pad_pipeline.annotate.sample import Sample
+from pad_pipeline.engine.plan import StageSpec
+from pad_pipeline.engine.ray_errors import reason_of
+from pad_pipeline.engine.sample import Sample
 from pad_pipeline.errors import UserError
+from pad_pipeline.serve.api_error import ApiError
 from pad_pipeline.serve.config import ServiceConfig
 from pad_pipeline.serve.dispatch import StageCalls, WorkerLost
-from pad_pipeline.serve.refusals import Refusal
 from pad_pipeline.serve.workers import StageReplica
 
 HEALTH_CHECK_PERIOD_S = 2.0
@@ -125,7 +125,7 @@ async def until_ready(handle: DeploymentHandle) -> None:
 
 
 async def metrics() -> str:
-    """Prometheus' text of the Ray node that this process is on; raises `Refusal` (503)."""
+    """Prometheus' text of the Ray node that this process is on; raises `ApiError` (503)."""
     return await asyncio.to_thread(_read_metrics)
 
 
@@ -137,4 +137,4 @@ def _read_metrics() -> str:
         with urllib.request.urlopen(url, timeout=_METRICS_TIMEOUT_S) as answer:
             return answer.read().decode()
     except OSError as error:
-        raise Refusal(503, "no_metrics", f"Ray's metrics cannot be read now: {error}") from error
+        raise ApiError(503, "no_metrics", f"Ray's metrics cannot be read now: {error}") from error

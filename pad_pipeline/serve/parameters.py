@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import PadRecord
-from pad_pipeline.serve.refusals import Refusal
+from pad_pipeline.serve.api_error import ApiError
 
 _LARGEST = 2**53  # whole numbers that JSON readers keep exactly
 
@@ -54,9 +54,9 @@ class Thresholds(BaseModel):
         return self._selection().apply(record)
 
     def check(self, box_threshold: float) -> None:
-        """Raise `Refusal` (422) where they cannot be met by a service of that box threshold."""
+        """Raise `ApiError` (422) where they cannot be met by a service of that box threshold."""
         if self.box_threshold is not None and self.box_threshold < box_threshold:
-            raise Refusal(
+            raise ApiError(
                 422,
                 "bad_parameter",
                 f"box_threshold {self.box_threshold:g} is below the service's own of "
@@ -65,7 +65,7 @@ class Thresholds(BaseModel):
         try:
             self._selection()
         except UserError as error:
-            raise Refusal(422, "bad_parameter", str(error)) from error
+            raise ApiError(422, "bad_parameter", str(error)) from error
 
     def _selection(self) -> Selection:
         return Selection(
@@ -97,7 +97,7 @@ class BatchOptions(Thresholds):
 
 
 def with_fields(options: Options, fields: Sequence[tuple[str, str]]) -> Options:
-    """The options of the query, overridden by the fields of a form; raises `Refusal` (422)."""
+    """The options of the query, overridden by the fields of a form; raises `ApiError` (422)."""
     given: defaultdict[str, list[str]] = defaultdict(list)
     for name, value in fields:
         given[name].append(value)
@@ -111,7 +111,7 @@ def with_fields(options: Options, fields: Sequence[tuple[str, str]]) -> Options:
         raise bad_parameters(error.errors()) from error
 
 
-def bad_parameters(errors: Sequence[Mapping[str, Any]]) -> Refusal:
+def bad_parameters(errors: Sequence[Mapping[str, Any]]) -> ApiError:
     """What is wrong with the parameters, as one sentence."""
     told = []
     for error in errors:
@@ -120,7 +120,7 @@ def bad_parameters(errors: Sequence[Mapping[str, Any]]) -> Refusal:
             told.append(f"there is no parameter {'.'.join(place)!r}")
         else:
             told.append(f"{'.'.join(place)}: {error['msg']}")
-    return Refusal(422, "bad_parameter", "; ".join(told[:5]))
+    return ApiError(422, "bad_parameter", "; ".join(told[:5]))
 
 
 def _is_list(field: Any) -> bool:

@@ -8,8 +8,8 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from pad_pipeline.annotate.plan import StageSpec, local_gpus, locate_models, plan, resolve
-from pad_pipeline.config import AnnotateConfig
+from pad_pipeline.engine.config import AnnotateConfig
+from pad_pipeline.engine.plan import StageSpec, local_gpus, locate_models, plan, resolve
 from pad_pipeline.errors import UserError
 from pad_pipeline.images import ImageLimits
 from pad_pipeline.serve.config import ServiceConfig, read_api_key
@@ -40,15 +40,14 @@ def serve(
     """
     key = read_api_key(service)
     try:
-        from pad_pipeline.serve import front
+        from pad_pipeline.serve import server
     except ModuleNotFoundError as error:
         raise UserError(
             f"the service needs the package {error.name}: pip install 'pad-pipeline[serve]'"
         ) from error
-    from pad_pipeline import ray_session
-    from pad_pipeline.annotate import on_ray as run_on_ray
+    from pad_pipeline.engine import ray_resources, ray_session
 
-    with front.bind(service.host, service.port) as bound, ray_session.shut_down_after():
+    with server.bind(service.host, service.port) as bound, ray_session.shut_down_after():
         if key is None and not service.host.startswith(_LOOPBACK):
             logger.warning("no API key is set: whoever reaches %s can use it", service.host)
         cluster = ray_session.join(ray_address, verbose=ray_logs)
@@ -57,9 +56,9 @@ def serve(
             config = locate_models(config)
             stages = plan(config, num_gpus=cluster.num_gpus if cluster else local_gpus(config))
         if cluster:
-            run_on_ray.check_room(cluster, stages)
+            ray_resources.warn_if_insufficient_resources(cluster, stages)
         else:
-            ray_session.start_here(run_on_ray.slots(stages), verbose=ray_logs)
+            ray_session.start_here(ray_resources.required_cpus(stages), verbose=ray_logs)
         logger.info("loading the models")
         settings = settings_of(config, service, key)
         asyncio.run(
@@ -90,8 +89,8 @@ async def _host(
     *,
     keeps_ray: bool,
 ) -> None:
-    from pad_pipeline.serve import front, on_ray
-    from pad_pipeline.serve.admission import Admission
+    from pad_pipeline.serve import on_ray, server
+    from pad_pipeline.serve.admission import AdmissionControl
     from pad_pipeline.serve.app import build_app
     from pad_pipeline.serve.dispatch import Dispatcher
 
@@ -99,7 +98,7 @@ async def _host(
     address, port = bound.getsockname()[:2]
     url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
     names = {f"pad-{socket.gethostname()}-{port}-{spec.name}": spec for spec in stages}
-    admission = Admission(service.max_queued)
+    admission = AdmissionControl(service.max_queued)
     dispatchers: list[Dispatcher] = []
 
     def load() -> None:
@@ -117,7 +116,7 @@ async def _host(
         lambda sample: dispatchers[0](sample), admission, settings, metrics=on_ray.metrics
     )
     try:
-        await front.host(app, bound, admission, load, lambda: announce(url))
+        await server.host(app, bound, admission, load, lambda: announce(url))
     finally:
         if keeps_ray:
             # a Ray that was started for this command takes them along when it ends

@@ -6,11 +6,12 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from pad_pipeline.annotate.plan import StageSpec
-from pad_pipeline.annotate.sample import Sample, without_pixels
-from pad_pipeline.annotate.watchdog import Watchdog
-from pad_pipeline.annotate.workers import Passage, StageMetrics
-from pad_pipeline.serve.batches import Batches
+from pad_pipeline.engine.metrics import StageTiming
+from pad_pipeline.engine.plan import StageSpec
+from pad_pipeline.engine.ray_metrics import PrometheusMetrics
+from pad_pipeline.engine.sample import Sample, without_pixels
+from pad_pipeline.engine.watchdog import Watchdog
+from pad_pipeline.serve.batching import Batches
 
 
 class StageReplica:
@@ -27,7 +28,7 @@ class StageReplica:
         self._thread = ThreadPoolExecutor(1)
         self._stage = self._thread.submit(spec.make, self._seconds).result()
         self._watch = Watchdog(hang_after_s, self._seconds, lambda *what: None)
-        self._metrics = StageMetrics(spec.name)
+        self._metrics = PrometheusMetrics(spec.name)
         self._in_batches = Batches(self._run, size=spec.batch_size, wait_s=batch_wait_s)
 
     async def together(self, sample: Sample) -> Sample:
@@ -54,5 +55,5 @@ class StageReplica:
             self._watch()
         failed = sum(sample.error is not None for sample in samples)
         elapsed_s = time.perf_counter() - began_s
-        self._metrics.add(Passage(self._name, elapsed_s, len(samples), failed), self._seconds)
+        self._metrics.add(StageTiming(self._name, elapsed_s, len(samples), failed), self._seconds)
         return without_pixels(samples, keep_bytes=False)

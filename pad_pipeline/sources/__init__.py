@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from pad_pipeline.sources.listing import list_source
 from pad_pipeline.sources.reading import read_many
-from pad_pipeline.sources.rows import (
-    MANIFEST_SCHEMA,
-    ManifestRow,
-    rows_to_table,
-    table_to_rows,
-)
+from pad_pipeline.sources.rows import MANIFEST_SCHEMA, ManifestRow, rows_to_table, table_to_rows
 
 __all__ = [
     "MANIFEST_SCHEMA",

@@ -14,13 +14,7 @@ import pyarrow.compute as pc
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
 from pad_pipeline.sources.archives import stem_below
-from pad_pipeline.sources.entries import (
-    BYTES_KEYS,
-    CAPTION_KEYS,
-    ID_KEYS,
-    PATH_KEYS,
-    caption_of,
-)
+from pad_pipeline.sources.entries import BYTES_KEYS, CAPTION_KEYS, ID_KEYS, PATH_KEYS, caption_of
 from pad_pipeline.sources.manifests import make_locator
 from pad_pipeline.sources.rows import ManifestRow, in_container, relative_id
 from pad_pipeline.storage.parquet import ParquetFile
@@ -173,7 +167,7 @@ def _open(url: str, file: Any) -> ParquetFile:
         parquet = ParquetFile(file)
         _ = parquet.schema_arrow.names  # which may not be text
         return parquet
-    except storage.GaveUp:
+    except storage.RetriesExhausted:
         raise
     except (*_DAMAGED, OSError) as error:
         raise UserError(f"{url} is not a readable Parquet file: {_words(error)}") from error

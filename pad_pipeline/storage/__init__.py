@@ -17,11 +17,16 @@ from typing import Any, BinaryIO
 import fsspec
 
 from pad_pipeline.errors import UserError
-from pad_pipeline.storage.errors import GaveUp, backend_errors, explained, is_bucket_missing
+from pad_pipeline.storage.errors import (
+    RetriesExhausted,
+    backend_errors,
+    explained,
+    is_bucket_missing,
+)
 from pad_pipeline.storage.urls import absolute, join, local_path, protocol
 
 __all__ = [
-    "GaveUp",
+    "RetriesExhausted",
     "absolute",
     "backend_errors",
     "explained",

@@ -32,7 +32,7 @@ _REFUSED = {
 """S3's answers to credentials that are not right."""
 
 
-class GaveUp(OSError):
+class RetriesExhausted(OSError):
     """A request that failed until its retries were used up, though it might work later."""
 
 
@@ -83,7 +83,7 @@ def _response(error: BaseException) -> dict[str, Any]:
 
 def _reason(error: BaseException, url: str) -> str:
     code = getattr(error, "errno", None)
-    if isinstance(error, GaveUp):
+    if isinstance(error, RetriesExhausted):
         return str(error)
     if is_bucket_missing(error):
         return f"there is no bucket {url.split('://', 1)[-1].split('/', 1)[0]!r} there"

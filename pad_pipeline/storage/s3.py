@@ -25,7 +25,7 @@ from s3fs import S3FileSystem
 from s3fs.errors import translate_boto_error
 from urllib3.exceptions import IncompleteRead
 
-from pad_pipeline.storage.errors import GaveUp, s3_code
+from pad_pipeline.storage.errors import RetriesExhausted, s3_code
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class S3(S3FileSystem):
                 pause *= random.uniform(0.5, 1.0)  # so that many workers do not come back at once
                 waited = monotonic() - began
                 if attempt >= most or waited + pause > PATIENCE_S:
-                    raise GaveUp(
+                    raise RetriesExhausted(
                         f"{self._told(error)}; gave up after {attempt} "
                         f"attempt{'s' if attempt > 1 else ''} in {waited:.0f} s"
                     ) from error

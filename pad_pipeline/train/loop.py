@@ -17,20 +17,20 @@ from typing import Any
 import torch
 
 from pad_pipeline import storage
-from pad_pipeline.analysis.alignment import AlignmentMeter
 from pad_pipeline.errors import UserError
-from pad_pipeline.train.batch import Batch
-from pad_pipeline.train.checkpoint import Checkpoints, random_state, restore_random_state
-from pad_pipeline.train.config import TrainConfig
-from pad_pipeline.train.data import Loader
-from pad_pipeline.train.load import image_format, load_run_model
-from pad_pipeline.train.logs import MetricsFile, Sink, open_sinks
-from pad_pipeline.train.model import VisionLanguageModel
+from pad_pipeline.evaluate.measures.alignment import AlignmentMeter
+from pad_pipeline.train.data.batch import Batch
+from pad_pipeline.train.data.loader import Loader
+from pad_pipeline.train.data.samples import Samples, local_copy
+from pad_pipeline.train.data.steps import Plan, make_plan
+from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.patch_loss import COVERED
-from pad_pipeline.train.plan import Plan, make_plan
-from pad_pipeline.train.results import write_results
-from pad_pipeline.train.run_files import Run, write_run
-from pad_pipeline.train.samples import Samples, local_copy
+from pad_pipeline.train.run.checkpoint import Checkpoints, random_state, restore_random_state
+from pad_pipeline.train.run.config import TrainConfig
+from pad_pipeline.train.run.files import Run, write_run
+from pad_pipeline.train.run.logs import MetricsFile, Sink, open_sinks
+from pad_pipeline.train.run.models import image_format, load_run_model
+from pad_pipeline.train.run.results import write_results
 from pad_pipeline.train.schedule import beta, learning_rate_factor
 from pad_pipeline.train.sharding import (
     gather_state,

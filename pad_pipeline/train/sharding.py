@@ -20,7 +20,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
-from pad_pipeline.train.model import VisionLanguageModel
+from pad_pipeline.train.model.vlm import VisionLanguageModel
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 _TRAINED = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)

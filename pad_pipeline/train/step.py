@@ -16,10 +16,10 @@ from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 
 from pad_pipeline.errors import UserError
-from pad_pipeline.train.batch import Batch
-from pad_pipeline.train.config import TrainConfig
-from pad_pipeline.train.model import VisionLanguageModel
+from pad_pipeline.train.data.batch import Batch
+from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.patch_loss import COVERED, PatchLoss, patch_loss
+from pad_pipeline.train.run.config import TrainConfig
 
 
 class Workers(Protocol):

@@ -3,7 +3,7 @@
     shards            every Parquet file: its name, version, rows, and what is wrong with it
     images            one row per image: where its record lies, and what is filtered and sorted by
     regions, given    one row per region; one per tag that the tagger gave
-    tags, companions  counts by tag; the tags that are boxed most often in the same images
+    tags, cooccurring_tags  counts by tag; the tags that are boxed most often in the same images
     caption_order     the images' places in the alphabetical order of captions
     facts             the figures of the statistics page, as JSON
 

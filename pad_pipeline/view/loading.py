@@ -10,11 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pad_pipeline import storage
-from pad_pipeline.dataset.reader import (
-    DAMAGED_SHARD,
-    columns_without_masks,
-    schema_problem,
-)
+from pad_pipeline.dataset.reader import DAMAGED_SHARD, columns_without_masks, schema_problem
 from pad_pipeline.errors import UserError, first_line
 from pad_pipeline.storage.parquet import ParquetFile
 

@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from pad_pipeline.dataset.drawing import (
-    Label,
-    font_size_for,
-    place_region_labels,
-    shown_box,
-)
+from pad_pipeline.drawing.record import Label, font_size_for, place_region_labels, shown_box
 from pad_pipeline.records import PadRecord, Region
 from pad_pipeline.view.addresses import of_image
 from pad_pipeline.view.pictures import layer_scale

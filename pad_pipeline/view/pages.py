@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pad_pipeline.dataset.colours import NUM_COLOURS, colour, colour_number
+from pad_pipeline.drawing.colours import NUM_COLOURS, colour, colour_number
 from pad_pipeline.view.addresses import of_image
 
 FOLDER = files("pad_pipeline.view")

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pad_pipeline import storage
-from pad_pipeline.dataset.drawing import draw_layer, draw_record
 from pad_pipeline.dataset.pictures import read_pictures
+from pad_pipeline.drawing.record import draw_layer, draw_record
 from pad_pipeline.errors import UserError, first_line
 from pad_pipeline.images import ImageError, decode_image, image_size
 from pad_pipeline.records import PadRecord

@@ -182,13 +182,13 @@ class Index:
         found = self.rows("SELECT * FROM tags WHERE tag = ?", [name])
         return found[0] if found else None
 
-    def companions(self, tag_ids: Sequence[int]) -> dict[int, list[Row]]:
+    def cooccurring_tags(self, tag_ids: Sequence[int]) -> dict[int, list[Row]]:
         """What images with a box of a tag also have boxes of, the most frequent first."""
         found: dict[int, list[Row]] = {tag_id: [] for tag_id in tag_ids}
         if found:
             marks = ", ".join("?" * len(tag_ids))
             for row in self.rows(
-                "SELECT c.tag_id, tag, num_images FROM companions c "
+                "SELECT c.tag_id, tag, num_images FROM cooccurring_tags c "
                 f"JOIN tag_names t ON t.tag_id = c.other_id WHERE c.tag_id IN ({marks}) "
                 "ORDER BY c.tag_id, num_images DESC, tag",
                 tag_ids,

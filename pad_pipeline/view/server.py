@@ -11,10 +11,11 @@ import uvicorn
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
-from pad_pipeline.view.app import Viewer, make_app
+from pad_pipeline.view.app import make_app
 from pad_pipeline.view.pictures import Pictures
 from pad_pipeline.view.runs import read_runs
 from pad_pipeline.view.source import DataSet
+from pad_pipeline.view.viewer import Viewer
 
 logger = logging.getLogger(__name__)
 

@@ -41,7 +41,7 @@ CREATE OR REPLACE TABLE tags AS
         FROM given LEFT JOIN boxed USING (position, tag_id) GROUP BY 1
     ) g USING (tag_id)
     ORDER BY num_regions DESC, tag;
-CREATE OR REPLACE TABLE companions AS
+CREATE OR REPLACE TABLE cooccurring_tags AS
     SELECT a.tag_id, b.tag_id AS other_id, count(*) AS num_images
     FROM boxed a JOIN boxed b USING (position)
     WHERE a.tag_id <> b.tag_id AND position IN (

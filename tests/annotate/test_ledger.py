@@ -12,7 +12,7 @@ import pytest
 
 from pad_pipeline import storage
 from pad_pipeline.annotate import ledger as ledger_module
-from pad_pipeline.annotate.ledger import Layout, Ledger, open_ledger
+from pad_pipeline.annotate.ledger import Layout, Ledger, open_or_resume
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import PadRecord, records_to_table
 from pad_pipeline.sources import ManifestRow
@@ -21,7 +21,7 @@ ROWS = [ManifestRow(f"{i:03d}.png", f"/images/{i:03d}.png", f"caption {i}") for 
 
 
 def begin(output: Path, rows=ROWS, identity=None) -> Ledger:
-    return open_ledger(
+    return open_or_resume(
         str(output), rows, identity or {"box_threshold": 0.25}, rows_per_shard=8, chunk_size=2
     )
 

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from pad_pipeline.annotate import probe
-from pad_pipeline.annotate.stages import Seconds, Stage
-from pad_pipeline.config import AnnotateConfig, demo
+from pad_pipeline.engine.config import AnnotateConfig, demo
+from pad_pipeline.engine.stages import Seconds, Stage
 from pad_pipeline.errors import UserError
 from pad_pipeline.scenes.generator import generate_scene
 from tests import fakes
-from tests.cli_runner import call
-from tests.command_lines import parse
+from tests.cli.command_lines import parse
+from tests.cli.runner import call
 
 GIVEN = "tag=0.01,detect=0.04,segment=0.07"
 

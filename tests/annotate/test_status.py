@@ -9,13 +9,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pad_pipeline.annotate.figures import RunFigures, StageFigures
-from pad_pipeline.annotate.ledger import Ledger, open_ledger
+from pad_pipeline.annotate.ledger import Ledger, open_or_resume
 from pad_pipeline.annotate.status import Heartbeat, read_status, status_url
+from pad_pipeline.engine.metrics import RunMetrics, StageMetrics, StageTiming
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import PadRecord, RecordError, records_to_table
-from pad_pipeline.run_lock import only_run_on
 from pad_pipeline.sources import ManifestRow
+from pad_pipeline.storage.locks import only_run_on
 
 ROWS = [ManifestRow(f"{index:02d}.png", f"/images/{index:02d}.png", None) for index in range(10)]
 
@@ -43,7 +43,7 @@ def records(start: int, stop: int, failed: tuple[int, ...] = ()) -> pa.Table:
 def ledger(tmp_path: Path) -> Ledger:
     """A run of ten images in shards of four and chunks of two; six are done, one has failed."""
     output = str(tmp_path / "out")
-    ledger = open_ledger(output, ROWS, {"config": 1}, rows_per_shard=4, chunk_size=2)
+    ledger = open_or_resume(output, ROWS, {"config": 1}, rows_per_shard=4, chunk_size=2)
     ledger.commit(0, records(0, 2))
     ledger.commit(1, records(2, 4, failed=(3,)))
     ledger.commit(3, records(6, 8))
@@ -128,18 +128,15 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
         read_status(str(tmp_path))
 
 
-class Passage:
-    def __init__(self, seconds: float, images: int = 4, failed: int = 0) -> None:
-        self.stage, self.seconds, self.images, self.failed = "tag", seconds, images, failed
-
-
-def test_figures_of_a_stage() -> None:
-    figures = RunFigures({"tag": 2, "segment": 1})
+def test_metrics_of_a_stage() -> None:
+    metrics = RunMetrics({"tag": 2, "segment": 1})
     for seconds in (1.0, 1.0, 1.0, 9.0):
-        figures.add([Passage(seconds, failed=1)], {"decode": 0.5, "tag": seconds - 0.5})
-    figures.look({"tag": 3})
-    figures.look({})
-    told = figures.to_dict(elapsed_s=10.0)
+        metrics.add(
+            [StageTiming("tag", seconds, images=4, failed=1)], {"decode": 0.5, "tag": seconds - 0.5}
+        )
+    metrics.sample_queue({"tag": 3})
+    metrics.sample_queue({})
+    told = metrics.to_dict(elapsed_s=10.0)
     assert told["tag"]["images"] == 16
     assert told["tag"]["failed"] == 4
     assert told["tag"]["busy_share"] == pytest.approx(0.6)  # 12 s of two workers in 10 s
@@ -149,8 +146,8 @@ def test_figures_of_a_stage() -> None:
     assert told["tag"]["waiting_chunks_mean"] == 1.5
     assert told["segment"]["images"] == 0
     assert told["segment"]["images_per_s_and_worker"] is None
-    assert dict(figures.seconds) == {"decode": 2.0, "tag": 10.0}
+    assert dict(metrics.seconds) == {"decode": 2.0, "tag": 10.0}
 
 
 def test_a_stage_that_has_not_worked_has_no_times() -> None:
-    assert StageFigures().chunk_s(0.5) == 0.0
+    assert StageMetrics().chunk_s(0.5) == 0.0

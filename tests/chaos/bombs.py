@@ -15,11 +15,11 @@ import psutil
 import pyarrow.parquet as pq
 import ray
 
-from pad_pipeline import ray_session
-from pad_pipeline.annotate.plan import StageSpec
 from pad_pipeline.annotate.run import annotate
-from pad_pipeline.annotate.sample import Sample
-from pad_pipeline.annotate.stages import Seconds
+from pad_pipeline.engine import ray_session
+from pad_pipeline.engine.plan import StageSpec
+from pad_pipeline.engine.sample import Sample
+from pad_pipeline.engine.stages import Seconds
 from pad_pipeline.records import PadRecord, table_to_records
 from tests import fakes
 from tests.chaos.container import contain

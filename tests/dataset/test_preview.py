@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pad_pipeline.dataset.preview import half_blocks, plain
-from tests.cli_runner import call
+from tests.cli.runner import call
 from tests.dataset.example import example_records, write_dataset, write_images
 
 

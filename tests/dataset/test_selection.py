@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pad_pipeline.dataset.export import export
 from pad_pipeline.dataset.known_tags import warn_of_unknown_tags
 from pad_pipeline.dataset.reader import open_dataset
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.errors import UserError
+from pad_pipeline.export.formats import export
 from pad_pipeline.records import Region, Tag, records_to_table, table_to_records
 from tests.dataset.example import example_records, failed, record, write_dataset
 

@@ -14,10 +14,10 @@ from pad_pipeline.dataset.stats import (
     NUM_TOP_TAGS,
     SCORE_EDGES,
     compute_stats,
-    plot,
     to_dict,
     to_text,
 )
+from pad_pipeline.dataset.stats_plot import plot
 from pad_pipeline.records import Tag
 from tests.dataset.example import (
     HEIGHT,

@@ -21,9 +21,9 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 from ray.serve.schema import ServeDeploySchema
 
-from pad_pipeline import cli_serve
+from pad_pipeline.cli import serve
 from pad_pipeline.serve.config import API_KEY_VARIABLE, ServiceConfig
-from tests import command_lines
+from tests.cli import command_lines
 from tests.deploy import check_crd
 
 ROOT = Path(__file__).parents[2]
@@ -292,7 +292,7 @@ def test_the_service_is_one_that_ray_serve_takes() -> None:
     [application] = config.applications
     module, _, name = application.import_path.partition(":")
     assert callable(getattr(importlib.import_module(module), name))
-    parameter, *others = inspect.signature(cli_serve.application).parameters
+    parameter, *others = inspect.signature(serve.application).parameters
     assert (parameter, others) == ("arguments", [])
     http = serve_config()["http_options"]
     head = cluster_of(SERVICE)["headGroupSpec"]["template"]["spec"]["containers"][0]

@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 
 from pad_pipeline import masks
-from pad_pipeline.dataset.export import export
 from pad_pipeline.dataset.reader import find_record, iter_records, open_dataset
 from pad_pipeline.dataset.render import picture_name, render
 from pad_pipeline.dataset.validate import validate
 from pad_pipeline.errors import UserError
+from pad_pipeline.export.formats import export
 from tests.dataset.example import HEIGHT, WIDTH, ellipse, record, region, write_dataset
 from tests.fuzz.targets import read_dataset
 

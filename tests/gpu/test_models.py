@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from pad_pipeline.annotate.annotator import Annotator
-from pad_pipeline.config import demo
-from pad_pipeline.demo import HELD_OUT_SEED
+from pad_pipeline.engine.config import demo
 from pad_pipeline.models.base import Runtime
-from pad_pipeline.models.deformable import Levels, read_with_torch
+from pad_pipeline.models.grounding_dino.deformable_attention import Levels, read_with_torch
 from pad_pipeline.models.resize import Filter, resize_uint8, resize_with_pillow
-from pad_pipeline.models.verify import verify
 from pad_pipeline.records import PadRecord
+from pad_pipeline.scenes.demo import HELD_OUT_SEED
 from pad_pipeline.scenes.generator import Scene, generate_scene
 from pad_pipeline.scenes.quality import Quality, measure
+from pad_pipeline.verify.run import verify
 from tests.golden_data import golden_dir
 
 MODELS = ["ram_tiny", "ram_plus_tiny", "gdino_tiny", "sam_tiny", "pipeline_e2e", "preprocess"]
@@ -49,7 +49,7 @@ def test_the_gpu_resizes_as_pillow_does(filter: Filter, shape: tuple[int, int]) 
 def test_the_deformable_kernel_reads_what_torch_reads(
     sides: int, heads: int, width: int, levels: int
 ) -> None:
-    from pad_pipeline.models.deformable_triton import read_points
+    from pad_pipeline.models.grounding_dino.deformable_triton import read_points
 
     shapes = [(37, 50), (19, 25), (10, 13), (1, 2)][:levels]
     where, points, rows, queries = torch.device("cuda"), 4, 3, 77

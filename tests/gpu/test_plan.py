@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pad_pipeline.annotate.costs import MODELS
+from pad_pipeline.engine.costs import MODELS
 from pad_pipeline.scenes.generator import generate_scene
-from tests.cli_runner import call
+from tests.cli.runner import call
 
 
 def test_every_stage_is_measured_at_several_batch_sizes(

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image as PillowImage
 from safetensors.torch import load_file
 
-from pad_pipeline.models.sam import SamSegmenter
+from pad_pipeline.models.sam.segmenter import SamSegmenter
 from tests.golden_data import golden_dir
-from tests.models.sam_cases import from_folder
+from tests.models.sam.sam_cases import from_folder
 
 
 @pytest.fixture(scope="module")

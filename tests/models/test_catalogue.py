@@ -32,7 +32,7 @@ def write(path: Path, content: str = "x") -> Path:
 
 
 def test_every_default_of_the_paper_preset_is_known() -> None:
-    from pad_pipeline.config import paper
+    from pad_pipeline.engine.config import paper
 
     config = paper()
     known = {model.reference: model for model in KNOWN}

@@ -7,12 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pad_pipeline.models.resize import (
-    Filter,
-    resize_uint8,
-    resize_with_pillow,
-    resize_with_torch,
-)
+from pad_pipeline.models.resize import Filter, resize_uint8, resize_with_pillow, resize_with_torch
 from tests.golden_data import golden_dir
 
 

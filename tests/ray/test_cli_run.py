@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pad_pipeline.demo import write_scenes
-from tests import cli_place
-from tests.cli_runner import call
+from pad_pipeline.scenes.demo import write_scenes
+from tests.cli import place as cli_place
+from tests.cli.runner import call
 
 pytestmark = pytest.mark.ray
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pad_pipeline import config as config_module
 from pad_pipeline.annotate import retry as retry_module
 from pad_pipeline.annotate.retry import config_of, retry_failed
 from pad_pipeline.annotate.run import annotate
 from pad_pipeline.dataset.validate import validate
+from pad_pipeline.engine import config as config_module
 from pad_pipeline.errors import UserError
 from tests import fakes
 

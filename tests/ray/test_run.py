@@ -16,12 +16,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pad_pipeline.annotate import bounded_queues, on_ray
-from pad_pipeline.annotate.bounded_queues import MAX_WAITING
+from pad_pipeline.annotate import stream
 from pad_pipeline.annotate.ledger import Ledger
-from pad_pipeline.annotate.plan import StageSpec
 from pad_pipeline.annotate.run import annotate
-from pad_pipeline.annotate.stages import Seconds, Stage
+from pad_pipeline.engine import ray_data_bounds
+from pad_pipeline.engine.plan import StageSpec
+from pad_pipeline.engine.ray_data_bounds import MAX_WAITING
+from pad_pipeline.engine.stages import Seconds, Stage
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import PadRecord, table_to_records
 from tests import fakes
@@ -78,7 +79,7 @@ def test_pools_write_the_same_bytes_as_fused(images: Path, reference: Path, tmp_
 
 def test_in_process_the_stages_say_the_same(images: Path, reference: Path) -> None:
     from pad_pipeline.annotate.annotator import to_sample
-    from pad_pipeline.annotate.sample import to_record
+    from pad_pipeline.engine.sample import to_record
 
     samples = [to_sample(i, p, None) for i, p in enumerate(sorted(images.iterdir()))]
     chain = fakes.build_all({})
@@ -104,7 +105,7 @@ class DieAt:
             yield item
 
 
-STREAM = on_ray.stream
+STREAM = stream.stream
 
 
 @pytest.mark.parametrize("layout", [fakes.fused, fakes.pools])
@@ -114,10 +115,10 @@ def test_an_interrupted_run_goes_on_without_opening_finished_images(
     source = tmp_path / "images"
     fakes.write_images(source, 21)
     output = tmp_path / "out"
-    monkeypatch.setattr(on_ray, "stream", DieAt(3))
+    monkeypatch.setattr(stream, "stream", DieAt(3))
     with pytest.raises(KeyboardInterrupt):
         run(source, output, layout())
-    monkeypatch.setattr(on_ray, "stream", STREAM)
+    monkeypatch.setattr(stream, "stream", STREAM)
     finished = _finished_ids(output)
     assert len(finished) >= 12
     for name in finished:  # same name, unreadable content: opening one would show
@@ -257,7 +258,7 @@ class DeadlyForAll:
 def test_a_stage_that_always_dies_ends_the_run_with_its_reason(
     images: Path, tmp_path: Path, make, reason: str, monkeypatch
 ) -> None:
-    monkeypatch.setattr("pad_pipeline.annotate.quarantine.HOPELESS_AFTER", 2)
+    monkeypatch.setattr("pad_pipeline.engine.isolation.HOPELESS_AFTER", 2)
     spec = StageSpec(name="tag", make=make, pool=fakes.POOL, keep_bytes=False)
     with pytest.raises(UserError, match=reason):
         run(images, tmp_path / "out", [spec])
@@ -308,7 +309,7 @@ def test_reading_does_not_run_far_ahead_of_a_slow_stage(tmp_path: Path, monkeypa
                 shutil.rmtree(source)
             yield item
 
-    monkeypatch.setattr(on_ray, "stream", stream_and_remove_images)
+    monkeypatch.setattr(stream, "stream", stream_and_remove_images)
     spec = StageSpec(name="annotate", make=Slow, pool=fakes.POOL, keep_bytes=False)
     changes = {"chunk_size": 1, "rows_per_shard": 100, "max_failed_share": 1.0}
     report = run(source, tmp_path / "out", [spec], **changes)
@@ -320,14 +321,14 @@ def test_reading_does_not_run_far_ahead_of_a_slow_stage(tmp_path: Path, monkeypa
 def test_a_long_run_does_not_keep_statistics_of_every_block(tmp_path: Path, monkeypatch) -> None:
     fakes.write_images(tmp_path / "images", 60)
     kept: list[int] = []
-    forget = bounded_queues._forget_statistics
+    forget = ray_data_bounds._forget_statistics
 
     def watched(op: Any) -> None:
         forget(op)
         kept.append(len(getattr(op, "_output_blocks_stats", ())))
 
-    monkeypatch.setattr(bounded_queues, "KEPT_STATISTICS", 4)
-    monkeypatch.setattr(bounded_queues, "_forget_statistics", watched)
+    monkeypatch.setattr(ray_data_bounds, "KEPT_STATISTICS", 4)
+    monkeypatch.setattr(ray_data_bounds, "_forget_statistics", watched)
     run(tmp_path / "images", tmp_path / "out", chunk_size=1, rows_per_shard=60)
     assert len(read(tmp_path / "out")) == 60
     assert 4 < max(kept) <= 8

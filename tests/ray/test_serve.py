@@ -22,11 +22,11 @@ import psutil
 import pytest
 
 from pad_pipeline.annotate.annotator import Annotator
-from pad_pipeline.annotate.plan import STAGE_NAMES, Pool, StageSpec
-from pad_pipeline.annotate.sample import Sample
-from pad_pipeline.config import demo
-from pad_pipeline.demo import write_scenes
+from pad_pipeline.engine.config import demo
+from pad_pipeline.engine.plan import STAGE_NAMES, Pool, StageSpec
+from pad_pipeline.engine.sample import Sample
 from pad_pipeline.records import PadRecord, Tag
+from pad_pipeline.scenes.demo import write_scenes
 from pad_pipeline.serve.config import ServiceConfig
 from tests.ports import free_port
 
@@ -236,7 +236,7 @@ def test_the_stages_on_workers_of_their_own_stand_behind_ray_serves_own_http(
 ) -> None:
     from ray import serve
 
-    from pad_pipeline.cli_serve import application
+    from pad_pipeline.cli.serve import application
     from pad_pipeline.serve.ingress import NAME
 
     port = free_port()

@@ -118,7 +118,7 @@ def test_patience_is_a_minute_at_most(bucket: Bucket, monkeypatch: pytest.Monkey
     monkeypatch.setattr(store, "sleep", sleep)
     bucket.faults.plan = every(1, Fault("busy"))
     fs = store.open_s3()
-    with pytest.raises(storage.GaveUp):
+    with pytest.raises(storage.RetriesExhausted):
         fs.cat_file(f"{bucket.url[5:]}/x")
     assert 30 < now[0] <= store.PATIENCE_S
     assert 8 <= len(bucket.faults.requests) <= 20

@@ -103,7 +103,7 @@ def test_what_fails_for_good_stands_in_the_images_place(
     rows = list(list_source(bucket.url))
     bucket.faults.plan = lambda count, method, path: Fault("busy") if "a%20b" in path else None
     items = read_many(rows)
-    assert [isinstance(item, storage.GaveUp) for item in items] == [
+    assert [isinstance(item, storage.RetriesExhausted) for item in items] == [
         row.image_id == "a b.png" for row in rows
     ]
     storage.remove(rows[1].uri)

@@ -14,10 +14,10 @@ import torch
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
 from pad_pipeline.storage import s3 as store
-from pad_pipeline.train.checkpoint import Checkpoints
-from pad_pipeline.train.logs import read_metrics
 from pad_pipeline.train.loop import train
-from pad_pipeline.train.run_files import open_run, read_run
+from pad_pipeline.train.run.checkpoint import Checkpoints
+from pad_pipeline.train.run.files import open_run, read_run
+from pad_pipeline.train.run.logs import read_metrics
 from pad_pipeline.train.step import OneWorker
 from tests.s3.conftest import Bucket
 from tests.s3.faults import Fault, seeded
@@ -91,7 +91,7 @@ def test_the_last_whole_checkpoint_counts(bucket: Bucket, monkeypatch: pytest.Mo
 def test_samples_are_fetched_once_and_without_holding_them(
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pad_pipeline.train.samples import local_copy
+    from pad_pipeline.train.data.samples import local_copy
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     sink = pa.BufferOutputStream()

@@ -7,13 +7,13 @@ import torch
 from transformers import AutoTokenizer, GroundingDinoForObjectDetection
 
 from pad_pipeline.annotate.annotator import Annotator
-from pad_pipeline.config import demo
+from pad_pipeline.engine.config import demo
 from pad_pipeline.models import EMBEDDED_WEIGHTS
-from pad_pipeline.models.grounding_dino_load import load_grounding_dino
+from pad_pipeline.models.grounding_dino.load import load_grounding_dino
 from pad_pipeline.scenes.generator import KINDS, generate_scene
 from pad_pipeline.scenes.quality import measure
-from pad_pipeline.scenes.training.data import EVALUATION_SEED, Sample
-from pad_pipeline.scenes.training.detector_data import make_batch
+from tools.annotators.data import EVALUATION_SEED, Sample
+from tools.annotators.detector_data import make_batch
 
 
 def test_all_weights_together_are_small() -> None:

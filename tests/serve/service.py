@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from pad_pipeline.annotate.sample import Sample
+from pad_pipeline.engine.sample import Sample
 from pad_pipeline.images import ImageLimits
-from pad_pipeline.serve.admission import Admission
+from pad_pipeline.serve.admission import AdmissionControl
 from pad_pipeline.serve.app import Settings, build_app
 from tests import fakes
 
@@ -36,7 +36,7 @@ class Service:
             "max_body_bytes": MAX_BODY_BYTES,
             "timeout_s": 5.0,
         }
-        self.admission = Admission(max_queued)
+        self.admission = AdmissionControl(max_queued)
         self.admission.state = "ready"
         settings = Settings(**{**values, **changes})
         self.app = build_app(annotate or chain(), self.admission, settings, metrics)

@@ -6,14 +6,14 @@ import asyncio
 
 import pytest
 
-from pad_pipeline.annotate.sample import Sample
-from pad_pipeline.serve.admission import Admission
-from pad_pipeline.serve.refusals import Refusal
+from pad_pipeline.engine.sample import Sample
+from pad_pipeline.serve.admission import AdmissionControl
+from pad_pipeline.serve.api_error import ApiError
 from tests.serve.service import Service, cause, chain, play, png
 
 
-def opened(max_queued: int) -> Admission:
-    admission = Admission(max_queued)
+def opened(max_queued: int) -> AdmissionControl:
+    admission = AdmissionControl(max_queued)
     admission.state = "ready"
     return admission
 
@@ -35,12 +35,12 @@ def test_places_are_given_back_also_after_an_error() -> None:
 def test_more_than_there_is_room_for_is_refused_and_costs_nothing() -> None:
     admission = opened(3)
     with admission.slot() as slot:
-        with pytest.raises(Refusal) as told:
+        with pytest.raises(ApiError) as told:
             slot.grow(3)
         assert (told.value.status, told.value.cause) == (429, "queue_full")
         assert admission.num_taken == 1
         slot.grow(2)
-        with pytest.raises(Refusal), admission.slot():
+        with pytest.raises(ApiError), admission.slot():
             pytest.fail("let in")
         assert admission.num_taken == 3
     assert admission.num_taken == 0
@@ -54,7 +54,7 @@ def test_a_drained_service_is_empty_when_the_last_has_left() -> None:
             waiting = asyncio.create_task(admission.empty())
             await asyncio.sleep(0)
             admission.state = "draining"
-            with pytest.raises(Refusal), admission.slot():
+            with pytest.raises(ApiError), admission.slot():
                 pytest.fail("let in")
             assert not waiting.done()
         await asyncio.wait_for(waiting, 1)

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from pad_pipeline.annotate.sample import Sample, to_record
+from pad_pipeline.engine.sample import Sample, to_record
 from pad_pipeline.records import RecordError
 from pad_pipeline.serve.app import MAX_IMAGES
 from tests import fakes

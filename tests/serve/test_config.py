@@ -9,8 +9,8 @@ import pytest
 
 from pad_pipeline.errors import UserError
 from pad_pipeline.serve.config import API_KEY_VARIABLE, ServiceConfig, read_api_key
-from tests.cli_runner import call
-from tests.test_config import OPTIONS
+from tests.cli.runner import call
+from tests.engine.test_config import OPTIONS
 
 SERVE_OPTIONS = {
     *(set(OPTIONS) - {"--captions", "--images"}),

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pad_pipeline.annotate.quarantine import DEATHS_ALONE, QUARANTINED
-from pad_pipeline.annotate.sample import Sample
+from pad_pipeline.engine.isolation import DEATHS_ALONE, QUARANTINED
+from pad_pipeline.engine.sample import Sample
 from pad_pipeline.records import RecordError, Tag
 from pad_pipeline.serve.dispatch import DEATHS_TOGETHER, Dispatcher, StageCalls, WorkerLost
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from ray.serve.schema import AutoscalingConfig
 
-from pad_pipeline.annotate.plan import Pool, StageSpec
-from pad_pipeline.annotate.sample import Sample
-from pad_pipeline.annotate.stages import Seconds, Stage
+from pad_pipeline.engine.plan import Pool, StageSpec
+from pad_pipeline.engine.sample import Sample
+from pad_pipeline.engine.stages import Seconds, Stage
 from pad_pipeline.serve.config import ServiceConfig
 from pad_pipeline.serve.on_ray import stage_application
 from pad_pipeline.serve.workers import StageReplica

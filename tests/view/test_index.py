@@ -162,7 +162,7 @@ def test_companions_are_counted_by_image(many) -> None:
     row = data.index.tag("apple")
     with_apple = [one for one in records if any(label.tag == "apple" for label in one.labels)]
     assert row["num_images"] == len(with_apple)
-    [found] = data.index.companions([row["tag_id"]]).values()
+    [found] = data.index.cooccurring_tags([row["tag_id"]]).values()
     expected = {
         tag: sum(any(label.tag == tag for label in one.labels) for one in with_apple)
         for tag in TAGS

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pad_pipeline.errors import UserError
-from pad_pipeline.train.maps import ImageMaps, RegionMap, write_maps
+from pad_pipeline.evaluate.maps import ImageMaps, RegionMap, write_maps
 from pad_pipeline.view.runs import read_runs
 from tests.dataset.example import example_records
 from tests.view.conftest import ask

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli_runner import call
-from tests.command_lines import commands_in, parse
+from tests.cli.command_lines import commands_in, parse
+from tests.cli.runner import call
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -1,1 +1,0 @@
-"""The paper's measures of a projector: entropy, alignment, matching pursuit, and their figures."""

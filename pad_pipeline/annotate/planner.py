@@ -1,0 +1,114 @@
+"""A plan for a source on so many GPUs: both layouts by the model of cost, the options of one."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pad_pipeline.engine.config import AnnotateConfig
+from pad_pipeline.engine.costs import MODELS, Costs, Prediction, Share, predict_fused, predict_pools
+from pad_pipeline.engine.plan import size_pools
+from pad_pipeline.errors import UserError
+
+_SUPPRESS_BUSY = 0.7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """Both layouts on the same GPUs, and the config of the one that is proposed."""
+
+    pools: Prediction
+    fused: Prediction
+    chosen: Prediction
+    reason: str
+    config: AnnotateConfig
+
+
+def propose(
+    config: AnnotateConfig,
+    costs: Costs,
+    num_gpus: int,
+    num_images: int,
+    *,
+    batch_sizes: Mapping[str, int] | None = None,
+) -> Proposal:
+    """Pool sizes, layout, time. What the config says of pools and of the layout stays.
+
+    Raises `UserError` for less than one GPU.
+    """
+    if num_gpus < 1:
+        raise UserError(f"--gpus must be at least 1, not {num_gpus}")
+    for name, size in (batch_sizes or {}).items():
+        config = replace(config, **{name: replace(getattr(config, name), batch_size=size)})
+    pools = size_pools(config, num_gpus, costs.by_stage)
+    shares = {name: Share(workers=pool.max_workers, gpus=pool.gpus) for name, pool in pools.items()}
+    # Suppression needs no GPU, so it gets as many workers as keep it from being the slowest.
+    models = {name: shares[name] for name in MODELS}
+    rate = predict_pools(
+        costs, num_gpus, num_images, models, chunk_size=config.chunk_size
+    ).images_per_s
+    least = math.ceil(rate * costs.suppress / _SUPPRESS_BUSY)
+    shares["suppress"] = replace(shares["suppress"], workers=max(shares["suppress"].workers, least))
+    in_pools = predict_pools(costs, num_gpus, num_images, shares, chunk_size=config.chunk_size)
+    gpus_each = config.fused.gpus or 1.0
+    in_one = predict_fused(
+        costs, num_gpus, num_images, chunk_size=config.chunk_size, gpus_each=gpus_each
+    )
+    chosen, reason = _choose(config, costs, in_pools, in_one)
+    config = replace(config, costs=None, layout=chosen.layout)
+    if chosen is in_pools:
+        config = _with_pools(config, shares)
+    return Proposal(pools=in_pools, fused=in_one, chosen=chosen, reason=reason, config=config)
+
+
+def _choose(
+    config: AnnotateConfig, costs: Costs, pools: Prediction, fused: Prediction
+) -> tuple[Prediction, str]:
+    gain = fused.images_per_s / pools.images_per_s - 1
+    beside = f"{abs(gain):.0%} {'more' if gain >= 0 else 'less'} than in pools"
+    if config.layout == "pools":
+        return pools, f"pools, as asked for; fused would do {beside}, on GPUs of one kind"
+    if config.layout == "fused":
+        return fused, f"fused, as asked for; that is {beside}"
+    if costs.fits_together is False:
+        return pools, "pools, as the models do not fit on one GPU together"
+    if gain < 0:
+        return pools, f"pools; fused would do {beside}"
+    return fused, (
+        f"fused, every GPU with all models: {beside}. Pools are for models that do not fit on one "
+        "GPU together, and for GPUs of several kinds"
+    )
+
+
+def _with_pools(config: AnnotateConfig, shares: Mapping[str, Share]) -> AnnotateConfig:
+    stages = config.stages
+    changes = {}
+    for name, share in shares.items():
+        pool = replace(stages[name].pool, max_workers=share.workers)
+        if name in MODELS and share.gpus != 1.0:
+            pool = replace(pool, gpus=share.gpus)
+        changes[name] = replace(stages[name], pool=pool)
+    return replace(config, **changes)
+
+
+def options(config: AnnotateConfig, preset: AnnotateConfig) -> list[str]:
+    """The options of `annotate` that make `preset` into `config`."""
+    return list(_differences(dataclasses.asdict(config), dataclasses.asdict(preset), ""))
+
+
+def _differences(
+    values: Mapping[str, Any], others: Mapping[str, Any], prefix: str
+) -> Iterator[str]:
+    for name, value in values.items():
+        option = (prefix + name).replace("_", "-")
+        if isinstance(value, Mapping):
+            yield from _differences(value, others[name], f"{prefix}{name}.")
+        elif value == others[name]:
+            continue
+        elif isinstance(value, bool):
+            yield f"--{option}" if value else f"--{prefix}no-{name}".replace("_", "-")
+        else:
+            yield from (f"--{option}", f"{value:g}" if isinstance(value, float) else str(value))

@@ -1,0 +1,1 @@
+"""The command `pad-pipeline`: one file for each group of commands."""

@@ -1,0 +1,1 @@
+"""Records drawn on their images: colours, masks, boxes, labels, contact sheets."""

@@ -1,0 +1,1 @@
+"""What `annotate` and `serve` stand on: stages, their plan and workers, and isolation of faults."""

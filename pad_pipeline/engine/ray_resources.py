@@ -1,0 +1,52 @@
+"""Whether a cluster can hold the workers of a run's stages."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import ray
+
+from pad_pipeline.engine.plan import StageSpec
+from pad_pipeline.engine.ray_session import Cluster
+
+logger = logging.getLogger(__name__)
+
+READ_CPUS = 0.25
+"""CPU slots that a task which reads images reserves."""
+
+
+def required_cpus(specs: Sequence[StageSpec]) -> int:
+    """CPU slots that the stages reserve at most, and one for reading."""
+    return round(sum(spec.pool.max_workers * spec.pool.cpus for spec in specs) + 0.5) + 1
+
+
+def warn_if_insufficient_resources(cluster: Cluster, specs: Sequence[StageSpec]) -> None:
+    """Warn where the cluster cannot hold the stages' smallest pools at present."""
+    wanted_cpus = sum(spec.pool.min_workers * spec.pool.cpus for spec in specs)
+    wanted_gpus = sum(spec.pool.min_workers * spec.pool.gpus for spec in specs)
+    for what, option, wanted, there in (
+        ("CPU slots", "cpus", wanted_cpus, cluster.num_cpus),
+        ("GPUs", "gpus", wanted_gpus, cluster.num_gpus),
+    ):
+        if wanted > there:
+            logger.warning(
+                "the stages reserve %g %s and the cluster has %g at present: waiting for more; "
+                "lower --tag.pool.%s and the like, or use --layout fused, to do with less",
+                wanted,
+                what,
+                there,
+                option,
+            )
+
+
+def fits_cluster(specs: Sequence[StageSpec]) -> bool:
+    """Whether all workers of all stages fit now, so that none can keep another stage's from it.
+
+    They start at once then. Ray Data would start one of each, and the others when chunks pile up,
+    so that models load twice in a row.
+    """
+    free = ray.available_resources()
+    cpus = sum(spec.pool.max_workers * spec.pool.cpus for spec in specs) + READ_CPUS
+    gpus = sum(spec.pool.max_workers * spec.pool.gpus for spec in specs)
+    return cpus <= free.get("CPU", 0.0) and gpus <= free.get("GPU", 0.0)

@@ -1,0 +1,209 @@
+"""The paper's measures on a trained run: entropy, Align(V, W), cosine, pursuit; with pictures."""
+
+from __future__ import annotations
+
+import copy
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pad_pipeline import storage
+from pad_pipeline.errors import UserError
+from pad_pipeline.evaluate.maps import ImageMaps, image_maps, write_maps
+from pad_pipeline.evaluate.measures.alignment import AlignmentMeter, CosineMeter, Threshold
+from pad_pipeline.evaluate.measures.entropy import EntropyMeter, delta_entropy
+from pad_pipeline.evaluate.pictures import draw_pictures, file_stems, words_of
+from pad_pipeline.train.data.batch import Batch
+from pad_pipeline.train.data.loader import Example, Loader
+from pad_pipeline.train.data.samples import Samples, write_samples
+from pad_pipeline.train.model.vlm import VisionLanguageModel
+from pad_pipeline.train.patch_loss import COVERED
+from pad_pipeline.train.run.files import read_run
+from pad_pipeline.train.run.models import image_format, load_finished_model
+
+_IMAGES_TOGETHER = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measures:
+    """What the paper's Tables 1 to 3 report of a projector."""
+
+    num_images: int
+    num_regions: int
+    num_regions_without_token: int
+    entropy_before: float
+    entropy_after: float
+    delta_entropy: float
+    align: float
+    align_by_threshold: dict[str, float]
+    cosine: float
+    threshold: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisReport:
+    """The measures, where they were written, and which pictures there are."""
+
+    measures: Measures
+    output: str
+    pictures: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """The report as a table."""
+        m = self.measures
+        return [
+            f"images             {m.num_images:,}, {m.num_regions:,} regions "
+            f"({m.num_regions_without_token:,} more cover no token)",
+            f"H before           {m.entropy_before:.4f}",
+            f"H after            {m.entropy_after:.4f}",
+            f"delta H            {m.delta_entropy:.4f}",
+            f"Align(V, W)        {m.align:.4f}  (threshold: {m.threshold})",
+            f"cosine similarity  {m.cosine:.4f}",
+            f"wrote {storage.join(self.output, 'analysis.json')}"
+            + (f" and {len(self.pictures)} pictures" if self.pictures else ""),
+        ]
+
+
+@torch.no_grad()
+def measure(
+    model: VisionLanguageModel, batches: Iterator[Batch], threshold: Threshold = "otsu"
+) -> Measures:
+    """The measures over `batches`, one after the other; no tokens are kept.
+
+    Entropy is that of all tokens before and behind the projector (paper, definition 3.1), Align and
+    cosine are means over all regions that cover a token (equations 3 to 5).
+    """
+    before, after = EntropyMeter(), EntropyMeter()
+    align, cosine, num_images = AlignmentMeter(threshold), CosineMeter(), 0
+    for batch in batches:
+        batch = batch.to(model.device)
+        patches_ISV = model.encode(batch.pixels_ICHW)
+        tokens_IPD = model.project(patches_ISV).float()
+        before.add(patches_ISV.float().flatten(0, 1))
+        after.add(tokens_IPD.flatten(0, 1))
+        labels = model.label_embeddings(batch.label_ids or [[0]]).float()
+        covered_IRP = model.projector.token_coverage(batch.coverage_IRS) >= COVERED
+        num_images += len(tokens_IPD)
+        for image, there_R in enumerate(batch.region_mask_IR):
+            if there_R.any():
+                labels_RD = labels[batch.label_index_IR[image, there_R]]
+                align.add(tokens_IPD[image], labels_RD, covered_IRP[image, there_R])
+                cosine.add(tokens_IPD[image], labels_RD, covered_IRP[image, there_R])
+    return Measures(
+        num_images=num_images,
+        num_regions=align.num_regions,
+        num_regions_without_token=align.num_dropped,
+        entropy_before=before.value,
+        entropy_after=after.value,
+        delta_entropy=delta_entropy(before, after),
+        align=align.value,
+        align_by_threshold={str(rule): value for rule, value in align.by_threshold.items()},
+        cosine=cosine.value,
+        threshold=threshold,
+    )
+
+
+def analyze_run(
+    run: str,
+    annotations: str,
+    images: str | None,
+    output: str,
+    *,
+    num_images: int = 100,
+    threshold: Threshold = "otsu",
+    iterations: int = 5,
+    num_pictures: int = 8,
+) -> AnalysisReport:
+    """Measure the projector of a finished run; writes analysis.json and pictures into `output`.
+
+    Raises `UserError` where the run has not finished or the annotations have no regions.
+    """
+    model, tokenizer, config = load_finished_model(read_run(storage.absolute(run)))
+    target = storage.local_path(output)
+    if target is None:
+        raise UserError(f"--output must be a folder on this machine, not {output}")
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "samples.arrow")
+        write_samples(storage.absolute(annotations), images, "pretrain", path)
+        loader = Loader(Samples(path), tokenizer, config, image_format(model, config.vision))
+        chosen = np.arange(min(num_images, len(loader.samples)))
+        measures = measure(model, _batches(loader, chosen), threshold)
+        examples = [loader.load(int(index)) for index in chosen[:num_pictures]]
+        tags = {tag for example in examples for tag in example.tags}
+        find = partial(
+            _find_maps,
+            loader=loader,
+            examples=examples,
+            tokenizer=tokenizer,
+            threshold=threshold,
+            num_iterations=iterations,
+            dictionary=words_of(tokenizer, tags),
+        )
+        maps = find(model)
+        stems = file_stems([found.image_id for found in maps])
+        pictures = [
+            name
+            for found, stem in zip(maps, stems, strict=True)
+            for name in draw_pictures(found, target, stem)
+        ]
+        # Beside them, what a projector that has learnt nothing finds in the same images.
+        fresh = untrained(model)
+        write_maps(
+            target,
+            0,
+            "random",
+            find(fresh),
+            threshold=threshold,
+            measures=figures_of(measure(fresh, _batches(loader, chosen), threshold)),
+        )
+    name = storage.absolute(run).rstrip("/").rsplit("/", 1)[-1]
+    write_maps(target, 1, name, maps, threshold=threshold, measures=figures_of(measures))
+    text = json.dumps({"run": run, **asdict(measures)}, indent=1) + "\n"
+    (target / "analysis.json").write_text(text, encoding="utf-8")
+    return AnalysisReport(measures, output, pictures)
+
+
+def untrained(model: VisionLanguageModel) -> VisionLanguageModel:
+    """The same model around a projector of the same shape at its random beginning."""
+    projector = copy.deepcopy(model.projector)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for part in projector.modules():
+            if hasattr(part, "reset_parameters"):
+                part.reset_parameters()  # type: ignore[operator]
+    return VisionLanguageModel(
+        model.vision, projector, model.llm, compute_dtype=model.compute_dtype
+    ).eval()
+
+
+def figures_of(measures: Measures) -> dict[str, float]:
+    """What of the measures stands beside a variant's maps."""
+    return {name: getattr(measures, name) for name in ("align", "cosine", "delta_entropy")}
+
+
+def _find_maps(
+    model: VisionLanguageModel,
+    *,
+    loader: Loader,
+    examples: Sequence[Example],
+    tokenizer: Any,
+    **options: Any,
+) -> list[ImageMaps]:
+    return [
+        image_maps(model, tokenizer, loader.collate([example]), example, **options)
+        for example in examples
+    ]
+
+
+def _batches(loader: Loader, indices: np.ndarray) -> Iterator[Batch]:
+    for start in range(0, len(indices), _IMAGES_TOGETHER):
+        group = indices[start : start + _IMAGES_TOGETHER]
+        yield loader.collate([loader.load(int(index)) for index in group])

@@ -1,0 +1,1 @@
+"""The measures as plain functions of tensors: entropy, Align, matching pursuit."""

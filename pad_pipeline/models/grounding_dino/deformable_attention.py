@@ -1,0 +1,173 @@
+"""Multi-scale deformable attention as one weighted gather."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pad_pipeline.errors import first_line
+
+logger = logging.getLogger(__name__)
+
+# Whether the Triton kernel works in this process; None until `try_kernel` has tried.
+_kernel_works: bool | None = None
+
+# Legend: R rows of the batch, S vision tokens of all levels, Q queries, H heads, L levels,
+# P points per head and level, D features, d features per head.
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """The (height, width) `shapes` of the maps that the vision tokens run through, one by one.
+
+    As tensors on the model's device, made once per pass: `sizes` (L, 2) float32 width and height;
+    `starts`, `heights` and `widths` (L, 1) int32, the first being each map's first token.
+    """
+
+    shapes: tuple[tuple[int, int], ...]
+    sizes: Tensor
+    starts: Tensor
+    heights: Tensor
+    widths: Tensor
+
+    @classmethod
+    def of(cls, shapes: Sequence[tuple[int, int]], device: torch.device) -> Levels:
+        """The levels of these shapes."""
+        starts = [0]
+        for height, width in shapes[:-1]:
+            starts.append(starts[-1] + height * width)
+        rows = [(start, h, w) for start, (h, w) in zip(starts, shapes, strict=True)]
+        table = torch.tensor(rows, dtype=torch.int32, device=device)
+        return cls(tuple(shapes), table[:, [2, 1]].float(), *table.split(1, dim=1))
+
+
+def try_kernel(device: str | torch.device) -> bool:
+    """Whether the Triton kernel can be built and run for a GPU; tried once in a process.
+
+    Where it can, `deformable_attention` uses it from here on; where not, a warning says why.
+    """
+    global _kernel_works
+    if _kernel_works is None:
+        try:
+            from pad_pipeline.models.grounding_dino.deformable_triton import read_points
+
+            levels = Levels.of([(2, 2)], torch.device(device))
+            read = read_points(
+                torch.ones(1, 4, 8, device=device),
+                torch.zeros(1, 1, 1, 1, 1, 2, device=device),
+                torch.zeros(1, 1, 1, 1, 1, device=device),
+                torch.full((1, 1, 1, 2), 0.5, device=device),
+                levels.starts,
+                levels.sizes,
+            )
+            _kernel_works = bool((read.cpu() - 1).abs().max() < 1e-6)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # Triton's own, its compiler's, the C compiler's, the loader's
+            logger.warning(
+                "Grounding DINO runs without its Triton kernel, which makes it slower: %s "
+                "(a C compiler and Python's headers are what it mostly lacks)",
+                first_line(error),
+            )
+            _kernel_works = False
+    return _kernel_works
+
+
+def deformable_attention(
+    module: Any,
+    queries_RQD: Tensor,
+    vision_RSD: Tensor,
+    reference: Tensor,
+    levels: Levels,
+    padding_RS: Tensor | None,
+) -> Tensor:
+    """What every query reads at a few points around its reference, (R, Q, D).
+
+    `module` is transformers' `GroundingDinoMultiscaleDeformableAttention`; `reference` is float32,
+    (R, Q, L, 2) x, y or (R, Q, L, 4) centre x, y, width, height in 0–1 of the map of each of the
+    `levels`; tokens where `padding_RS` holds read as zeros. Points are placed in
+    float32 whatever the model's type: bfloat16 has 8 bits, which is a whole token at 256 tokens.
+    Deformable DETR (arXiv 2010.04159), equation 3.
+    """
+    split = (module.n_heads, len(levels.shapes), module.n_points)
+    value = module.value_proj(vision_RSD)
+    if padding_RS is not None:
+        value = value.masked_fill(padding_RS[..., None], 0.0)
+    offsets = module.sampling_offsets(queries_RQD).unflatten(-1, (*split, 2))
+    attention = module.attention_weights(queries_RQD).unflatten(-1, split)
+    if _kernel_works and value.is_cuda and not torch.is_grad_enabled():
+        from pad_pipeline.models.grounding_dino.deformable_triton import read_points
+
+        read = read_points(value, offsets, attention, reference, levels.starts, levels.sizes)
+    else:
+        read = read_with_torch(value, offsets, attention, reference, levels)
+    return module.output_proj(read)
+
+
+def read_with_torch(
+    value_RSD: Tensor, offsets: Tensor, attention: Tensor, reference: Tensor, levels: Levels
+) -> Tensor:
+    """`deformable_triton.read_points` with torch's operators, on any device and with gradients."""
+    num_rows, num_queries, heads, num_levels, points = attention.shape
+    num_tokens, width = value_RSD.shape[1:]
+    offsets = offsets.float()
+    attention = attention.float().flatten(-2).softmax(-1).view(attention.shape)
+    centre = reference[:, :, None, :, None, :2]
+    sizes = levels.sizes[:, None]
+    if reference.shape[-1] == 2:
+        # in tokens from here on; the offsets are in tokens of their level already
+        xy = centre * sizes + offsets
+    else:
+        extent = reference[:, :, None, :, None, 2:] * sizes
+        xy = centre * sizes + offsets / points * extent * 0.5
+    indices, weights = _corners(xy - 0.5, attention, levels, num_tokens)
+    # every head of every query is a bag of L·P·4 tokens: embedding_bag adds them up without ever
+    # holding the sampled features, several times faster than grid_sample on a CPU
+    read = F.embedding_bag(
+        indices.view(-1, num_levels * points * 4),
+        value_RSD.view(num_rows * num_tokens * heads, width // heads),
+        mode="sum",
+        per_sample_weights=weights.view(-1, num_levels * points * 4).to(value_RSD.dtype),
+    )
+    return read.view(num_rows, num_queries, width)
+
+
+def _corners(
+    xy: Tensor, attention: Tensor, levels: Levels, num_tokens: int
+) -> tuple[Tensor, Tensor]:
+    """Row of the (R·S·H, d) values and weight of the 4 tokens around each point, RQHLP4 each.
+
+    Bilinear, zero outside. `xy` RQHLP2 counts tokens, 0 being the middle of the first.
+    """
+    device = xy.device
+    num_rows, _, heads = xy.shape[:3]
+    low = xy.floor()
+    part_x, part_y = (xy - low).unbind(-1)
+    # far-off points would overflow int32; all that lie outside read zeros anyway
+    x0, y0 = low.clamp(-2, 2**20).to(torch.int32).unbind(-1)
+    columns, weights_x = _axis(x0, part_x, levels.widths)
+    lines, weights_y = _axis(y0, part_y, levels.heights)
+    weights_y = [weight * attention for weight in weights_y]
+    head = torch.arange(heads, dtype=torch.int32, device=device)[:, None, None]
+    row = torch.arange(num_rows, dtype=torch.int32, device=device).view(-1, 1, 1, 1, 1)
+    origin = (row * num_tokens + levels.starts) * heads + head
+    lines = [line * (levels.widths * heads) + origin for line in lines]
+    columns = [column * heads for column in columns]
+    pairs = [(i, j) for i in range(2) for j in range(2)]
+    return (
+        torch.stack([lines[i] + columns[j] for i, j in pairs], -1),
+        torch.stack([weights_y[i] * weights_x[j] for i, j in pairs], -1),
+    )
+
+
+def _axis(low: Tensor, part: Tensor, size: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """The two neighbours along one axis, moved inside, and their weights, 0 where outside."""
+    high = low + 1
+    weights = [(1 - part) * ((low >= 0) & (low < size)), part * ((high >= 0) & (high < size))]
+    return [place.clamp(min=0).minimum(size - 1) for place in (low, high)], weights

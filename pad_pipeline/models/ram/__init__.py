@@ -1,0 +1,1 @@
+"""Recognize Anything (RAM and RAM++): which words apply to an image."""

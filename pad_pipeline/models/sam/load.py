@@ -1,0 +1,184 @@
+"""Segmenters from hub ids, directories and original SAM files; saving them as directories."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    ImageProcessingMixin,
+    Sam2Model,
+    SamConfig,
+    SamHQModel,
+    SamModel,
+)
+
+from pad_pipeline.errors import UserError
+from pad_pipeline.models.base import Runtime, load_strictly, prepare
+from pad_pipeline.models.checkpoints import read_checkpoint
+from pad_pipeline.models.pretrained import load_pretrained, quiet, read_config
+from pad_pipeline.models.sam.attention import fuse_attention
+from pad_pipeline.models.sam.segmenter import FAMILIES, SamSegmenter, family_of
+from pad_pipeline.models.sam.state_dict import (
+    DECODER_HEADS,
+    check_original,
+    config_from_golden,
+    config_of,
+    to_transformers,
+)
+from pad_pipeline.models.sidecar import read_sidecar_config
+
+MODEL_CLASSES = {
+    "sam": SamModel,
+    "sam_hq": SamHQModel,
+    "sam2": Sam2Model,
+    "sam2_video": Sam2Model,  # what the released SAM 2 repositories call themselves
+}
+"""By `model_type` of config.json."""
+
+ATTENTION_BYTES = 2**32
+"""What the attention biases of one encoder pass may take; they are its largest tensors."""
+
+
+def load_sam(
+    reference: str | Path,
+    runtime: Runtime,
+    *,
+    decoder_heads: int | None = None,
+    attention: str = "sdpa",
+    **options: Any,
+) -> SamSegmenter:
+    """The segmenter of a hub id, a directory or an original `sam_vit_*.pth` file.
+
+    `options` go to `SamSegmenter`; `max_images` is at most what keeps the encoder's attention
+    within `ATTENTION_BYTES`. `decoder_heads` matters for original files of unusual sizes alone,
+    by default those of the released ones or of a config.json beside the file (see
+    `read_sidecar_config`).
+    Raises `UserError` where the device is missing or the weights do not fit, naming the first keys
+    that differ.
+    """
+    prepare(runtime)
+    if Path(reference).is_file():
+        model, settings = _load_original(Path(reference), decoder_heads, attention)
+    else:
+        model = _load_pretrained(reference, attention)
+        settings = _normalisation(reference)
+    model = model.requires_grad_(False).to(runtime.device)
+    place_encoder(model, runtime)
+    fitting = images_at_once(model, runtime)
+    options["max_images"] = min(options.get("max_images", fitting), fitting)
+    return SamSegmenter(model, runtime, **{**settings, **options})
+
+
+def place_encoder(model: Any, runtime: Runtime) -> None:
+    """The model's image encoder in the runtime's dtype, with the fastest attention, compiled."""
+    model.vision_encoder.to(runtime.torch_dtype)
+    if family_of(model) is not FAMILIES["sam2"]:
+        fuse_attention(model.vision_encoder)
+    if runtime.compile:
+        model.vision_encoder.compile()
+
+
+def build_sam(
+    config: SamConfig, state: Mapping[str, Tensor], *, source: str, attention: str = "sdpa"
+) -> SamModel:
+    """A `SamModel` of the config with the tensors of an original state dict, all of them used."""
+    config._attn_implementation = attention
+    with torch.device("meta"):
+        model = SamModel(config)
+    load_strictly(
+        model,
+        {name: tensor.float() for name, tensor in to_transformers(state).items()},
+        source=source,
+    )
+    model.tie_weights()
+    return model.eval()
+
+
+def save_sam(segmenter: SamSegmenter, directory: Path) -> None:
+    """Write config.json, model.safetensors and preprocessor_config.json into `directory`.
+
+    The segmenter must be of a float32 runtime on the CPU: the weights are written as they are.
+    """
+    with quiet():
+        segmenter.model.save_pretrained(directory)
+    (directory / "preprocessor_config.json").write_text(
+        json.dumps(_processor(segmenter), indent=2) + "\n"
+    )
+
+
+def _processor(segmenter: SamSegmenter) -> dict[str, Any]:
+    size = {"height": segmenter.size, "width": segmenter.size}
+    shared = {
+        "do_resize": True,
+        "resample": 2,  # bilinear
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [value / 255 for value in segmenter.pixel_mean],
+        "image_std": [value / 255 for value in segmenter.pixel_std],
+    }
+    if segmenter.family.fit == "squash":
+        return {"image_processor_type": "Sam2ImageProcessor", **shared, "size": size}
+    return {
+        "image_processor_type": "SamImageProcessor",
+        **shared,
+        "size": {"longest_edge": segmenter.size},
+        "do_pad": True,
+        "pad_size": size,
+    }
+
+
+def _load_original(
+    path: Path, decoder_heads: int | None, attention: str
+) -> tuple[Any, dict[str, Any]]:
+    """The model of an original file, and what else of the segmenter is said beside it."""
+    state, source = read_checkpoint(path), str(path)
+    check_original(state, source=source)
+    beside = read_sidecar_config(path, "sam")
+    if beside is None or decoder_heads is not None:
+        config = config_of(state, source=source, decoder_heads=decoder_heads or DECODER_HEADS)
+    else:
+        config = config_from_golden(beside, state, source=source)
+    told = ("pixel_mean", "pixel_std", "mask_threshold")
+    settings = {name: beside[name] for name in told if name in beside} if beside else {}
+    return build_sam(config, state, source=source, attention=attention), settings
+
+
+def _load_pretrained(reference: str | Path, attention: str) -> Any:
+    model_type = read_config(reference).get("model_type")
+    if model_type not in MODEL_CLASSES:
+        raise UserError(
+            f"{reference} is of type {model_type!r}; a segmenter is one of "
+            f"{', '.join(sorted(MODEL_CLASSES))}"
+        )
+    return load_pretrained(MODEL_CLASSES[model_type], reference, attn_implementation=attention)
+
+
+def _normalisation(reference: str | Path) -> dict[str, Any]:
+    """Mean and deviation (0–255) of the model's processor; the original's where it has none."""
+    try:
+        settings, _ = ImageProcessingMixin.get_image_processor_dict(str(reference))
+    except OSError:
+        return {}
+    return {
+        name: tuple(255 * value for value in settings[key])
+        for name, key in (("pixel_mean", "image_mean"), ("pixel_std", "image_std"))
+        if settings.get(key)
+    }
+
+
+def images_at_once(model: Any, runtime: Runtime) -> int:
+    """Images whose biases for global attention fit `ATTENTION_BYTES` together, at most 16."""
+    vision = model.config.vision_config
+    if family_of(model) is FAMILIES["sam2"]:
+        return 8  # its attention has no bias
+    if runtime.device != "cpu":
+        return 16  # folded into the features, see `sam_attention`
+    tokens = (vision.image_size // vision.patch_size) ** 2
+    per_image = vision.num_attention_heads * tokens**2 * runtime.torch_dtype.itemsize
+    return max(1, min(16, ATTENTION_BYTES // per_image))

@@ -1,0 +1,268 @@
+"""Segment Anything (SAM, SAM-HQ, SAM 2) on transformers' models: one mask per box.
+
+Legend of the shape suffixes: B images, N boxes (of several images), C channels, H and W rows and
+columns, M masks per box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pad_pipeline.models.base import Runtime
+from pad_pipeline.models.protocols import Image, Mask
+from pad_pipeline.models.resize import resize_uint8
+from pad_pipeline.models.sam.masks import encode_logits, upsample
+
+Features = tuple[Tensor, ...]
+"""What the image encoder gives, float32, one row per image: the embedding BCHW first."""
+
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
+"""Of RGB on the 0–255 scale; the original code's constants."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What differs between the segmenters.
+
+    `fit` says how an image fills the model's square input: "longest" keeps the proportions and
+    pads right and bottom with zeros, "squash" does not. `embed` maps normalised pixels B3HW to
+    features; `decode` maps features of N boxes and the boxes N4 (pixels of the model's input) to
+    logits NMHW and predicted IoU NM.
+    """
+
+    fit: Literal["longest", "squash"]
+    embed: Callable[[Any, Tensor], Features]
+    decode: Callable[[Any, Features, Tensor, bool], tuple[Tensor, Tensor]]
+
+
+def _embed_sam(model: Any, pixels_B3HW: Tensor) -> Features:
+    return (model.vision_encoder(pixels_B3HW).last_hidden_state.float(),)
+
+
+def _embed_sam_hq(model: Any, pixels_B3HW: Tensor) -> Features:
+    output = model.vision_encoder(pixels_B3HW)
+    embedding, early = output.last_hidden_state, output.intermediate_embeddings[0]
+    return embedding.float(), early.float()
+
+
+def _embed_sam2(model: Any, pixels_B3HW: Tensor) -> Features:
+    fine, middle, coarse = (
+        level.float() for level in model.vision_encoder(pixels_B3HW).fpn_hidden_states
+    )
+    coarse = coarse + model.no_memory_embedding.reshape(1, -1, 1, 1)
+    return coarse, model.mask_decoder.conv_s0(fine), model.mask_decoder.conv_s1(middle)
+
+
+def _decode_sam_hq(
+    model: Any, features: Features, boxes_N4: Tensor, multimask: bool
+) -> tuple[Tensor, Tensor]:
+    extra = {"intermediate_embeddings": [features[1]], "hq_token_only": False}
+    return _decode(model, features, boxes_N4, multimask, **extra)
+
+
+def _decode_sam2(
+    model: Any, features: Features, boxes_N4: Tensor, multimask: bool
+) -> tuple[Tensor, Tensor]:
+    extra = {"high_resolution_features": list(features[1:])}
+    return _decode(model, features, boxes_N4, multimask, **extra)
+
+
+def _decode(
+    model: Any, features: Features, boxes_N4: Tensor, multimask: bool, **extra: Any
+) -> tuple[Tensor, Tensor]:
+    """One box per row of the batch, so that boxes of different images share a pass, unpadded."""
+    sparse, dense = model.prompt_encoder(
+        input_points=None, input_labels=None, input_boxes=boxes_N4[:, None], input_masks=None
+    )
+    positions = model.get_image_wide_positional_embeddings()
+    masks, predicted_iou = model.mask_decoder(
+        image_embeddings=features[0],
+        image_positional_embeddings=positions.expand(len(boxes_N4), -1, -1, -1),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        multimask_output=multimask,
+        **extra,
+    )[:2]
+    return masks[:, 0], predicted_iou[:, 0]
+
+
+FAMILIES = {
+    "sam": Family("longest", _embed_sam, _decode),
+    "sam_hq": Family("longest", _embed_sam_hq, _decode_sam_hq),
+    "sam2": Family("squash", _embed_sam2, _decode_sam2),
+}
+"""By `model_type` of the model's own configuration class."""
+
+
+def family_of(model: Any) -> Family:
+    """The family of a transformers model; its config.json may name a relative (SAM 2's does)."""
+    return FAMILIES[model.config_class.model_type]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How one image lies in the model's square input; all are (height, width) in pixels."""
+
+    original: tuple[int, int]
+    content: tuple[int, int]
+
+    def boxes(self, xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, 4) pixels of the original image -> pixels of the model's input, not clamped."""
+        y, x = (new / old for new, old in zip(self.content, self.original, strict=True))
+        return np.asarray(xyxy, np.float32).reshape(-1, 4) * np.array([x, y, x, y], np.float32)
+
+
+def frame_of(height: int, width: int, size: int, fit: Literal["longest", "squash"]) -> Frame:
+    """The frame of a (height, width) image in a model's input of `size` × `size` pixels.
+
+    With "longest", sides are rounded by `int(x + 0.5)` as the original does, but never to 0.
+    """
+    if fit == "squash":
+        return Frame((height, width), (size, size))
+    scale = size / max(height, width)
+    return Frame(
+        (height, width), (max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5)))
+    )
+
+
+class SamSegmenter:
+    """A `Segmenter`: embeds every image once and decodes the boxes of all images in chunks.
+
+    `model` is a transformers `SamModel`, `SamHQModel` or `Sam2Model` in evaluation mode on the
+    runtime's device, its vision encoder in the runtime's dtype and the rest in float32 (a box's
+    corners lose their place in half precision). No call holds more than `max_images` embeddings,
+    `max_boxes` decoded boxes and `max_pixels` upsampled mask pixels, however many boxes come in.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        runtime: Runtime,
+        *,
+        pixel_mean: Sequence[float] = PIXEL_MEAN,
+        pixel_std: Sequence[float] = PIXEL_STD,
+        mask_threshold: float = 0.0,
+        max_images: int = 4,
+        max_boxes: int = 64,
+        max_pixels: int = 2**25,
+    ) -> None:
+        self.model = model
+        self.family = family_of(model)
+        self.size = int(model.config.prompt_encoder_config.image_size)
+        self.runtime, self.mask_threshold = runtime, mask_threshold
+        self.max_images, self.max_boxes, self.max_pixels = max_images, max_boxes, max_pixels
+        self.pixel_mean, self.pixel_std = tuple(pixel_mean), tuple(pixel_std)
+        device = runtime.device
+        self._mean = torch.tensor(pixel_mean, dtype=torch.float32, device=device)[:, None, None]
+        self._std = torch.tensor(pixel_std, dtype=torch.float32, device=device)[:, None, None]
+
+    @torch.inference_mode()
+    def segment(
+        self, images: Sequence[Image], boxes_xyxy: Sequence[NDArray[np.float32]]
+    ) -> list[list[Mask]]:
+        """One mask per box, at its image's own size, in the order of the boxes.
+
+        `boxes_xyxy` holds (N, 4) float32 pixels of the original image, one array per image; they
+        may reach outside. An image without boxes is not looked at. Raises `FloatingPointError`
+        where the model's numbers overflow its dtype.
+        """
+        masks: list[list[Mask]] = [[] for _ in images]
+        wanted = [index for index, boxes in enumerate(boxes_xyxy) if len(boxes)]
+        for group in _chunks(wanted, self.max_images):
+            frames, features = self.embed([images[index] for index in group])
+            rows = [
+                (row, box)
+                for row, (frame, index) in enumerate(zip(frames, group, strict=True))
+                for box in frame.boxes(boxes_xyxy[index])
+            ]
+            for chunk in _chunks(rows, self.max_boxes):
+                of_image = np.array([row for row, _ in chunk])
+                low_res, predicted_iou = self.decode(
+                    features, of_image, np.stack([box for _, box in chunk])
+                )
+                scores = predicted_iou[:, 0].tolist()
+                if not np.isfinite(scores).all():
+                    raise FloatingPointError(
+                        f"the segmenter's numbers overflow {self.runtime.dtype}; use bfloat16 or "
+                        "float32"
+                    )
+                for row in np.unique(of_image):
+                    places = np.flatnonzero(of_image == row)
+                    own = slice(places[0], places[-1] + 1)  # an image's boxes stand together
+                    masks[group[row]] += self._encode(low_res[own], frames[row], scores[own])
+        return masks
+
+    @torch.inference_mode()
+    def embed(self, images: Sequence[Image]) -> tuple[list[Frame], Features]:
+        """Every image's frame, and the features of all of them in one pass of the encoder."""
+        frames = [
+            frame_of(image.shape[0], image.shape[1], self.size, self.family.fit) for image in images
+        ]
+        pixels_B3HW = torch.stack(
+            [self.pixels(image, frame) for image, frame in zip(images, frames, strict=True)]
+        )
+        return frames, self.family.embed(self.model, pixels_B3HW.to(self.runtime.torch_dtype))
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        features: Features,
+        of_image: NDArray[np.integer],
+        boxes_N4: NDArray[np.float32],
+        multimask: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Low-resolution logits NMHW and predicted IoU NM of boxes in the model's frame.
+
+        `of_image` (N,) says which row of the features each box belongs to.
+        """
+        rows = torch.from_numpy(np.asarray(of_image, np.int64)).to(self.runtime.device)
+        boxes = torch.from_numpy(boxes_N4).to(self.runtime.device)
+        selected = tuple(feature[rows] for feature in features)
+        return self.family.decode(self.model, selected, boxes, multimask)
+
+    def pixels(self, image: Image, frame: Frame) -> Tensor:
+        """An image as the encoder reads it: resized, normalised, padded with zeros; float32."""
+        normalised = (self.resize(image, frame).float() - self._mean) / self._std
+        height, width = frame.content
+        return F.pad(normalised, (0, self.size - width, 0, self.size - height))
+
+    def resize(self, image: Image, frame: Frame) -> Tensor:
+        """The image at the size of the frame's content, (3, height, width) uint8."""
+        return resize_uint8(image, *frame.content, "bilinear", self.runtime.device)
+
+    def upsample(self, low_res_NMHW: Tensor, frame: Frame) -> Tensor:
+        """Logits at the image's own size, (N, M, height, width) float32."""
+        return upsample(low_res_NMHW, self.padded, frame.content, frame.original)
+
+    @property
+    def padded(self) -> tuple[int, int] | None:
+        """The size by way of which logits are upsampled, where the family has one."""
+        return None if self.family.fit == "squash" else (self.size, self.size)
+
+    def _encode(
+        self, low_res_NMHW: Tensor, frame: Frame, scores: Sequence[float]
+    ) -> Iterator[Mask]:
+        runs = encode_logits(
+            low_res_NMHW,
+            self.padded,
+            frame.content,
+            frame.original,
+            max_pixels=self.max_pixels,
+            threshold=self.mask_threshold,
+        )
+        for (counts, area), score in zip(runs, scores, strict=True):
+            yield Mask(counts, *frame.original, area, score)
+
+
+def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,79 @@
+"""Which samples make up which step: a function of seed, epoch and step, not of the workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pad_pipeline.train.data.order import grouped_order, random_order
+from pad_pipeline.train.run.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All steps of a run. `train` and `validation` are numbers of samples, disjoint."""
+
+    config: TrainConfig
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    lengths: NDArray[np.int64] = field(repr=False)
+    """(number of all samples,) words, negative without an image."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in which every sample is seen once; the last batch may be smaller."""
+        return -(-len(self.train) // self.config.global_batch)
+
+    @property
+    def num_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        steps = self.steps_per_epoch * self.config.epochs
+        return min(steps, self.config.max_steps or steps)
+
+    def batch(self, step: int) -> NDArray[np.int64]:
+        """The samples of a step (from 0) over all workers."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        size = self.config.global_batch
+        return self._order(epoch)[position * size : (position + 1) * size]
+
+    def share(self, step: int, worker: int, num_workers: int) -> NDArray[np.int64]:
+        """One worker's part of a step; the parts of all workers are the step's batch."""
+        return self.batch(step)[worker::num_workers]
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        return _order(_Key(self), epoch)
+
+
+class _Key:
+    """Lets a plan, whose arrays cannot be hashed, be the key of a cache."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def __hash__(self) -> int:
+        return id(self.plan)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and other.plan is self.plan
+
+
+@lru_cache(maxsize=2)
+def _order(key: _Key, epoch: int) -> NDArray[np.int64]:
+    plan = key.plan
+    config = plan.config
+    if config.sampler == "random":
+        return plan.train[random_order(len(plan.train), config.seed, epoch)]
+    lengths = plan.lengths[plan.train]
+    return plan.train[grouped_order(lengths, config.global_batch, config.seed, epoch)]
+
+
+def make_plan(config: TrainConfig, lengths: NDArray[np.int64]) -> Plan:
+    """The plan over samples of these lengths; at most a tenth of them is held out."""
+    number = len(lengths)
+    held_out = min(config.num_validation, number // 10)
+    order = np.random.default_rng([config.seed, 1]).permutation(number)
+    validation, train = np.sort(order[:held_out]), np.sort(order[held_out:])
+    return Plan(config, train, validation, lengths)

@@ -1,0 +1,1 @@
+"""One training sample drawn as the model sees it."""

@@ -1,0 +1,84 @@
+"""One sample of a source drawn as the model sees it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from pad_pipeline import storage
+from pad_pipeline.errors import UserError
+from pad_pipeline.train.data.loader import Loader
+from pad_pipeline.train.data.samples import Samples, write_samples
+from pad_pipeline.train.inspect.picture import draw_sample
+from pad_pipeline.train.model.load import load_model
+from pad_pipeline.train.run.config import TrainConfig
+from pad_pipeline.train.run.models import image_format, locate
+from pad_pipeline.train.text.encode import IGNORE, IMAGE_TOKEN, load_tokenizer
+
+
+def inspect_sample(
+    source: str, images: str | None, config: TrainConfig, sample_id: str | None, output: str
+) -> str:
+    """Write the PNG and say in a line what it shows.
+
+    Without an id the first sample with regions is taken, or the first one. Raises `UserError` where
+    the source has no such sample or it has no image.
+    """
+    source = storage.absolute(source)
+    stage = "finetune" if config.geometry == "pad" and _is_list(source) else "pretrain"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "samples.arrow")
+        write_samples(source, images, stage, path)
+        samples = Samples(path)
+        index = _find(samples, sample_id, source)
+        model = load_model(
+            locate(config.vision, "vision"),
+            locate(config.llm, "language"),
+            config.projector_kind,
+            device="meta",
+            dtype=torch.float32,
+            num_tokens=config.image_tokens,
+        )
+        tokenizer = load_tokenizer(locate(config.llm, "language"))
+        loader = Loader(samples, tokenizer, config, image_format(model, config.vision))
+        example = loader.load(index)
+    if example.frame is None:
+        raise UserError(f"{example.id} is text alone; choose a sample with an image")
+    tokens = [
+        (
+            "<image>" if token == IMAGE_TOKEN else tokenizer.convert_ids_to_tokens(token),
+            label != IGNORE,
+        )
+        for token, label in zip(example.input_ids, example.labels, strict=True)
+    ]
+    draw_sample(example.frame, example.coverage_RS, example.tags, tokens, output)
+    covered = int((example.coverage_RS >= 0.5).any(-1).sum())
+    learnt = sum(supervised for _, supervised in tokens)
+    return (
+        f"wrote {output}: {example.id}, {len(example.tags)} regions of which {covered} cover a "
+        f"patch, {len(tokens)} tokens of which {learnt} are learnt"
+    )
+
+
+def _is_list(source: str) -> bool:
+    return source.lower().endswith((".json", ".jsonl"))
+
+
+def _find(samples: Samples, sample_id: str | None, source: str) -> int:
+    first = None
+    for index in range(len(samples)):
+        sample = samples[index]
+        if sample_id is None:
+            if sample.tags:
+                return index
+            if first is None and sample.image is not None:
+                first = index
+        elif sample.id == sample_id:
+            return index
+    if sample_id is not None:
+        raise UserError(f"{source} has no sample {sample_id!r}")
+    if first is None:
+        raise UserError(f"{source} has no sample with an image")
+    return first

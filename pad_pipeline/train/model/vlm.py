@@ -1,0 +1,330 @@
+"""Vision tower, projector and language model as one, and the caption loss.
+
+Shapes: B samples, I images, C channels, H, W pixels, S vision patches (grid²), V vision width, P
+projected tokens, D LLM width, T sequence of text and image tokens, N supervised positions, L
+labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.parameter import Parameter
+from torch.utils.checkpoint import checkpoint
+from transformers import CLIPVisionModel, PreTrainedModel
+
+from pad_pipeline.errors import UserError
+from pad_pipeline.models.base import list_keys
+from pad_pipeline.train.data.batch import Batch
+from pad_pipeline.train.model.projectors import Projector
+
+Stage = Literal["pretrain", "finetune"]
+
+IGNORE = -100
+"""The label of a position that is not supervised."""
+
+LOGITS_AT_ONCE = 2**27
+"""Logits that are held at a time: 0.5 GB of float32, or 4,194 positions at 32,000 words."""
+
+_OUTPUT_CHANGES = {"final_logit_softcapping": None, "logit_scale": 1, "logits_scaling": 1}
+"""Settings of language models that change the logits after the output layer, and the value that
+does not; the others are refused."""
+
+
+class VisionLanguageModel(nn.Module):
+    """LLaVA's model: image tokens stand where a prompt has the image.
+
+    `vision` is always frozen and in evaluation mode. `compute_dtype` is that of the passes: modules
+    whose weights are kept in another (trained ones in float32) run under autocast; None leaves
+    that to the caller. Batches are padded on the right.
+
+    `forward` is both losses' way for wrappers that hook it (FSDP); the methods that it calls serve
+    everyone else.
+    """
+
+    def __init__(
+        self,
+        vision: CLIPVisionModel,
+        projector: Projector,
+        llm: PreTrainedModel,
+        *,
+        compute_dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        check_fit(vision.config, projector, llm.config)
+        self.vision = vision
+        self.projector = projector
+        self.llm: Any = llm
+        self.compute_dtype = compute_dtype
+        self.freeze("pretrain")
+        self.train()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the projector is."""
+        return next(self.projector.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of the passes."""
+        return self.compute_dtype or self.embedding.dtype
+
+    @property
+    def embedding(self) -> Tensor:
+        """The language model's input embedding, (W, D)."""
+        weight = self.llm.get_input_embeddings().weight
+        return (
+            weight.full_tensor() if hasattr(weight, "full_tensor") else weight
+        )  # FSDP: collective
+
+    def train(self, mode: bool = True) -> VisionLanguageModel:
+        """Training mode of projector and language model; the vision tower stays as it is used."""
+        super().train(mode)
+        self.vision.eval()
+        return self
+
+    # What is trained
+
+    def freeze(self, stage: Stage) -> None:
+        """Choose what is trained: in `pretrain` the projector, in `finetune` the LLM as well.
+
+        What is trained is kept in float32 (float64 stays). Of an LLM with low-rank adapters only
+        those are trained. Frozen weights lose their gradients.
+        """
+        for name, parameter in self.named_parameters():
+            trained = name.startswith("projector.") or (
+                name.startswith("llm.")
+                and stage == "finetune"
+                and ("lora_" in name or not self.has_lora)
+            )
+            parameter.requires_grad_(trained)
+            if not trained:
+                parameter.grad = None
+            elif parameter.dtype in (torch.bfloat16, torch.float16):
+                parameter.data = parameter.data.float()
+
+    @property
+    def has_lora(self) -> bool:
+        """Whether the language model carries low-rank adapters."""
+        return hasattr(self.llm, "peft_config")
+
+    def named_trained_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Names (`projector.*`, `llm.*`) and parameters of what is trained."""
+        return (entry for entry in self.named_parameters() if entry[1].requires_grad)
+
+    def trained_parameters(self) -> list[Parameter]:
+        """The parameters of what is trained."""
+        return [parameter for _, parameter in self.named_trained_parameters()]
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps: the trained weights by name, detached and not copied."""
+        return {name: parameter.detach() for name, parameter in self.named_trained_parameters()}
+
+    def load_trained_state(self, state: Mapping[str, Tensor], *, source: str) -> None:
+        """Copy what `trained_state` gave back; `UserError` with the first names that differ."""
+        trained = dict(self.named_trained_parameters())
+        differing = list_keys(
+            {
+                "missing": trained.keys() - state.keys(),
+                "unexpected": state.keys() - trained.keys(),
+                "of another shape": [
+                    name
+                    for name in trained.keys() & state.keys()
+                    if trained[name].shape != state[name].shape
+                ],
+            }
+        )
+        if differing:
+            raise UserError(f"{source} does not hold what is trained here: {differing}")
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                parameter.copy_(state[name])
+
+    def parameter_counts(self) -> dict[str, tuple[int, int]]:
+        """Trained and frozen parameters of `vision`, `projector` and `llm`; shared ones once."""
+        counts: dict[str, tuple[int, int]] = {}
+        for name, part in self.named_children():
+            trained = sum(p.numel() for p in part.parameters() if p.requires_grad)
+            counts[name] = (trained, sum(p.numel() for p in part.parameters()) - trained)
+        return counts
+
+    def describe(self) -> str:
+        """One line per part: what it is, and how many parameters are trained and frozen."""
+        what = {
+            "vision": f"{type(self.vision).__name__} {self.projector.grid}x{self.projector.grid}",
+            "projector": f"{self.projector.kind}, {self.projector.num_tokens} tokens per image",
+            "llm": f"{self.llm.config.model_type}{' with LoRA' if self.has_lora else ''}",
+        }
+        return "\n".join(
+            f"{name} ({what[name]}): {trained:,} parameters trained, {frozen:,} frozen"
+            for name, (trained, frozen) in self.parameter_counts().items()
+        )
+
+    def enable_activation_checkpointing(self) -> None:
+        """Compute the LLM's activations again in the backward pass; in training mode only."""
+        self.llm.activation_checkpointing_enable()
+        # transformers lets the word embeddings ask for gradients, for a kind of checkpointing that
+        # is not used here.
+        self.llm.disable_input_require_grads()
+
+    # The passes
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, int]:
+        """Tokens (I, P, D), the summed caption loss, and the number of its targets."""
+        tokens_IPD = self.project(self.encode(batch.pixels_ICHW))
+        caption_sum, num_targets = self.caption_loss(batch, tokens_IPD)
+        return tokens_IPD, caption_sum, num_targets
+
+    @torch.no_grad()
+    def encode(self, pixels_ICHW: Tensor) -> Tensor:
+        """Patches (I, S, V): the tower's last hidden layer but one, without the class token.
+
+        `pixels_ICHW` are normalised floats. The last layer is not computed.
+        """
+        weight = self.vision.embeddings.class_embedding
+        if not len(pixels_ICHW):
+            return weight.new_zeros(0, self.projector.grid**2, self.projector.vision_width)
+        hidden_ISV = self.vision.embeddings(pixels_ICHW.to(weight.dtype))
+        hidden_ISV = self.vision.pre_layrnorm(hidden_ISV)
+        for layer in list(self.vision.encoder.layers)[:-1]:
+            hidden_ISV = layer(hidden_ISV, attention_mask=None)
+        return hidden_ISV[:, 1:]
+
+    def project(self, patches_ISV: Tensor) -> Tensor:
+        """Tokens (I, P, D). Without images none, but joined to the projector's graph: a batch of
+        text alone gives the projector gradients of exactly zero."""
+        none = not len(patches_ISV)
+        if none:
+            patches_ISV = patches_ISV.new_zeros(1, *patches_ISV.shape[1:])
+        weight = next(self.projector.parameters())
+        with self._precision(weight):
+            if self.compute_dtype is None or weight.dtype == self.compute_dtype:
+                patches_ISV = patches_ISV.to(weight.dtype)
+            tokens_IPD = self.projector(patches_ISV)
+        return tokens_IPD[:0] if none else tokens_IPD
+
+    def embed(self, batch: Batch, tokens_IPD: Tensor) -> Tensor:
+        """The LLM's input (B, T, D): word embeddings, and image tokens at the marked positions."""
+        assert int(batch.image_mask_BT.sum()) == tokens_IPD.shape[0] * tokens_IPD.shape[1], (
+            f"{int(batch.image_mask_BT.sum())} positions for image tokens {tuple(tokens_IPD.shape)}"
+        )
+        words_BTD = self.llm.get_input_embeddings()(batch.input_ids_BT)
+        return words_BTD.masked_scatter(
+            batch.image_mask_BT.unsqueeze(-1), tokens_IPD.to(words_BTD.dtype)
+        )
+
+    def hidden(self, inputs_BTD: Tensor) -> Tensor:
+        """The LLM's last hidden states (B, T, D), before the output layer.
+
+        No attention mask: padding on the right is never seen by what stands before it, and the
+        fastest kernels take no mask.
+        """
+        decoder = self.llm.get_decoder()
+        with self._precision(self.llm.get_output_embeddings().weight):
+            return decoder(inputs_embeds=inputs_BTD, use_cache=False).last_hidden_state
+
+    def logits(self, hidden_D: Tensor) -> Tensor:
+        """Scores (..., W) of hidden states (..., D), at least float32."""
+        head = self.llm.get_output_embeddings()
+        with self._precision(head.weight):
+            scores = head(hidden_D)
+        return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
+    def caption_loss(self, batch: Batch, tokens_IPD: Tensor) -> tuple[Tensor, int]:
+        """The cross entropy summed over the supervised tokens (float32), and their number.
+
+        The token at t is predicted at t - 1; logits are computed there alone. Without a supervised
+        token the sum is 0 with zero gradients.
+        """
+        attention_BT = batch.attention_BT
+        assert attention_BT.is_cuda or bool((attention_BT[:, 1:] <= attention_BT[:, :-1]).all()), (
+            "batches are padded on the right"
+        )
+        targets_BT = batch.labels_BT[:, 1:]
+        supervised_BT = targets_BT != IGNORE
+        hidden_BTD = self.hidden(self.embed(batch, tokens_IPD))
+        places_N = supervised_BT.flatten().nonzero().squeeze(-1)  # waits for the device, once
+        hidden_ND = hidden_BTD[:, :-1].flatten(0, 1)[places_N]
+        targets_N = targets_BT.flatten()[places_N]
+        return self._summed_loss(hidden_ND, targets_N), len(targets_N)
+
+    def _summed_loss(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
+        chunk = max(1, LOGITS_AT_ONCE // len(self.llm.get_output_embeddings().weight))
+        if len(targets_N) <= chunk:
+            return self._cross_entropy(hidden_ND, targets_N)
+        parts = [
+            checkpoint(self._cross_entropy, hidden, targets, use_reentrant=False)
+            for hidden, targets in zip(hidden_ND.split(chunk), targets_N.split(chunk), strict=True)
+        ]
+        return torch.stack(parts).sum()  # pyright: ignore[reportArgumentType]
+
+    def _cross_entropy(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
+        return functional.cross_entropy(self.logits(hidden_ND), targets_N, reduction="sum")
+
+    @torch.no_grad()
+    def label_embeddings(self, label_ids: Sequence[Sequence[int]]) -> Tensor:
+        """(L, D) float32: of each label the mean of the raw embedding rows of its token ids.
+
+        Paper, equation 2. Every label has at least one id.
+        """
+        assert all(label_ids), "a label without a token"
+        weight_WD = self.embedding
+        dtype = torch.promote_types(weight_WD.dtype, torch.float32)
+        sums_LD = torch.zeros(
+            len(label_ids), weight_WD.shape[1], dtype=dtype, device=weight_WD.device
+        )
+        if not label_ids:
+            return sums_LD
+        device = weight_WD.device
+        lengths_L = torch.tensor([len(ids) for ids in label_ids], device=device)
+        flat = torch.tensor([each for ids in label_ids for each in ids], device=device)
+        rows = torch.arange(len(label_ids), device=device).repeat_interleave(lengths_L)
+        sums_LD.index_add_(0, rows, weight_WD[flat].to(dtype))
+        return sums_LD / lengths_L.unsqueeze(-1)
+
+    def _precision(self, weight: Tensor) -> AbstractContextManager[Any]:
+        """Autocast to the passes' number format where the weights are kept in another."""
+        if self.compute_dtype is None or weight.dtype == self.compute_dtype:
+            return nullcontext()
+        return torch.autocast(weight.device.type, dtype=self.compute_dtype)
+
+
+def grid_of(vision_config: Any) -> int:
+    """Patches along a side of the tower's square image."""
+    return int(vision_config.image_size) // int(vision_config.patch_size)
+
+
+def check_fit(vision_config: Any, projector: Projector, llm_config: Any) -> None:
+    """Raise `UserError` where tower, projector and language model do not go together."""
+    grid, width = grid_of(vision_config), int(vision_config.hidden_size)
+    if projector.grid != grid:
+        raise UserError(
+            f"the projector is for {projector.grid} x {projector.grid} patches, but the vision "
+            f"tower gives {grid} x {grid} ({vision_config.image_size} pixels, patches of "
+            f"{vision_config.patch_size}); take the tower that it was trained with"
+        )
+    if projector.vision_width != width:
+        raise UserError(
+            f"the projector takes features of width {projector.vision_width}, but the vision "
+            f"tower's have {width}; take the tower that it was trained with"
+        )
+    if int(vision_config.num_hidden_layers) < 2:
+        raise UserError("the vision tower has one layer; its last but one is used, so take another")
+    if projector.llm_width != int(llm_config.hidden_size):
+        raise UserError(
+            f"the projector gives tokens of width {projector.llm_width}, but the language model's "
+            f"embedding has {llm_config.hidden_size}; take the language model that it was trained "
+            "with"
+        )
+    for name, neutral in _OUTPUT_CHANGES.items():
+        value = getattr(llm_config, name, neutral)
+        if value not in (neutral, None):
+            raise UserError(
+                f"the language model {llm_config.model_type} changes its logits ({name} = {value}),"
+                " which the caption loss here does not do; take a Llama, Vicuna, Mistral or Qwen"
+            )

@@ -1,0 +1,1 @@
+"""A run of training: its settings, its files, its workers and how it stands."""

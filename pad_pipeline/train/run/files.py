@@ -1,0 +1,142 @@
+"""What stands in a run's folder, and whether a command may go on with it.
+
+RUN/run.json            config, data, models; "state" becomes "finished" at the very end
+RUN/_samples.arrow      the samples, while the run is not finished
+RUN/metrics.jsonl       one line per step
+RUN/checkpoints/        the last and the best
+RUN/mm_projector.safetensors, RUN/projector.json, RUN/llm/    what was trained, at the end
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pad_pipeline import __version__, storage
+from pad_pipeline.errors import UserError
+from pad_pipeline.train.data.samples import source_digest, write_samples
+from pad_pipeline.train.run.config import Stage, TrainConfig, identity
+
+logger = logging.getLogger(__name__)
+
+RUN_FILE = "run.json"
+SAMPLES = "_samples.arrow"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run: where it lies and what `run.json` says."""
+
+    url: str
+    facts: dict[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has come to its end."""
+        return self.facts["state"] == "finished"
+
+    @property
+    def samples_url(self) -> str:
+        """Where its samples lie."""
+        return storage.join(self.url, SAMPLES)
+
+
+def open_run(
+    url: str,
+    stage: Stage,
+    config: TrainConfig,
+    source: str,
+    images: str | None,
+    projector: str | None,
+) -> Run:
+    """Begin a run at `url`, or take up the one that is there.
+
+    Raises `UserError` where that one has another config or other data, or where nothing in `source`
+    can be trained on.
+    """
+    storage.check_writable(url)
+    wanted = {
+        "stage": stage,
+        "config": json.loads(json.dumps(identity(config))),
+        "source": source,
+        "images": images,
+        "source_digest": source_digest(source, images),
+        "projector": projector,
+    }
+    place = storage.join(url, RUN_FILE)
+    if storage.exists(place):
+        run = read_run(url)
+        _check_same(run, wanted)
+        if run.finished:
+            storage.remove(run.samples_url)  # killed between the two, the run left them
+            return run
+        if storage.exists(run.samples_url):
+            return run
+    number = _write_samples(url, source, images, stage)
+    facts = {
+        "format": "pad-train",
+        "version": __version__,
+        "state": "running",
+        "num_samples": number,
+        **wanted,
+    }
+    run = Run(url, facts)
+    write_run(run)
+    return run
+
+
+def read_run(url: str) -> Run:
+    """The run at `url`; `UserError` where there is none."""
+    place = storage.join(url, RUN_FILE)
+    if not storage.exists(place):
+        raise UserError(f"{url} is not a training run: it has no {RUN_FILE}")
+    try:
+        facts = json.loads(storage.read_bytes(place))
+    except ValueError as error:
+        raise UserError(f"{place} is not JSON ({error})") from error
+    if facts.get("format") != "pad-train":
+        raise UserError(f"{place} is not that of a training run")
+    return Run(url, facts)
+
+
+def write_run(run: Run) -> None:
+    """Write `run.json`."""
+    text = json.dumps(run.facts, indent=2, ensure_ascii=False) + "\n"
+    storage.write_atomic(storage.join(run.url, RUN_FILE), text.encode())
+
+
+def config_of(run: Run) -> TrainConfig:
+    """The config that a run was begun with; what does not shape its result has its default."""
+    values = dict(run.facts["config"])
+    return TrainConfig(**values)
+
+
+def _write_samples(url: str, source: str, images: str | None, stage: Stage) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, SAMPLES)
+        number, left_out = write_samples(source, images, stage, path)
+        storage.upload(path, storage.join(url, SAMPLES))
+    for reason, count in left_out.most_common():
+        logger.warning("left out %s samples %s", f"{count:,}", reason)
+    return number
+
+
+def _check_same(run: Run, wanted: dict[str, Any]) -> None:
+    before = {**run.facts["config"], **{k: run.facts[k] for k in wanted if k != "config"}}
+    now = {**wanted["config"], **{k: wanted[k] for k in wanted if k != "config"}}
+    changed = [name for name in now if before.get(name) != now[name]]
+    if "source_digest" in changed and len(changed) == 1:
+        raise UserError(
+            f"{wanted['source']} has changed since {run.url} was begun; use another output"
+        )
+    changed = [name for name in changed if name != "source_digest"]
+    if changed:
+        told = "; ".join(f"{n} was {before.get(n)!r} and is {now[n]!r}" for n in changed[:3])
+        raise UserError(
+            f"{run.url} was begun with another config: {told}. Use the same settings to go on, or "
+            "another output"
+        )

@@ -1,0 +1,82 @@
+"""What a finished run leaves: its projector, in stage 2 its language model; and exports of them."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pad_pipeline import storage
+from pad_pipeline.models.base import load_strictly
+from pad_pipeline.train.model.load import save_projector
+from pad_pipeline.train.model.projectors import build_projector
+from pad_pipeline.train.model.vlm import VisionLanguageModel
+from pad_pipeline.train.run.files import Run, read_run
+from pad_pipeline.train.run.models import LLM_FOLDER, image_format, load_finished_model
+
+
+def write_results(
+    run: Run,
+    model: VisionLanguageModel,
+    tokenizer: Any,
+    weights: dict[str, Tensor] | None = None,
+) -> None:
+    """Write the trained parts into the run's folder.
+
+    `weights` are the model's, whole, where the model itself is sharded.
+    """
+    projector = model.projector
+    llm_weights = None
+    if weights is not None:
+        projector = build_projector(**projector.settings())
+        own = _below(weights, "projector.")
+        load_strictly(projector, own, source="the sharded model")
+        llm_weights = _below(weights, "llm.")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for path in save_projector(projector, folder):
+            storage.upload(path, storage.join(run.url, path.name))
+        if run.facts["stage"] == "finetune":
+            if model.has_lora and weights is not None:
+                raise AssertionError("low-rank adapters are not sharded")
+            llm = model.llm.merge_and_unload() if model.has_lora else model.llm
+            llm.save_pretrained(folder / LLM_FOLDER, state_dict=llm_weights)
+            tokenizer.save_pretrained(folder / LLM_FOLDER)
+            for path in sorted((folder / LLM_FOLDER).iterdir()):
+                storage.upload(path, storage.join(run.url, LLM_FOLDER, path.name))
+
+
+def _below(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in weights.items() if n.startswith(prefix)}
+
+
+def export_run(
+    url: str,
+    dest: str,
+    format: Literal["transformers", "llava"],
+    dtype: Literal["float32", "bfloat16"] = "float32",
+) -> list[str]:
+    """Write a finished run for other programs into the local folder `dest`; says what was written.
+
+    Raises `UserError` where the run has not finished or `dest` is in use.
+    """
+    from pad_pipeline.train.model.export import export_run_model
+
+    run = read_run(url)
+    model, tokenizer, config = load_finished_model(run, device="cpu")
+    image = image_format(model, config.vision)
+    return export_run_model(
+        model,
+        tokenizer,
+        dest,
+        format=format,
+        geometry=config.geometry,
+        image_mean=image.mean,
+        image_std=image.std,
+        dtype=getattr(torch, dtype),
+        vision_name=config.vision,
+        llm_trained=run.facts["stage"] == "finetune",
+    )

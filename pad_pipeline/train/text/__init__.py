@@ -1,0 +1,1 @@
+"""Captions and conversations as token ids with the tokens that are supervised."""

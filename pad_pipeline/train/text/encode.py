@@ -1,0 +1,206 @@
+"""Captions, conversations and labels as token ids, with the tokens that are supervised.
+
+Ids equal those of LLaVA's preprocessing. Labels are set by character offsets, never by tokenising
+parts again and counting: the tokens that start within an answer, its end token included. They equal
+LLaVA's wherever that does not lose a sample's labels to a "tokenization mismatch".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pad_pipeline.errors import UserError
+from pad_pipeline.train.text.templates import (
+    IMAGE,
+    LLAMA3_TOKENS,
+    Rendered,
+    TextError,
+    caption_of,
+    check_turns,
+    image_to_front,
+    render_llama3,
+    render_vicuna,
+)
+from pad_pipeline.train.text.tokenizer import OffsetTokenizer, pieces_of
+
+__all__ = [
+    "IGNORE",
+    "IMAGE_TOKEN",
+    "EncodedText",
+    "Template",
+    "TextError",
+    "caption_of",
+    "encode_caption",
+    "encode_conversation",
+    "encode_label",
+    "load_tokenizer",
+]
+
+IMAGE_TOKEN = -200
+"""Stands in `input_ids` where an image's tokens go."""
+
+IGNORE = -100
+"""The label of a position at which nothing is predicted."""
+
+Template = Literal["vicuna-v1", "llama-3"]
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """Token ids with `IMAGE_TOKEN` for each image, and labels of the same length.
+
+    A label is the id at its own position (not shifted) or `IGNORE`; at images always `IGNORE`.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+
+    @property
+    def num_targets(self) -> int:
+        """How many tokens are supervised; 0 for example where the only answer is empty."""
+        return sum(label != IGNORE for label in self.labels)
+
+    @property
+    def num_images(self) -> int:
+        """How many images the text has room for: one for each turn with `<image>`, so 0 or 2 too.
+
+        Who gives the text one image must compare.
+        """
+        return self.input_ids.count(IMAGE_TOKEN)
+
+
+def load_tokenizer(reference: str | Path) -> Any:
+    """The transformers tokenizer of a directory or of a model on the Hugging Face Hub.
+
+    Raises `UserError` where there is none that can be read, or none that gives offsets.
+    """
+    from transformers import AutoTokenizer
+
+    is_local = Path(reference).is_dir()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(reference), local_files_only=is_local, trust_remote_code=False
+        )
+    except Exception as error:  # the tokenizers library raises Exception itself
+        raise UserError(_why_unreadable(str(reference), is_local, error)) from error
+    pieces_of(tokenizer)
+    return tokenizer
+
+
+def encode_caption(tokenizer: Any, caption: str, *, has_image: bool = True) -> EncodedText:
+    """Stage 1: beginning of text, image, caption, newline; supervised are caption and newline.
+
+    An `<image>` in the caption moves to its front and stands for a second image, as in LLaVA.
+    Raises `UserError` where the tokenizer has no beginning-of-text token.
+    """
+    begin = _token(tokenizer, "bos_token")
+    text, start = caption + "\n", 0
+    if has_image:
+        text, start = IMAGE + image_to_front(caption) + "\n", len(IMAGE)
+    rendered = Rendered(text, [(start, len(text))])
+    return _encode(pieces_of(tokenizer), begin, rendered, has_image)
+
+
+def encode_conversation(
+    tokenizer: Any, turns: Sequence[Mapping[str, Any]], template: Template, *, has_image: bool
+) -> EncodedText:
+    """Stage 2: a conversation of LLaVA's format; supervised are the answers with their end tokens.
+
+    `turns` are `{"from": "human" | "gpt", "value": text}`. With an image, `<image>` moves to the
+    front of its turn, as in LLaVA; without, it is text. A leading answer is dropped, an empty
+    answer has no target. Nothing is cut to a length. "vicuna-v1" ends answers with the tokenizer's
+    own end token; "llama-3" writes Llama 3's headers, with the tokenizer's chat template where it
+    has one. Raises `TextError` where the turns do not alternate or are from someone else, and
+    `UserError` where the tokenizer lacks a token that the template needs.
+    """
+    pieces = pieces_of(tokenizer)
+    begin = _token(tokenizer, "bos_token")
+    messages = check_turns(turns)
+    if has_image:
+        messages = [(role, image_to_front(value)) for role, value in messages]
+    if template == "llama-3":
+        _require(pieces, LLAMA3_TOKENS, "the template llama-3")
+        rendered = render_llama3(messages, tokenizer)
+    else:
+        _token(tokenizer, "eos_token")
+        _require(pieces, (tokenizer.eos_token,), "the template vicuna-v1")
+        rendered = render_vicuna(messages, tokenizer.eos_token)
+    return _encode(pieces, begin, rendered, has_image)
+
+
+def encode_label(tokenizer: Any, tag: str) -> list[int]:
+    """Ids of `tag` as a word in mid-sentence, without special tokens (spec: label embedding).
+
+    SentencePiece puts its word mark in front by itself, byte-level BPE needs the space. Raises
+    `TextError` where nothing is left to embed.
+    """
+    pieces = pieces_of(tokenizer)
+    ids = pieces.encode_word(tag.strip()) if tag.strip() else []
+    kept = set(pieces.special.values()) - {getattr(tokenizer, "unk_token_id", None)}
+    if not ids or kept.intersection(ids):
+        raise TextError(f"the label {tag!r} has no words to embed; correct the annotation")
+    return ids
+
+
+def _encode(
+    pieces: OffsetTokenizer, begin: int, rendered: Rendered, has_image: bool
+) -> EncodedText:
+    # As in the original each part between images is encoded by itself, with a word mark of its own.
+    parts = rendered.text.split(IMAGE) if has_image else [rendered.text]
+    is_answer = bytearray(len(rendered.text) + 1)  # one flag a character
+    for start, end in rendered.answers:
+        is_answer[start:end] = b"\1" * (end - start)
+    input_ids, labels, position = [begin], [IGNORE], 0
+    for number, part in enumerate(parts):
+        if number:
+            input_ids.append(IMAGE_TOKEN)
+            labels.append(IGNORE)
+            position += len(IMAGE)
+        for token, start in pieces.encode(part):
+            input_ids.append(token)
+            labels.append(token if is_answer[position + start] else IGNORE)
+        position += len(part)
+    return EncodedText(input_ids, labels)
+
+
+def _token(tokenizer: Any, name: Literal["bos_token", "eos_token"]) -> int:
+    number = getattr(tokenizer, f"{name}_id", None)
+    if number is None:
+        meaning = {"bos_token": "beginning", "eos_token": "end"}[name]
+        raise UserError(
+            f"the tokenizer of {_name(tokenizer)} has no {meaning}-of-text token; set {name} in "
+            "its tokenizer_config.json, or give another language model"
+        )
+    return number
+
+
+def _require(pieces: OffsetTokenizer, tokens: Sequence[str], user: str) -> None:
+    missing = [token for token in tokens if token not in pieces.special]
+    if missing:
+        raise UserError(
+            f"{user} needs {' and '.join(missing)} as special tokens, which the tokenizer does not "
+            "have; choose the template that the language model was trained with"
+        )
+
+
+def _name(tokenizer: Any) -> str:
+    return getattr(tokenizer, "name_or_path", "") or "the language model"
+
+
+def _why_unreadable(reference: str, is_local: bool, error: Exception) -> str:
+    if not is_local:
+        where = "it is no directory, and the Hugging Face Hub does not give it"
+        advice = "check the name and the network, or give a directory"
+    elif (Path(reference) / "tokenizer.json").is_file():
+        where, advice = "its tokenizer.json cannot be read", "fetch the model again"
+    elif (Path(reference) / "tokenizer.model").is_file():
+        where = "it holds a SentencePiece tokenizer.model and no tokenizer.json"
+        advice = "`pip install sentencepiece protobuf` to read it"
+    else:
+        where = "the directory holds no tokenizer"
+        advice = "expected tokenizer.json or tokenizer.model"
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"no tokenizer in {reference}: {where}; {advice} ({first})"

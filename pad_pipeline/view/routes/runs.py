@@ -1,0 +1,146 @@
+"""The page of trained runs: what a projector finds in single images, variant by variant."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from pad_pipeline.view.runs import Run, frame_of
+
+if TYPE_CHECKING:
+    from pad_pipeline.view.viewer import Viewer
+
+_MOST_LISTED = 8
+
+
+def add(app: FastAPI, viewer: Viewer) -> None:
+    """Registers the routes."""
+
+    @app.get("/runs")
+    def runs(request: Request) -> Response:
+        return _runs(viewer, request)
+
+    @app.get("/runs/frame/{number}/{image_id:id}")
+    def frame(number: int, image_id: str) -> Response:
+        run = viewer.runs[number] if 0 <= number < len(viewer.runs) else None
+        data = frame_of(run, image_id) if run is not None else None
+        if data is None:
+            raise HTTPException(404, "there is no such picture")
+        return Response(data, media_type="image/png")
+
+
+def _runs(viewer: Viewer, request: Request) -> Response:
+    runs = viewer.runs
+    if not runs:
+        raise HTTPException(
+            404, "no trained run is shown: start the viewer with --run and a folder of `analyze`"
+        )
+    ids = list(dict.fromkeys(image_id for run in runs for image_id in run.images))
+    chosen = request.query_params.get("image", ids[0] if ids else "")
+    if chosen not in ids:
+        raise HTTPException(404, f"no run has an image called {chosen[:300]!r}")
+    variants = [
+        _variant(number, run, chosen) for number, run in enumerate(runs) if chosen in run.images
+    ]
+    wanted = request.query_params.get("variant", "")
+    names = [variant["name"] for variant in variants]
+    return viewer.page(
+        "runs.html",
+        title="Trained runs",
+        active="runs",
+        ids=[
+            (image_id, next(n for n, run in enumerate(runs) if image_id in run.images))
+            for image_id in ids
+        ],
+        chosen=chosen,
+        in_data_set=viewer.data.index.find(chosen) is not None,
+        variants=variants,
+        selected=names.index(wanted) if wanted in names else len(names) - 1,
+        regions=list(dict.fromkeys(tag for variant in variants for tag in variant["tags"])),
+    )
+
+
+def _variant(number: int, run: Run, image_id: str) -> dict[str, Any]:
+    image, (rows, columns) = run.images[image_id], run.grid
+    largest = max((max(row) for row in image["cosines"]), default=0.0)
+    return {
+        "number": number,
+        "name": run.name,
+        "measures": run.measures,
+        "threshold": run.threshold,
+        "rows": rows,
+        "columns": columns,
+        "tags": [region["tag"] for region in image["regions"]],
+        "regions": [_region(region, columns) for region in image["regions"]],
+        "iterations": [
+            _iteration(*pair, image["colours"], columns, max(largest, 1e-6))
+            for pair in zip(image["words"], image["cosines"], strict=True)
+        ],
+    }
+
+
+def _region(region: dict[str, Any], columns: int) -> dict[str, Any]:
+    covered, predicted = set(region["covered"]), set(region["predicted"])
+    return {
+        "tag": region["tag"],
+        "iou": region["iou"],
+        "covered": _squares(covered, columns),
+        "hit": _squares(covered & predicted, columns),
+        "outside": _squares(predicted - covered, columns),
+    }
+
+
+def _squares(tokens: set[int], columns: int) -> str:
+    """The tokens' cells as one SVG path, in units of cells."""
+    return "".join(f"M{t % columns} {t // columns}h1v1h-1z" for t in sorted(tokens))
+
+
+def _iteration(
+    words: list[str], cosines: list[float], colours: dict[str, str], columns: int, largest: float
+) -> dict[str, Any]:
+    places = []
+    for token, (word, cosine) in enumerate(zip(words, cosines, strict=True)):
+        share = min(max(cosine / largest, 0.0), 1.0)
+        size = 0.17 + 0.27 * share
+        wide = len(word) * 0.58 * size
+        places.append(
+            {
+                "word": word,
+                "x": token % columns + 0.5,
+                "y": token // columns + 0.5,
+                "size": round(size, 3),
+                "fit": round(min(wide, 0.94), 3) if wide > 0.94 else None,
+                "ink": colours.get(word),
+                "cosine": cosine,
+                "shade": heat(share),
+            }
+        )
+    named = Counter(word for word in words if word in colours)
+    return {
+        "places": places,
+        "share": sum(named.values()) / max(len(words), 1),
+        "mean": sum(cosines) / max(len(cosines), 1),
+        "frequent": [
+            (word, count, colours[word]) for word, count in named.most_common(_MOST_LISTED)
+        ],
+    }
+
+
+_HEAT = (
+    (68, 1, 84), (72, 40, 120), (62, 74, 137), (49, 104, 142), (38, 130, 142),
+    (31, 158, 137), (53, 183, 121), (109, 205, 89), (180, 222, 44), (253, 231, 37),
+)  # fmt: skip
+
+
+def heat(share: float) -> str:
+    """A colour from dark violet (0) over green to yellow (1): matplotlib's "viridis", in tenths."""
+    place = min(max(share, 0.0), 1.0) * (len(_HEAT) - 1)
+    low = min(int(place), len(_HEAT) - 2)
+    mixed = (
+        round(a + (b - a) * (place - low)) for a, b in zip(_HEAT[low], _HEAT[low + 1], strict=True)
+    )
+    return "#" + "".join(f"{value:02x}" for value in mixed)

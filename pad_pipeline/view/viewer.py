@@ -1,0 +1,98 @@
+"""What all pages of the viewer share: the data set, its pictures, and what every page shows."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastapi.responses import HTMLResponse
+
+from pad_pipeline import __version__
+from pad_pipeline.errors import UserError
+from pad_pipeline.view.compare import Others
+from pad_pipeline.view.filters import Filters
+from pad_pipeline.view.pages import render
+from pad_pipeline.view.pictures import Pictures
+from pad_pipeline.view.runs import Run
+from pad_pipeline.view.source import DataSet
+
+_PROBED = 4
+
+
+@dataclass
+class Viewer:
+    """What the pages are made from."""
+
+    data: DataSet
+    pictures: Pictures
+    runs: list[Run] = field(default_factory=list)
+    service: str | None = None
+    others: Others = field(default_factory=Others)
+    """Data sets that this one is compared with."""
+    _probed: tuple[Path, str | None] | None = None
+
+    def page(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+        """An HTML page with what every page shows."""
+        self.data.refresh()
+        text = render(
+            template,
+            url=self.data.url,
+            name=self.data.url.rstrip("/").rsplit("/", 1)[-1] or self.data.url,
+            notices=self.notices(),
+            num_failed=self.data.index.stats.images_by_status["failed"],
+            has_runs=bool(self.runs),
+            service=self.service,
+            version=__version__,
+            **values,
+        )
+        return HTMLResponse(text, status_code=status)
+
+    def notices(self) -> list[str]:
+        """Sentences that hold for the whole data set."""
+        contents, index = self.data.contents, self.data.index
+        found = []
+        if self.data.is_growing:
+            of = f" of {contents.num_expected:,}" if contents.num_expected else ""
+            found.append(
+                f"This data set is still being written: {index.stats.num_images:,}{of} images are "
+                "there so far, and new ones appear here by themselves."
+            )
+        for name, problem in index.problems.items():
+            found.append(f"The shard {name} cannot be read and is left out ({problem}).")
+        if (missing := self._images_missing()) is not None:
+            found.append(missing)
+        return found
+
+    def _images_missing(self) -> str | None:
+        """Whether not one of the first images can be read, found out once per index."""
+        index = self.data.index
+        if self._probed is None or self._probed[0] != index.path:
+            self._probed = (index.path, self._probe())
+        return self._probed[1]
+
+    def _probe(self) -> str | None:
+        reason = None
+        for row in self.data.index.images(Filters(status="ok"), _PROBED, 0):
+            try:
+                record = self.data.record_of(row)
+                reason = self.pictures.missing(record)
+            except UserError:
+                continue
+            if reason is None:
+                return None
+        if reason is None:
+            return None
+        where = (
+            f"below {self.pictures.images}" if self.pictures.images else "where they were annotated"
+        )
+        return (
+            f"The images cannot be read {where} ({reason}): start the viewer with --images and the "
+            "folder or archive where they are now; everything else is shown without them."
+        )
+
+    @property
+    def retry_command(self) -> str:
+        """What annotates the failed images once more."""
+        return shlex.join(["pad-pipeline", "retry-failed", self.data.url])

@@ -1,0 +1,262 @@
+"""The command line without Ray: whole runs of `annotate` with a fake chain, and what reads them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+import pad_pipeline
+from pad_pipeline import storage
+from pad_pipeline.annotate import stream
+from pad_pipeline.annotate.ledger import Ledger
+from pad_pipeline.engine import ray_session
+from pad_pipeline.engine.sample import to_record
+from pad_pipeline.records import records_to_table
+from tests import fakes
+from tests.cli import place as cli_place
+from tests.cli.runner import Outcome, call
+
+# Runs of the fake chain in this process, in the place of Ray's
+
+
+def stream_here(
+    ledger: Ledger, specs: object, **options: object
+) -> Iterator[stream.CompletedChunk]:
+    """What `on_ray.stream` yields, with the fake chain and without Ray."""
+    del specs, options
+    chain = fakes.build_all({})
+    sizes = {name: getattr(ledger.layout, name) for name in ("rows_per_shard", "chunk_size")}
+    for shard, chunks in list(ledger.pending()):
+        task = pa.table({"shard": [shard], "chunks": [chunks]})
+        for block in stream.read_chunks(task, images_url=ledger.images_url, **sizes):
+            cargo = pickle.loads(block["payload"][0].as_buffer())
+            records = records_to_table([to_record(sample) for sample in chain(cargo.content)])
+            seconds = {"tag": 0.25, "segment": 0.75}
+            yield stream.CompletedChunk(cargo.chunk, records, seconds, [], time.time())
+
+
+def then(
+    ledger: Ledger, specs: object, *, after: int, act: Callable[[], None], **options: object
+) -> Iterator[stream.CompletedChunk]:
+    """The same, but something happens after some chunks."""
+    for count, item in enumerate(stream_here(ledger, specs)):
+        if count == after:
+            act()
+        yield item
+
+
+@pytest.fixture
+def run(here: Path, tmp_path: Path, capfd, monkeypatch) -> Callable[..., Outcome]:
+    """Calls `annotate` with the fake chain, two images a chunk, four a shard."""
+    monkeypatch.setattr(ray_session, "start_here", lambda slots, verbose: None)
+    monkeypatch.setattr(stream, "stream", stream_here)
+
+    def run_it(*options: object, source: str | Path = "images", output: str = "out") -> Outcome:
+        words = ("--preset", "demo", "--chunk-size", 2, "--rows-per-shard", 4, *options)
+        return call(capfd, "annotate", source, tmp_path / output, *words)
+
+    return run_it
+
+
+def shards(output: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in output.glob("*.parquet")}
+
+
+def test_a_run_ends_with_a_summary_and_a_valid_data_set(run, tmp_path: Path, capfd) -> None:
+    outcome = run()
+    assert outcome.code == 0, outcome.err
+    assert re.search(r"images +5\s", outcome.out)
+    assert re.search(r"segment +2\.2 s \(75%\)", outcome.out)
+    assert outcome.out.endswith(f"data set: {tmp_path / 'out'}\n")
+    assert "error" not in outcome.err
+    checked = call(capfd, "validate", tmp_path / "out")
+    assert (checked.code, checked.err) == (0, "")
+    assert checked.out.endswith("valid\n")
+
+
+def test_a_finished_data_set_is_left_as_it_is(run, tmp_path: Path) -> None:
+    run()
+    before = cli_place.files(tmp_path)
+    outcome = run()
+    assert (outcome.code, "nothing to do" in outcome.err) == (0, True)
+    assert cli_place.files(tmp_path) == before
+
+
+def test_another_config_on_a_data_set_is_refused(run, tmp_path: Path) -> None:
+    run()
+    before = cli_place.files(tmp_path)
+    sentence = run("--detect.box-threshold", 0.5).sentence
+    assert "was begun with another config: detect.box_threshold was 0.2 and is 0.5" in sentence
+    assert cli_place.files(tmp_path) == before
+
+
+def test_another_layout_on_a_begun_data_set_is_fine(run) -> None:
+    run()
+    assert run("--layout", "pools", "--max-failed-share", 0.5).code == 0
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("act", [interrupt, terminate])
+def test_an_interrupted_run_says_so_and_goes_on(run, tmp_path: Path, monkeypatch, act) -> None:
+    run(output="whole")
+    with monkeypatch.context() as during:
+        during.setattr(stream, "stream", partial(then, after=2, act=act))
+        outcome = run()
+    assert outcome.code == 130
+    assert outcome.err.endswith(
+        "pad-pipeline: interrupted; what was finished is kept, the same command continues\n"
+    )
+    assert "Traceback" not in outcome.err
+    assert not (tmp_path / "out/pad-00001.parquet").exists()
+    outcome = run()
+    assert "going on after 4 finished images" in outcome.err
+    assert re.search(r"this run +1 images", outcome.out)
+    assert shards(tmp_path / "out") == shards(tmp_path / "whole")
+
+
+def test_a_full_disk_at_any_moment_is_explained_and_the_run_goes_on(
+    run, tmp_path: Path, monkeypatch
+) -> None:
+    run(output="whole")
+    for after in range(40):
+        output = f"out-{after}"
+        with monkeypatch.context() as during:
+            during.setattr(storage, "_write_local", cli_place.failing(errno.ENOSPC, after))
+            outcome = run(output=output)
+        if outcome.code == 0:
+            break
+        assert "no space is left on the device" in outcome.err.splitlines()[-1]
+        assert "Traceback" not in outcome.err
+        assert run(output=output).code == 0
+        assert shards(tmp_path / output) == shards(tmp_path / "whole")
+    assert 5 < after < 39
+
+
+def test_too_many_failures_end_with_an_error_and_all_rows(run, tmp_path: Path, capfd) -> None:
+    fakes.write_images(tmp_path / "bad", 4)
+    (tmp_path / "bad/002.png").write_bytes(b"<html>")
+    outcome = run(source=tmp_path / "bad")
+    assert outcome.code == 1
+    assert "1 of 4 images failed, 25.0% where" in outcome.err.splitlines()[-1]
+    assert "--max-failed-share" in outcome.err
+    assert call(capfd, "validate", tmp_path / "out").code == 0
+    outcome = run("--max-failed-share", 0.3, source=tmp_path / "bad")
+    assert outcome.code == 0
+    assert re.search(r"failed +1\s", outcome.out)
+    assert re.search(r"decode: ImageError +1", outcome.out)
+
+
+# What is read from a data set
+
+
+def test_an_altered_data_set_is_not_valid(here: Path, capfd) -> None:
+    outcome = call(capfd, "validate", "altered")
+    assert (outcome.code, outcome.err) == (1, "")
+    assert "problem: pad-00001.parquet" in outcome.out
+    assert "NOT valid" in outcome.out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("format", ["pad-json", "coco", "llava", "webdataset"])
+def test_every_format_is_exported_once(here: Path, tmp_path: Path, capfd, format: str) -> None:
+    words = ("export", "sound", tmp_path / "out", "--format", format, "--images", "photos")
+    outcome = call(capfd, *words)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert re.match(rf"wrote \d images with \d regions to \S+ \({format}\)\n", outcome.out)
+    assert "left out: 1 images (failed)" in outcome.out
+    before = cli_place.files(tmp_path)
+    assert "exists already" in call(capfd, *words).sentence
+    assert cli_place.files(tmp_path) == before
+
+
+def test_a_selection_reaches_the_export(here: Path, tmp_path: Path, capfd) -> None:
+    words = ("export", "sound", tmp_path / "out", "--format", "coco", "--min-score", 0.6)
+    outcome = call(capfd, *words, "--exclude-tags", "apple")
+    assert outcome.code == 0
+    found = json.loads((tmp_path / "out").read_text())
+    names = {kind["id"]: kind["name"] for kind in found["categories"]}
+    assert sorted(names[one["category_id"]] for one in found["annotations"]) == [
+        *("tree", "tree", "çay — bardağı"),
+    ]
+
+
+def test_statistics_come_as_text_json_and_a_picture(here: Path, tmp_path: Path, capfd) -> None:
+    words = ("--json", tmp_path / "stats.json", "--png", tmp_path / "stats.png")
+    outcome = call(capfd, "stats", "sound", *words)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "images   7" in outcome.out
+    assert json.loads((tmp_path / "stats.json").read_text())
+    assert Image.open(tmp_path / "stats.png").size == (1920, 1080)
+
+
+def test_pictures_are_drawn(here: Path, tmp_path: Path, capfd) -> None:
+    words = ("render", "sound", tmp_path / "out", "--images", "photos", "--limit", 2)
+    outcome = call(capfd, *words)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith("drew 2 images into")
+    assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 2
+
+
+def test_the_known_models_are_listed_with_source_and_licence(here: Path, capfd) -> None:
+    outcome = call(capfd, "models", "list")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "IDEA-Research/grounding-dino-tiny" in outcome.out
+    assert "Apache-2.0" in outcome.out
+    assert str(here / "no models") in outcome.out
+
+
+def test_a_model_is_verified_within_the_tolerance_alone(here: Path, capfd) -> None:
+    folder = cli_place.RAM
+    outcome = call(capfd, "models", "verify", folder)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.endswith("all agree\n")
+    outcome = call(capfd, "models", "verify", folder, "--tolerance", "1e-12")
+    assert (outcome.code, outcome.err) == (1, "")
+    assert "DIFFERS" in outcome.out
+
+
+def test_a_converted_model_is_a_model_directory(here: Path, tmp_path: Path, capfd) -> None:
+    folder = cli_place.RAM
+    words = ("models", "convert", "ram", folder / "checkpoint.safetensors", "--output")
+    outcome = call(capfd, *words, tmp_path / "ram")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert json.loads((tmp_path / "ram/config.json").read_text())["model_type"] == "ram"
+
+
+def test_the_version_is_the_packages(capfd) -> None:
+    assert call(capfd, "--version").out == f"pad-pipeline {pad_pipeline.__version__}\n"
+
+
+def test_a_reader_that_goes_away_ends_the_program_quietly(here: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "pad_pipeline", "validate", "sound"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+    assert done.stderr == ""
+    assert done.returncode == 1

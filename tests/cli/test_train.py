@@ -1,0 +1,189 @@
+"""The commands of training at the command line: plans, pictures, exports, and what they refuse."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from pad_pipeline.train.loop import train
+from pad_pipeline.train.run.config import PRESETS, TrainConfig, flag
+from pad_pipeline.train.run.files import open_run
+from pad_pipeline.train.step import OneWorker
+from tests.cli.runner import call
+from tests.train.scenes import write_annotations, write_conversations
+from tests.train.test_loop import PRETRAIN
+
+DEMO = ("--preset", "demo", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes")
+    write_annotations(folder, 12)
+    write_conversations(folder, 12)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Path:
+    url = folder / "run"
+    config = dataclasses.replace(PRETRAIN, max_steps=2, num_validation=0)
+    begun = open_run(str(url), "pretrain", config, str(folder / "annotations"), None, None)
+    train(begun, config, OneWorker())
+    return url
+
+
+def options(capfd, *command: str) -> set[str]:
+    done = call(capfd, *command, "--help")
+    assert done.code == 0
+    return set(re.findall(r"--(?!no-)[a-z][\w-]*", done.out))
+
+
+def test_every_field_can_be_set_from_the_command_line(capfd) -> None:
+    fields = {flag(field.name) for field in dataclasses.fields(TrainConfig)}
+    assert len(fields) == 34, "adding a flag is a decision: change this number with it"
+    for stage in ("pretrain", "finetune"):
+        assert fields <= options(capfd, "train", stage)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--global-batch", "0"), "--global-batch must be at least 1, not 0"),
+        (("--warmup-share", "2"), "--warmup-share must lie between 0 and 1"),
+        (("--workers", "99"), "every worker needs a sample per step"),
+        (("--image-tokens", "10"), "--image-tokens must be a square number"),
+        (("--patch-weight", "-1"), "--patch-weight must not be negative"),
+        (("--threads", "-1"), "--threads must not be negative"),
+        (("--vision", "nowhere/at/all"), "nowhere/at/all is not a directory"),
+    ],
+)
+def test_values_that_cannot_work_are_refused_in_a_sentence(
+    capfd, folder: Path, tmp_path: Path, arguments: tuple[str, ...], told: str
+) -> None:
+    command = ("train", "pretrain", folder / "annotations", "--output", tmp_path / "run", *DEMO)
+    assert told in call(capfd, *command, *arguments).sentence
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
+    capfd, folder: Path, tmp_path: Path
+) -> None:
+    done = call(
+        capfd,
+        *("train", "pretrain", folder / "annotations", "--output", tmp_path / "run", *DEMO),
+        *("--dry-run", "--global-batch", "4", "--epochs", "3"),
+    )
+    assert done.code == 0, done.err
+    assert "samples           12 (11 to train on, 1 held out)" in done.out
+    assert "steps             9 of 4 samples (3 epochs of 3)" in done.out
+    assert re.search(r"tokens per step   \d+ \(64 per image\)", done.out)
+    assert re.search(r"projector \(mlp, .*: [\d,]+ parameters trained, 0 frozen", done.out)
+    assert re.search(r"memory per worker \d+\.\d GB", done.out)
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_sample_is_drawn_as_the_model_sees_it(capfd, folder: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "sample.png"
+    command = ("train", "inspect", folder / "annotations", "--output", picture, *DEMO)
+    done = call(capfd, *command, "--sample", "0003.png")
+    assert done.code == 0, done.err
+    assert re.search(r"0003\.png, \d+ regions of which \d+ cover a patch, \d+ tokens", done.out)
+    assert picture.stat().st_size > 10_000
+    assert "has no sample 'x.png'" in call(capfd, *command, "--sample", "x.png").sentence
+
+
+def test_a_run_is_measured_and_its_pictures_drawn(
+    capfd, folder: Path, run: Path, tmp_path: Path
+) -> None:
+    done = call(
+        capfd,
+        *("analyze", run, "--annotations", folder / "annotations"),
+        *("--output", tmp_path / "analysis", "--num-images", "4", "--num-pictures", "1"),
+    )
+    assert done.code == 0, done.err
+    found = json.loads((tmp_path / "analysis" / "analysis.json").read_text())
+    assert found["num_images"] == 4
+    assert found["delta_entropy"] == pytest.approx(found["entropy_before"] - found["entropy_after"])
+    assert 0 <= found["align"] <= found["align_by_threshold"]["oracle"] <= 1
+    pictures = sorted(path.name for path in (tmp_path / "analysis").glob("*.png"))
+    assert pictures == ["0000.png-align.png", "0000.png-tokenmap.png"]
+
+
+def test_an_export_loads_in_transformers_and_llava_names_fit(
+    capfd, run: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoProcessor, LlavaForConditionalGeneration
+
+    done = call(capfd, "train", "export", run, tmp_path / "hf")
+    assert done.code == 0, done.err
+    model = LlavaForConditionalGeneration.from_pretrained(tmp_path / "hf")
+    assert AutoProcessor.from_pretrained(tmp_path / "hf").patch_size == 14
+    done = call(capfd, "train", "export", run, tmp_path / "llava", "--format", "llava")
+    assert done.code == 0, done.err
+    weights = torch.load(tmp_path / "llava" / "mm_projector.bin", weights_only=True)
+    assert sorted(weights) == [
+        f"model.mm_projector.{layer}.{part}" for layer in (0, 2) for part in ("bias", "weight")
+    ]
+    theirs = model.model.multi_modal_projector.linear_2.weight
+    assert torch.equal(weights["model.mm_projector.2.weight"].float(), theirs.float())
+    assert "is there already" in call(capfd, "train", "export", run, tmp_path / "hf").sentence
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (("train", "export", "{folder}/annotations", "{tmp}/x"), "is not a training run"),
+        (
+            ("analyze", "{folder}/gone", "--annotations", "{folder}", "--output", "{tmp}/x"),
+            "is not a training run",
+        ),
+        (
+            ("train", "finetune", "{folder}/conversations.json", "--projector", "{folder}"),
+            "is not a training run",
+        ),
+        (
+            ("train", "finetune", "{folder}/annotations", "--projector", "{run}"),
+            "stage 2 trains on conversations",
+        ),
+        (("train", "pretrain", "{folder}/nothing"), "expected a data set of PAD records"),
+    ],
+)
+def test_what_is_not_there_is_told_in_a_sentence(
+    capfd, folder: Path, run: Path, tmp_path: Path, command: tuple[str, ...], told: str
+) -> None:
+    places = {"folder": str(folder), "tmp": str(tmp_path), "run": str(run)}
+    filled = [word.format(**places) for word in command]
+    if command[0] == "train" and command[1] != "export":
+        filled += ["--output", str(tmp_path / "out"), *DEMO]
+    assert told in call(capfd, *filled).sentence
+
+
+def test_annotations_without_captions_are_refused(capfd, tmp_path: Path) -> None:
+    write_annotations(tmp_path, 3, captions=False)
+    command = ("train", "pretrain", tmp_path / "annotations", "--output", tmp_path / "run", *DEMO)
+    assert "3 without a caption" in call(capfd, *command).sentence
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_the_paper_preset_is_the_papers(stage) -> None:
+    config = PRESETS[stage]["paper"]()
+    expected = {
+        "pretrain": (256, 1e-3, 5.0, "crop", "random"),
+        "finetune": (128, 2e-5, 0.0, "pad", "grouped"),
+    }[stage]
+    found = (
+        config.global_batch,
+        config.learning_rate,
+        config.patch_weight,
+        config.geometry,
+        config.sampler,
+    )
+    assert found == expected
+    assert (config.warmup_share, config.weight_decay, config.clip) == (0.03, 0.0, 1.0)
+    assert (config.max_length, config.epochs) == (2048, 1)

@@ -1,0 +1,327 @@
+"""What a run can be told: presets, values that are refused, what identifies a run, the options."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pad_pipeline.engine.config import (
+    PRESETS,
+    AnnotateConfig,
+    DetectConfig,
+    PoolConfig,
+    SegmentConfig,
+    SuppressConfig,
+    TagConfig,
+    demo,
+    identity,
+    paper,
+)
+from pad_pipeline.errors import UserError
+from tests.cli.runner import call
+
+MODELS = {"tag": "sha256:1", "detect": "sha256:2", "segment": "sha256:3"}
+
+OPTIONS = [
+    "--help",
+    "--preset",
+    "--captions",
+    "--images",
+    "--ray-address",
+    "--ray-logs",
+    "--no-ray-logs",
+    "--device",
+    "--dtype",
+    "--compile",
+    "--no-compile",
+    "--threads",
+    "--layout",
+    "--chunk-size",
+    "--rows-per-shard",
+    "--max-pixels",
+    "--max-bytes",
+    "--max-failed-share",
+    "--hang-after-s",
+    "--costs",
+    "--fused.min-workers",
+    "--fused.max-workers",
+    "--fused.gpus",
+    "--fused.cpus",
+    "--tag.model",
+    "--tag.batch-size",
+    "--tag.pool.min-workers",
+    "--tag.pool.max-workers",
+    "--tag.pool.gpus",
+    "--tag.pool.cpus",
+    "--detect.model",
+    "--detect.batch-size",
+    "--detect.box-threshold",
+    "--detect.text-threshold",
+    "--detect.label-mode",
+    "--detect.pool.min-workers",
+    "--detect.pool.max-workers",
+    "--detect.pool.gpus",
+    "--detect.pool.cpus",
+    "--suppress.iou-threshold",
+    "--suppress.per-class",
+    "--suppress.no-per-class",
+    "--suppress.pool.min-workers",
+    "--suppress.pool.max-workers",
+    "--suppress.pool.gpus",
+    "--suppress.pool.cpus",
+    "--segment.model",
+    "--segment.batch-size",
+    "--segment.box-batch-size",
+    "--segment.pool.min-workers",
+    "--segment.pool.max-workers",
+    "--segment.pool.gpus",
+    "--segment.pool.cpus",
+]
+"""The options of `annotate`. People's scripts hold them: renaming one is a breaking change."""
+
+
+def with_tag(**changes: Any) -> Callable[[], AnnotateConfig]:
+    return lambda: changed(tag=TagConfig(**{"model": "a", **changes}))
+
+
+def with_detect(**changes: Any) -> Callable[[], AnnotateConfig]:
+    return lambda: changed(detect=DetectConfig(model="b", **changes))
+
+
+def with_pool(**changes: Any) -> Callable[[], AnnotateConfig]:
+    return with_tag(pool=PoolConfig(**changes))
+
+
+def changed(**changes: Any) -> AnnotateConfig:
+    values: dict[str, Any] = {
+        "tag": TagConfig(model="a"),
+        "detect": DetectConfig(model="b"),
+        "segment": SegmentConfig(model="c"),
+    }
+    return AnnotateConfig(**{**values, **changes})
+
+
+REFUSED: dict[str, tuple[Callable[[], AnnotateConfig], str]] = {
+    "box threshold above 1": (
+        with_detect(box_threshold=2.0),
+        "--detect.box-threshold must lie between 0 and 1, not 2.0",
+    ),
+    "box threshold below 0": (
+        with_detect(box_threshold=-0.1),
+        "--detect.box-threshold must lie between 0 and 1, not -0.1",
+    ),
+    "box threshold that is no number": (
+        with_detect(box_threshold=float("nan")),
+        "--detect.box-threshold must lie between 0 and 1, not nan",
+    ),
+    "text threshold": (
+        with_detect(text_threshold=1.5),
+        "--detect.text-threshold must lie between 0 and 1, not 1.5",
+    ),
+    "overlap": (
+        lambda: changed(suppress=SuppressConfig(iou_threshold=50)),
+        "--suppress.iou-threshold must lie between 0 and 1, not 50",
+    ),
+    "failed share": (
+        lambda: changed(max_failed_share=5.0),
+        "--max-failed-share must lie between 0 and 1, not 5.0",
+    ),
+    "tagger's batch": (with_tag(batch_size=0), "--tag.batch-size must be at least 1, not 0"),
+    "detector's batch": (
+        with_detect(batch_size=-1),
+        "--detect.batch-size must be at least 1, not -1",
+    ),
+    "segmenter's batch": (
+        lambda: changed(segment=SegmentConfig(model="c", batch_size=0)),
+        "--segment.batch-size must be at least 1, not 0",
+    ),
+    "boxes at once": (
+        lambda: changed(segment=SegmentConfig(model="c", box_batch_size=0)),
+        "--segment.box-batch-size must be at least 1, not 0",
+    ),
+    "chunk size": (lambda: changed(chunk_size=0), "--chunk-size must be at least 1, not 0"),
+    "rows per shard": (
+        lambda: changed(rows_per_shard=0),
+        "--rows-per-shard must be at least 1, not 0",
+    ),
+    "fused workers": (
+        lambda: changed(fused=PoolConfig(min_workers=0)),
+        "--fused.min-workers 0",
+    ),
+    "pixels": (lambda: changed(max_pixels=0), "--max-pixels must be at least 1, not 0"),
+    "bytes": (lambda: changed(max_bytes=0), "--max-bytes must be at least 1, not 0"),
+    "threads": (lambda: changed(threads=-1), "--threads must not be negative, not -1"),
+    "shard that is no multiple of the chunk": (
+        lambda: changed(chunk_size=48, rows_per_shard=100),
+        "--rows-per-shard 100 is not a multiple of --chunk-size 48; 144 is",
+    ),
+    "no worker": (with_pool(min_workers=0), "expected 1 <= min <= max"),
+    "fewer workers at most than at least": (
+        with_pool(min_workers=3, max_workers=2),
+        "--tag.pool.min-workers 3 and --tag.pool.max-workers 2: expected 1 <= min <= max",
+    ),
+    "costs of one model": (
+        lambda: changed(costs="tag=0.01"),
+        "--costs must give the seconds per image of all three models",
+    ),
+    "costs that are no number": (
+        lambda: changed(costs="tag=0.01,detect=fast,segment=1"),
+        "not 'tag=0.01,detect=fast,segment=1'",
+    ),
+    "costs of nothing": (
+        lambda: changed(costs="tag=0,detect=1,segment=1"),
+        "--costs must give the seconds",
+    ),
+    "negative GPUs": (
+        with_pool(gpus=-1.0),
+        "--tag.pool.gpus and --tag.pool.cpus must not be negative",
+    ),
+    "negative CPUs": (
+        with_pool(cpus=-0.5),
+        "--tag.pool.gpus and --tag.pool.cpus must not be negative",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_values_that_cannot_work_are_refused_by_their_option(case: str) -> None:
+    make, message = REFUSED[case]
+    with pytest.raises(UserError) as error:
+        make()
+    assert message in str(error.value)
+
+
+def test_the_least_and_the_most_that_can_work() -> None:
+    config = changed(
+        detect=DetectConfig(model="b", box_threshold=0, text_threshold=1, batch_size=1),
+        suppress=SuppressConfig(iou_threshold=1),
+        chunk_size=1,
+        rows_per_shard=1,
+        max_failed_share=1,
+    )
+    assert config.detect.text_threshold == 1
+
+
+def test_a_config_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        paper().chunk_size = 1  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_the_paper_preset_is_the_papers_chain() -> None:
+    config = paper()
+    assert config.detect.model == "IDEA-Research/grounding-dino-tiny"
+    assert config.segment.model == "facebook/sam-vit-huge"
+    assert config.suppress == SuppressConfig(iou_threshold=0.5, per_class=False)
+    assert config.detect.label_mode == "span"
+    assert set(PRESETS) == {"paper", "demo"}
+
+
+def test_the_demo_preset_needs_nothing_from_outside() -> None:
+    config = demo()
+    assert {config.tag.model, config.detect.model, config.segment.model} == {"embedded"}
+
+
+def test_shards_hold_a_few_thousand_rows() -> None:
+    for preset in PRESETS.values():
+        assert 1000 <= preset().rows_per_shard <= 10_000
+
+
+WITHOUT_EFFECT = {
+    "layout": {"layout": "pools"},
+    "fused workers": {"fused": PoolConfig(max_workers=7)},
+    "failed share": {"max_failed_share": 0.9},
+    "pool of a stage": {"tag": TagConfig(model="a", pool=PoolConfig(max_workers=9, gpus=0.5))},
+    "pool of the suppression": {"suppress": SuppressConfig(pool=PoolConfig(cpus=2.0))},
+    "costs that size pools": {"costs": "tag=0.1,detect=0.2,segment=0.3"},
+    "patience with a hanging worker": {"hang_after_s": 60.0},
+    "name of a model with the same weights": {"tag": TagConfig(model="elsewhere/a")},
+}
+
+WITH_EFFECT = {
+    "tagger's batch": {"tag": TagConfig(model="a", batch_size=1)},
+    "box threshold": {"detect": DetectConfig(model="b", box_threshold=0.5)},
+    "label mode": {"detect": DetectConfig(model="b", label_mode="phrase")},
+    "overlap": {"suppress": SuppressConfig(iou_threshold=0.6)},
+    "per class": {"suppress": SuppressConfig(per_class=True)},
+    "boxes at once": {"segment": SegmentConfig(model="c", box_batch_size=8)},
+    "device": {"device": "cuda"},
+    "number format": {"dtype": "bfloat16"},
+    "compilation": {"compile": True},
+    "threads": {"threads": 3},
+    "chunk size": {"chunk_size": 8},
+    "rows per shard": {"rows_per_shard": 4096},
+    "pixels": {"max_pixels": 1000},
+    "bytes": {"max_bytes": 1000},
+}
+
+
+def test_every_field_is_said_to_have_an_effect_or_none() -> None:
+    told = {name for cases in (WITH_EFFECT, WITHOUT_EFFECT) for c in cases.values() for name in c}
+    assert told == {field.name for field in dataclasses.fields(AnnotateConfig)}
+
+
+@pytest.mark.parametrize("case", WITHOUT_EFFECT)
+def test_what_shapes_the_run_alone_is_not_part_of_its_identity(case: str) -> None:
+    assert identity(changed(**WITHOUT_EFFECT[case]), MODELS) == identity(changed(), MODELS)
+
+
+@pytest.mark.parametrize("case", WITH_EFFECT)
+def test_what_shapes_the_records_is_part_of_the_identity(case: str) -> None:
+    assert identity(changed(**WITH_EFFECT[case]), MODELS) != identity(changed(), MODELS)
+
+
+def test_the_weights_are_part_of_the_identity() -> None:
+    for stage in MODELS:
+        other = {**MODELS, stage: "sha256:other"}
+        assert identity(changed(), other) != identity(changed(), MODELS)
+
+
+def test_an_identity_survives_its_way_through_a_file() -> None:
+    told = identity(demo(), MODELS)
+    assert json.loads(json.dumps(told)) == told
+
+
+def help_of(capfd: pytest.CaptureFixture[str], monkeypatch, *arguments: str) -> str:
+    monkeypatch.setenv("COLUMNS", "100")
+    outcome = call(capfd, *arguments, "--help")
+    assert outcome.code == 0, outcome.err
+    return outcome.out
+
+
+def entries(text: str) -> list[str]:
+    """What a help lists, in its order: each option with its description."""
+    listed: list[str] = []
+    for line in text.splitlines():
+        inside = line.strip().strip("│").strip()
+        if re.match(r"│ -\w?-?", line.strip()):
+            listed.append(inside)
+        elif line.strip().startswith("│") and listed:
+            listed[-1] += f"  {inside}"
+    return listed
+
+
+def test_the_options_of_annotate_stay_what_they_are(capfd, monkeypatch) -> None:
+    listed = entries(help_of(capfd, monkeypatch, "annotate"))
+    found = [o for entry in listed for o in re.findall(r"--[a-z][\w.-]*", entry.split("  ")[0])]
+    assert sorted(found) == sorted(OPTIONS)
+
+
+def test_every_option_of_annotate_says_what_it_does(capfd, monkeypatch) -> None:
+    for entry in entries(help_of(capfd, monkeypatch, "annotate")):
+        description = entry.partition("  ")[2].partition("(default")[0]
+        assert len(description.split()) >= 3, entry
+
+
+def test_the_preset_sets_the_defaults(capfd, monkeypatch) -> None:
+    both = {
+        name: help_of(capfd, monkeypatch, "annotate", f"--preset={name}")
+        for name in sorted(PRESETS)
+    }
+    assert "(default: embedded)" in both["demo"]
+    assert "(default: embedded)" not in both["paper"]
+    assert "facebook/sam-vit-huge" in both["paper"]

@@ -1,0 +1,142 @@
+"""The stages with fake models: order, isolation, no needless work."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pad_pipeline.engine.config import SuppressConfig
+from pad_pipeline.engine.sample import Sample, to_record, without_pixels
+from pad_pipeline.engine.stages import Decode, detect_stage, suppress_stage, tag_stage
+from pad_pipeline.images import ImageLimits
+from pad_pipeline.models.protocols import Boxes
+from tests import fakes
+
+
+def encoded(shade: int, size: tuple[int, int] = (32, 24)) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, (shade, shade, shade)).save(file, "PNG")
+    return file.getvalue()
+
+
+def samples(*shades: int) -> list[Sample]:
+    return [
+        Sample(image_id=str(index), uri=f"u{index}", data=encoded(shade))
+        for index, shade in enumerate(shades)
+    ]
+
+
+def options(**changes):
+    seconds: dict[str, float] = {}
+    return {
+        "batch_size": 4,
+        "decode": Decode(ImageLimits(), seconds),
+        "seconds": seconds,
+        **changes,
+    }
+
+
+def test_the_whole_chain_gives_one_record_per_sample_in_order() -> None:
+    chain = fakes.build_all({})
+    records = [to_record(sample) for sample in chain(samples(0, 255, 128))]
+    assert [record.image_id for record in records] == ["0", "1", "2"]
+    assert [record.status for record in records] == ["empty", "ok", "ok"]
+    bright = records[1]
+    assert (bright.width, bright.height) == (32, 24)
+    assert [tag.tag for tag in bright.tags] == ["sky", "sun hat"]
+    # the second "sky" box overlaps the first by more than half and is gone
+    assert [(region.tag, region.bbox) for region in bright.labels] == [
+        ("sky", (0.0, 0.0, 16.0, 12.0)),
+        ("sun hat", (16.0, 12.0, 32.0, 24.0)),
+    ]
+    assert [region.area for region in bright.labels] == [16 * 12, 16 * 12]
+
+
+def test_an_undecodable_image_fails_alone_with_its_stage() -> None:
+    batch = samples(255, 255, 255)
+    batch[1].data = b"<!DOCTYPE html><html></html>"
+    records = [to_record(sample) for sample in fakes.build_all({})(batch)]
+    assert [record.status for record in records] == ["ok", "failed", "ok"]
+    assert records[1].error is not None
+    assert records[1].error.stage == "decode"
+    assert records[1].labels == ()
+
+
+def test_an_image_that_breaks_a_model_fails_alone() -> None:
+    tagger = fakes.FakeTagger(broken=lambda image: image.mean() == 100)
+    batch = tag_stage(tagger, **options())(samples(255, 100, 255, 200, 255))
+    assert [sample.error is None for sample in batch] == [True, False, True, True, True]
+    error = batch[1].error
+    assert error is not None
+    assert (error.stage, error.type) == ("tag", "ValueError")
+
+
+def test_batches_are_bounded_and_halved_when_memory_runs_out() -> None:
+    tagger = fakes.FakeTagger(most_at_once=2)
+    batch = tag_stage(tagger, **options())(samples(*[255] * 6))
+    assert all(sample.error is None and sample.tags for sample in batch)
+    assert tagger.calls == [4, 2, 2, 2]
+
+
+def test_images_without_tags_are_not_decoded_for_the_detector() -> None:
+    class Strict(fakes.FakeDetector):
+        def detect(self, images, tags):
+            assert all(tags)
+            return super().detect(images, tags)
+
+    [sample] = samples(255)
+    sample.data = b"never looked at"
+    [done] = detect_stage(Strict(), **options())([sample])
+    assert done.error is None
+    assert done.boxes is not None
+    assert len(done.boxes.scores) == 0
+
+
+def test_an_image_is_decoded_once_in_one_process_and_never_leaves_it() -> None:
+    class Counting(Decode):
+        calls = 0
+
+        def _decode(self, sample):
+            Counting.calls += 1
+            return super()._decode(sample)
+
+    decode = Counting(ImageLimits(), {})
+    batch = tag_stage(fakes.FakeTagger(), **options(decode=decode))(samples(255, 255))
+    batch = detect_stage(fakes.FakeDetector(), **options(decode=decode))(batch)
+    assert Counting.calls == 2
+    assert all(s.image is None and s.data for s in without_pixels(batch, keep_bytes=True))
+    assert all(s.data is None for s in without_pixels(batch, keep_bytes=False))
+    batch[0].error = fakes_error()
+    assert without_pixels(batch, keep_bytes=True)[0].data is None
+
+
+def fakes_error():
+    from pad_pipeline.records import RecordError
+
+    return RecordError("tag", "ValueError", "x")
+
+
+@pytest.mark.parametrize(("per_class", "kept"), [(False, ("a",)), (True, ("a", "b"))])
+def test_suppression_is_class_agnostic_unless_told(per_class: bool, kept: tuple[str, ...]) -> None:
+    boxes = np.asarray([[0, 0, 10, 10], [0, 0, 10, 9]], np.float32)
+    sample = Sample(image_id="0", uri="")
+    sample.boxes = Boxes(boxes, np.asarray([0.9, 0.8], np.float32), ("a", "b"), num_prompts=2)
+    [done] = suppress_stage(SuppressConfig(per_class=per_class), {})([sample])
+    assert done.boxes is not None
+    assert done.boxes.labels == kept
+    assert done.boxes.num_prompts == 2
+
+
+def test_a_record_needs_all_stages() -> None:
+    with pytest.raises(ValueError, match="has not passed all stages"):
+        to_record(Sample(image_id="0", uri=""))
+
+
+def test_time_is_booked_by_stage() -> None:
+    seconds: dict[str, float] = {}
+    fakes.build_all(seconds)(samples(255))
+    assert set(seconds) == {"decode", "tag", "detect", "suppress", "segment"}
+    assert all(value > 0 for value in seconds.values())

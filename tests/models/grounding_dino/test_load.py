@@ -1,0 +1,225 @@
+"""Grounding DINO loads from every layout, key by key, and refuses what does not fit."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import (
+    BertTokenizer,
+    GroundingDinoForObjectDetection,
+    MMGroundingDinoConfig,
+    MMGroundingDinoForObjectDetection,
+)
+
+from pad_pipeline.errors import UserError
+from pad_pipeline.models.base import Runtime, load_strictly
+from pad_pipeline.models.grounding_dino.detector import (
+    GroundingDinoDetector,
+    Preprocessing,
+    pad_token_ids,
+)
+from pad_pipeline.models.grounding_dino.encode import encode_images, encode_texts
+from pad_pipeline.models.grounding_dino.forward import detect_pairs
+from pad_pipeline.models.grounding_dino.load import (
+    load_grounding_dino,
+    load_tokenizer,
+    save_grounding_dino,
+)
+from pad_pipeline.models.grounding_dino.state_dict import (
+    config_from_golden,
+    config_of,
+    convert_grounding_dino,
+)
+from tests.golden_data import golden_dir
+from tests.models.grounding_dino.golden_dino import SMALL, TOLERANCE, Golden
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Golden:
+    return Golden("gdino_tiny")
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    image = Image.open(golden_dir("pipeline_e2e") / "image.png").convert("RGB")
+    return np.asarray(image)
+
+
+def test_config_from_shapes_is_the_golden_config(tiny):
+    from_shapes = config_of(tiny.state, source="golden").to_dict()
+    given = config_from_golden(tiny.config).to_dict()
+    # the weights do not show into how many heads BERT divides them
+    del (
+        from_shapes["text_config"]["num_attention_heads"],
+        given["text_config"]["num_attention_heads"],
+    )
+    assert from_shapes == given
+
+
+def test_golden_config_with_other_options_is_refused(tiny):
+    with pytest.raises(UserError, match="two_stage 'no'"):
+        config_from_golden(tiny.config | {"two_stage": "no"})
+
+
+@pytest.mark.parametrize("name", ["swint", "swinb"])
+def test_full_size_key_lists(name):
+    listed = json.loads(golden_dir(f"gdino_{name}_full_keys.json").read_text())
+    state = {
+        f"module.{key}": torch.empty(shape, dtype=getattr(torch, dtype), device="meta")
+        for key, shape, dtype, _ in listed["keys"]
+    }
+    for key in listed["in_released_files_but_not_in_the_model"]:
+        state[f"module.{key}"] = torch.empty((1, 1), device="meta")
+    config = config_of(state, source=name)
+    with torch.device("meta"):
+        model = GroundingDinoForObjectDetection(config)
+    converted = convert_grounding_dino(state)
+    load_strictly(model, converted, source=name)
+    # nothing is lost: what is converted has as many numbers as the keys that inference reads
+    unused = set(listed["not_used_by_inference"])
+    kept = sum(int(np.prod(shape)) for key, shape, _, _ in listed["keys"] if key not in unused)
+    invented = 2 * model.model.backbone.conv_encoder.model.swin.num_features
+    assert sum(tensor.numel() for tensor in converted.values()) == kept + invented
+
+
+def mm_grounding_dino(tiny: Golden) -> MMGroundingDinoForObjectDetection:
+    sizes = config_from_golden(tiny.config).to_dict()
+    sizes = {
+        key: value for key, value in sizes.items() if key not in ("model_type", "architectures")
+    }
+    del sizes["two_stage_bbox_embed_share"]
+    torch.manual_seed(0)
+    return MMGroundingDinoForObjectDetection(MMGroundingDinoConfig(**sizes)).eval()
+
+
+def test_mm_grounding_dino_gives_transformers_numbers(tiny, photo, tmp_path):
+    model = mm_grounding_dino(tiny)
+    for head in model.class_embed:
+        head.bias.data.fill_(0.3)
+    detector = GroundingDinoDetector(
+        model, tiny.tokenizer, Runtime(), preprocessing=SMALL, box_threshold=0.0
+    )
+    save_grounding_dino(detector, tmp_path)
+    loaded = load_grounding_dino(tmp_path, box_threshold=0.0)
+    assert isinstance(loaded.model, MMGroundingDinoForObjectDetection)
+    pixels, _ = detector.pixels([photo, photo])
+    ids, padding = pad_token_ids(tiny.tokenizer(["dog. red car.", "cat. tree. sky."])["input_ids"])
+    with torch.inference_mode():
+        images = encode_images(loaded.model, pixels)
+        texts = encode_texts(loaded.model, ids, padding)
+        logits, boxes = detect_pairs(loaded.model, images, texts)
+        attention = None if padding is None else (~padding).long()
+        expected = model(pixel_values=pixels, input_ids=ids, attention_mask=attention)
+    wanted = expected.logits[..., : logits.shape[-1]]
+    finite = torch.isfinite(wanted)
+    assert torch.equal(torch.isfinite(logits), finite)
+    assert (logits - wanted)[finite].abs().max() < TOLERANCE
+    assert (boxes - expected.pred_boxes).abs().max() < TOLERANCE
+    [found] = loaded.detect([photo], [["dog", "red car"]])
+    assert set(found.labels) <= {"dog", "red car"}
+
+
+def test_a_converted_directory_is_whole_and_gives_the_same(tiny, photo, tmp_path):
+    detector = tiny.detector()
+    save_grounding_dino(detector, tmp_path)
+    loaded = load_grounding_dino(tmp_path, box_threshold=0.15)
+    assert loaded.preprocessing == SMALL
+    assert isinstance(loaded.tokenizer, BertTokenizer)
+    [found], [wanted] = (each.detect([photo], [["dog", "sky"]]) for each in (loaded, detector))
+    np.testing.assert_array_equal(found.xyxy, wanted.xyxy)
+    np.testing.assert_array_equal(found.scores, wanted.scores)
+
+
+def test_an_original_file_is_loaded_by_its_shapes(tiny, tmp_path):
+    """One attention head where the toy BERT has four: the sizes come from shapes alone."""
+    path = tmp_path / "groundingdino_toy.pth"
+    torch.save({"model": tiny.state}, path)
+    detector = load_grounding_dino(path, tokenizer=tiny.vocabulary)
+    assert detector.preprocessing == Preprocessing()
+    weights = detector.model.state_dict()
+    expected = tiny.model().state_dict()
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[key], expected[key]) for key in weights)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("missing", r"1 missing \(model\.enc_output\.weight\)"),
+        ("unexpected", r"1 unexpected \(transformer\.foo\.weight\)"),
+        ("reshaped", r"model\.enc_output\.weight is \(2, 2\) instead of \(64, 64\)"),
+        ("untied", "box heads differ between layers"),
+        ("sizeless", r"bert\.embeddings\.word_embeddings\.weight is missing"),
+        ("sam", "is not a Grounding DINO checkpoint"),
+    ],
+)
+def test_an_original_file_that_does_not_fit_is_refused(tiny, tmp_path, change, message):
+    state = dict(tiny.state)
+    key = "module.transformer.enc_output.weight"
+    if change == "missing":
+        del state[key]
+    elif change == "unexpected":
+        state["module.transformer.foo.weight"] = torch.zeros(1)
+    elif change == "reshaped":
+        state[key] = torch.zeros(2, 2)
+    elif change == "untied":
+        state["module.bbox_embed.1.layers.0.bias"] = torch.zeros(64)
+    elif change == "sizeless":
+        del state["module.bert.embeddings.word_embeddings.weight"]
+    else:
+        state = {"image_encoder.pos_embed": torch.zeros(1)}
+    path = tmp_path / "groundingdino_toy.pth"
+    torch.save({"model": state}, path)
+    with pytest.raises(UserError, match=message):
+        load_grounding_dino(path, tokenizer=tiny.vocabulary)
+
+
+@pytest.mark.parametrize("change", ["missing", "unexpected", "of another shape"])
+def test_a_directory_that_does_not_fit_is_refused(tiny, tmp_path, change):
+    save_grounding_dino(tiny.detector(), tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    if change == "missing":
+        del weights["model.enc_output.weight"]
+    elif change == "unexpected":
+        weights["model.foo.weight"] = torch.zeros(1)
+    else:
+        weights["model.enc_output.weight"] = torch.zeros(2, 2)
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=rf"1 {change} \(model\.(enc_output|foo)\.weight\)"):
+        load_grounding_dino(tmp_path)
+
+
+def test_a_directory_of_another_kind_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"config\.json"):
+        load_grounding_dino(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "sam"}')
+    with pytest.raises(UserError, match="'sam' model; expected one of grounding-dino"):
+        load_grounding_dino(tmp_path)
+
+
+def test_what_is_not_there_is_named(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="there is no file or directory"):
+        load_grounding_dino(tmp_path / "nothing.pth")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match="where there is no network, download the model first"):
+        load_grounding_dino("nobody/no-such-detector")
+    with pytest.raises(UserError, match="--tokenizer"):
+        load_tokenizer("nobody/no-such-tokenizer")
+
+
+def test_a_tokenizer_of_another_vocabulary_is_refused(tiny, tmp_path):
+    words = tiny.vocabulary.read_text().splitlines()
+    swapped = tmp_path / "vocab.txt"
+    swapped.write_text("\n".join([words[1012], *words[1:1012], words[0], *words[1013:]]) + "\n")
+    with pytest.raises(UserError, match=r"'\.' is 0, not 1012"):
+        load_grounding_dino(tiny.checkpoint, tokenizer=swapped)
+    longer = tmp_path / "longer" / "vocab.txt"
+    longer.parent.mkdir()
+    longer.write_text("\n".join([*words, "onemoreword"]) + "\n")
+    with pytest.raises(UserError, match="1296 tokens but the model knows 1295"):
+        load_grounding_dino(tiny.checkpoint, tokenizer=longer)

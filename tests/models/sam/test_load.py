@@ -1,0 +1,214 @@
+"""Loading SAM, SAM-HQ and SAM 2: original files, full-size key lists, directories."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    Sam2Config,
+    Sam2Model,
+    Sam2VideoConfig,
+    Sam2VideoModel,
+    SamConfig,
+    SamHQConfig,
+    SamHQModel,
+    SamModel,
+)
+
+from pad_pipeline.errors import UserError
+from pad_pipeline.models.base import Runtime
+from pad_pipeline.models.sam import state_dict
+from pad_pipeline.models.sam.load import build_sam, load_sam, save_sam
+from pad_pipeline.models.sam.segmenter import SamSegmenter
+from tests.golden_data import golden_dir
+from tests.models.sam.sam_cases import bits, differing
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "depth", "heads", "global_blocks"),
+    [
+        ("sam_vit_h", 1280, 32, 16, [7, 15, 23, 31]),
+        ("sam_vit_l", 1024, 24, 16, [5, 11, 17, 23]),
+        ("sam_vit_b", 768, 12, 12, [2, 5, 8, 11]),
+    ],
+)
+def test_full_size_keys_fit_name_by_name(
+    name: str, width: int, depth: int, heads: int, global_blocks: list[int]
+) -> None:
+    listing = json.loads(golden_dir(f"{name}_full_keys.json").read_text())
+    state = {key: torch.empty(shape, device="meta") for key, shape, *_ in listing["keys"]}
+    config = state_dict.config_of(state, source=name)
+    vision: Any = config.vision_config
+    assert (vision.hidden_size, vision.num_hidden_layers) == (width, depth)
+    assert (vision.num_attention_heads, vision.window_size) == (heads, 14)
+    assert (vision.global_attn_indexes, vision.image_size) == (global_blocks, 1024)
+    model = build_sam(config, state, source=name)  # strict, shapes included
+    ours = state_dict.to_transformers(state)
+    assert {key: tensor.shape for key, tensor in model.state_dict().items()} == {
+        key: tensor.shape for key, tensor in ours.items()
+    }
+    assert len(ours) == len(state) + 1  # the position table has two names in transformers
+    matched = [
+        key
+        for key in state
+        if any(re.fullmatch(pattern, key) for pattern in state_dict.NOT_READ_BY_INFERENCE)
+    ]
+    assert sorted(matched) == sorted(listing["not_used_with_box_prompts_and_single_mask"])
+
+
+def test_a_key_too_few_too_many_or_of_another_shape_is_named(
+    sam_golden: SimpleNamespace, tmp_path: Path
+) -> None:
+    key = "image_encoder.blocks.1.attn.qkv.bias"
+    path = tmp_path / "sam.safetensors"
+    for change, message in (
+        ({key: None}, "1 missing .*layers.1.attn.qkv.bias"),
+        ({"extra.weight": torch.zeros(1)}, "1 unexpected .*extra.weight"),
+        ({key: torch.zeros(3)}, r"layers.1.attn.qkv.bias is \(3,\) instead of \(192,\)"),
+        ({"image_encoder.pos_embed": None}, "pos_embed is missing"),
+        ({"image_encoder.patch_embed.proj.weight": None}, "does not fit SAM"),
+    ):
+        state = {k: v for k, v in {**sam_golden.checkpoint, **change}.items() if v is not None}
+        save_file(state, path)
+        with pytest.raises(UserError, match=message):
+            load_sam(path, Runtime(), decoder_heads=4)
+    (tmp_path / "config.json").write_text(json.dumps({**sam_golden.config, "depth": 7}))
+    save_file(sam_golden.checkpoint, path)
+    with pytest.raises(UserError, match="depth is 4 by its tensors, 7 by"):
+        load_sam(path, Runtime())
+    with pytest.raises(UserError, match="32 wide, which 5 heads do not divide"):
+        load_sam(sam_golden.folder / "checkpoint.safetensors", Runtime(), decoder_heads=5)
+
+
+def test_a_saved_directory_gives_the_same_masks(
+    sam_golden: SimpleNamespace, sam_segmenter: SamSegmenter, tmp_path: Path
+) -> None:
+    save_sam(sam_segmenter, tmp_path)
+    assert {"config.json", "model.safetensors", "preprocessor_config.json"} <= {
+        path.name for path in tmp_path.iterdir()
+    }
+    again = load_sam(tmp_path, Runtime())
+    assert again.pixel_mean == pytest.approx(sam_segmenter.pixel_mean)
+    found = again.segment(sam_golden.images, sam_golden.boxes)
+    assert max(differing(found, sam_segmenter.segment(sam_golden.images, sam_golden.boxes))) < 1e-4
+
+
+def test_directories_load_strictly(sam_segmenter: SamSegmenter, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no config.json"):
+        load_sam(tmp_path, Runtime())
+    save_sam(sam_segmenter, tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    key = "mask_decoder.iou_token.weight"
+    for changed, message in (
+        ({k: v for k, v in weights.items() if k != key}, f"1 missing .*{key}"),
+        ({**weights, "extra": torch.zeros(1)}, "1 unexpected .*extra"),
+        ({**weights, key: torch.zeros(1, 3)}, f"of another shape .*{key}"),
+    ):
+        save_file(changed, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(UserError, match=message):
+            load_sam(tmp_path, Runtime())
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UserError, match="is of type 'bert'"):
+        load_sam(tmp_path, Runtime())
+
+
+# --- the other families, random weights
+
+
+VISION = {"hidden_size": 32, "output_channels": 32, "num_hidden_layers": 2, "patch_size": 8,
+          "num_attention_heads": 2, "image_size": 64, "window_size": 3, "num_pos_feats": 16,
+          "global_attn_indexes": [1], "initializer_range": 0.02}  # fmt: skip
+PROMPT = {"hidden_size": 32, "image_size": 64, "patch_size": 8, "mask_input_channels": 8}
+DECODER = {"hidden_size": 32, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 32}
+HIERA = {"hidden_size": 8, "num_attention_heads": 1, "image_size": [64, 64],
+         "blocks_per_stage": [1, 1, 2, 1], "embed_dim_per_stage": [8, 16, 32, 64],
+         "num_attention_heads_per_stage": [1, 1, 2, 2], "window_size_per_stage": [4, 2, 2, 2],
+         "global_attention_blocks": [3]}  # fmt: skip
+SAM2 = {
+    "vision_config": {"backbone_config": {"model_type": "sam2_hiera_det_model", **HIERA},
+                      "backbone_channel_list": [64, 32, 16, 8], "fpn_hidden_size": 32,
+                      "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]]},
+    "prompt_encoder_config": {**PROMPT, "patch_size": 16},
+    "mask_decoder_config": DECODER,
+}  # fmt: skip
+
+
+def tiny(kind: str) -> Any:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {
+        "vision_config": VISION, "prompt_encoder_config": PROMPT, "mask_decoder_config": DECODER
+    }  # fmt: skip
+    if kind == "sam":
+        model: Any = SamModel(SamConfig(**sizes))
+    elif kind == "sam_hq":
+        sizes["mask_decoder_config"] = {**DECODER, "vit_dim": 32}
+        model = SamHQModel(SamHQConfig(**sizes))
+    elif kind == "sam2":
+        model = Sam2Model(Sam2Config(**SAM2))
+    else:
+        model = Sam2VideoModel(Sam2VideoConfig(**SAM2, image_size=64, num_maskmem=2))
+    for parameter in model.parameters():  # tables that start at zero would hide mistakes
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model.eval()
+
+
+@pytest.mark.parametrize("kind", ["sam", "sam_hq", "sam2"])
+def test_boxes_of_several_images_decode_as_each_image_by_itself(kind: str, tmp_path: Path) -> None:
+    model = tiny(kind)
+    model.save_pretrained(tmp_path)
+    segmenter = load_sam(tmp_path, Runtime(), max_boxes=3)
+    rng = np.random.default_rng(1)
+    images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in ((40, 60), (70, 33))]
+    boxes = [np.array([[4, 4, 30, 30], [-2, 5, 50, 39.5], [0, 0, 60, 40]], np.float32),
+             np.array([[3, 8, 20, 60], [10, 10, 30, 70]], np.float32)]  # fmt: skip
+    frames, features = segmenter.embed(images)
+    of_image = np.repeat([0, 1], [3, 2])
+    prompts = [frame.boxes(xyxy) for frame, xyxy in zip(frames, boxes, strict=True)]
+    low_res, scores = segmenter.decode(features, of_image, np.concatenate(prompts))
+    for row, (image, frame) in enumerate(zip(images, frames, strict=True)):
+        with torch.no_grad():
+            wanted = model(
+                pixel_values=segmenter.pixels(image, frame)[None],
+                input_boxes=torch.from_numpy(prompts[row])[None],
+                multimask_output=False,
+            )
+        ours = low_res[of_image == row]
+        assert ours.std() > 1e-3
+        assert (ours - wanted.pred_masks[0]).abs().max() < 1e-4
+        assert (scores[of_image == row] - wanted.iou_scores[0]).abs().max() < 1e-4
+    found = segmenter.segment(images, boxes)
+    assert [[(m.height, m.width) for m in regions] for regions in found] == [
+        [(40, 60)] * 3, [(70, 33)] * 2
+    ]  # fmt: skip
+
+
+def test_sam2_squashes_and_upsamples_in_one_step(tmp_path: Path) -> None:
+    tiny("sam2").save_pretrained(tmp_path)
+    segmenter = load_sam(tmp_path, Runtime())
+    image = np.random.default_rng(2).integers(0, 256, (30, 90, 3), np.uint8)
+    boxes = np.array([[9, 3, 45, 15]], np.float32)
+    (frame,), features = segmenter.embed([image])
+    np.testing.assert_allclose(frame.boxes(boxes), boxes * np.array([64 / 90, 64 / 30] * 2))
+    low_res, _ = segmenter.decode(features, np.zeros(1, np.int64), frame.boxes(boxes))
+    wanted = torch.nn.functional.interpolate(low_res, (30, 90), mode="bilinear")[0, 0] > 0
+    (mask,) = segmenter.segment([image], [boxes])[0]
+    np.testing.assert_array_equal(bits(mask), wanted.numpy())
+
+
+def test_released_sam2_files_load_without_their_video_memory(tmp_path: Path) -> None:
+    video = tiny("sam2_video")
+    video.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "sam2_video"
+    segmenter = load_sam(tmp_path, Runtime())
+    theirs, ours = video.state_dict(), segmenter.model.state_dict()
+    assert isinstance(segmenter.model, Sam2Model)
+    assert all(torch.equal(theirs[key], ours[key]) for key in ours if key in theirs)
+    assert len(set(ours) - set(theirs)) == 0

@@ -1,0 +1,56 @@
+"""Which sample is in which step: every one once an epoch, whatever the number of workers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import chain
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pad_pipeline.train.data.steps import make_plan
+from pad_pipeline.train.run.config import TrainConfig
+
+CONFIG = TrainConfig(vision="v", llm="l", global_batch=8, epochs=2, num_validation=5)
+
+
+@given(
+    number=st.integers(1, 200),
+    batch=st.integers(1, 16),
+    workers=st.integers(1, 4),
+    sampler=st.sampled_from(["random", "grouped"]),
+    seed=st.integers(0, 3),
+)
+def test_every_sample_is_seen_once_an_epoch_by_one_worker(
+    number: int, batch: int, workers: int, sampler, seed: int
+) -> None:
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 50, number) * rng.choice([-1, 1], number)
+    config = replace(CONFIG, global_batch=max(batch, 1), sampler=sampler, seed=seed)
+    plan = make_plan(config, lengths.astype(np.int64))
+    assert len(plan.validation) == min(5, number // 10)
+    for epoch in range(2):
+        seen: list[int] = []
+        for step in range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch):
+            shares = [plan.share(step, worker, workers).tolist() for worker in range(workers)]
+            assert sorted(chain(*shares)) == sorted(plan.batch(step).tolist())
+            seen += chain(*shares)
+        assert sorted(seen + plan.validation.tolist()) == list(range(number))
+
+
+def test_orders_differ_by_epoch_and_seed_and_repeat() -> None:
+    lengths = np.ones(100, np.int64)
+    plan = make_plan(CONFIG, lengths)
+    again = make_plan(CONFIG, lengths)
+    other = make_plan(replace(CONFIG, seed=1), lengths)
+    assert plan.batch(3).tolist() == again.batch(3).tolist()
+    assert plan.batch(0).tolist() != plan.batch(plan.steps_per_epoch).tolist()
+    assert plan.batch(0).tolist() != other.batch(0).tolist()
+
+
+@pytest.mark.parametrize(("max_steps", "steps"), [(None, 24), (7, 7), (100, 24)])
+def test_the_number_of_steps(max_steps: int | None, steps: int) -> None:
+    plan = make_plan(replace(CONFIG, max_steps=max_steps), np.ones(100, np.int64))
+    assert plan.num_steps == steps

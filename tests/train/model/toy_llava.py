@@ -1,0 +1,158 @@
+"""The original LLaVA at toy size as our model and batches."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+
+from pad_pipeline.train.data.batch import Batch
+from pad_pipeline.train.model.load import llava_keys, load_llava_checkpoint
+from pad_pipeline.train.model.projectors import build_projector
+from pad_pipeline.train.model.vlm import IGNORE, VisionLanguageModel
+from tests.golden_data import golden_dir
+
+IMAGE = -200
+TOKENS = 16
+
+
+def close(ours: Tensor, theirs: Tensor, tolerance: float = 1e-4) -> None:
+    torch.testing.assert_close(ours, theirs.to(ours.dtype), rtol=0, atol=tolerance)
+
+
+def settings() -> tuple[CLIPVisionConfig, LlamaConfig]:
+    """The sizes of the toy LLaVA."""
+    vision = CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        image_size=56,
+        patch_size=14,
+    )
+    llama = LlamaConfig(
+        vocab_size=800,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        rms_norm_eps=1e-5,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    return vision, llama
+
+
+def empty_model(kind: str = "mlp", **changes: Any) -> VisionLanguageModel:
+    vision, llama = settings()
+    projector = build_projector(
+        kind,  # pyright: ignore[reportArgumentType]
+        vision_width=vision.hidden_size,
+        llm_width=llama.hidden_size,
+        grid=4,
+        num_tokens=4,
+        hidden_width=16,
+    )
+    return VisionLanguageModel(
+        CLIPVisionModel(vision), projector, LlamaForCausalLM(llama), **changes
+    )
+
+
+def llava_tiny() -> VisionLanguageModel:
+    model = empty_model()
+    state = load_file(golden_dir("llava_tiny") / "checkpoint.safetensors")
+    load_llava_checkpoint(model, state, source="llava_tiny")
+    return model
+
+
+def expanded(
+    ids_BT: Tensor, labels_BT: Tensor, attention_BT: Tensor, images: Tensor, length: int = 10**9
+) -> Batch:
+    """What the original's ids and one image per sample are for our model."""
+    rows: list[tuple[list[int], list[int], list[bool]]] = []
+    image_index = []
+    for sample, (ids, labels, there) in enumerate(
+        zip(ids_BT.tolist(), labels_BT.tolist(), attention_BT.tolist(), strict=True)
+    ):
+        row: tuple[list[int], list[int], list[bool]] = ([], [], [])
+        for token, label, here in zip(ids, labels, there, strict=True):
+            if here and token == IMAGE:
+                parts = [0] * TOKENS, [IGNORE] * TOKENS, [True] * TOKENS
+                image_index.append(sample)
+            else:
+                parts = [token] * here, [label] * here, [False] * here
+            for values, more in zip(row, parts, strict=True):
+                values += more
+        rows.append((row[0][:length], row[1][:length], row[2][:length]))
+    width = max(len(row[0]) for row in rows)
+
+    def padded(column: int, fill: int) -> Tensor:
+        return torch.tensor([[*row[column], *[fill] * (width - len(row[0]))] for row in rows])
+
+    index = torch.tensor(image_index, dtype=torch.long)
+    return Batch(
+        sample_ids=[str(i) for i in range(len(rows))],
+        input_ids_BT=padded(0, 0),
+        labels_BT=padded(1, IGNORE),
+        image_mask_BT=padded(2, False).bool(),
+        attention_BT=torch.tensor([[i < len(row[0]) for i in range(width)] for row in rows]),
+        pixels_ICHW=images[index],
+        image_index=index,
+        coverage_IRS=torch.zeros(len(index), 0, TOKENS),
+        region_mask_IR=torch.zeros(len(index), 0, dtype=torch.bool),
+        label_index_IR=torch.zeros(len(index), 0, dtype=torch.long),
+        label_ids=[],
+    )
+
+
+def random_batch(*, images: bool = True) -> Batch:
+    """Three samples of 9, 12 and 5 tokens, all but the second with an image if at all."""
+    generator = torch.Generator().manual_seed(2)
+    lengths = torch.tensor([[9], [12], [5]])
+    ids = torch.randint(3, 800, (3, 12), generator=generator)
+    if images:
+        ids[0, 1] = ids[2, 4] = IMAGE
+    labels = ids.masked_fill((ids == IMAGE) | (torch.arange(12) < 3), IGNORE)
+    pixels = torch.randn(3, 3, 56, 56, generator=generator)
+    return expanded(ids, labels, torch.arange(12) < lengths, pixels)
+
+
+def golden_case(name: str) -> tuple[Batch, Tensor, dict[str, Tensor], dict[str, Any]]:
+    """The batch of a case, all its images, the expected tensors and figures."""
+    folder = golden_dir("llava_tiny")
+    inputs = load_file(folder / "inputs.safetensors")
+    figures = json.loads((folder / "expected.json").read_text())["cases"][name]
+    source = "sft" if name == "sft_cut" else name
+    images = inputs[f"{source}.images"]
+    batch = expanded(
+        inputs[f"{source}.input_ids"],
+        inputs[f"{source}.labels"],
+        inputs[f"{source}.attention_mask"],
+        images,
+        length=figures["max_length_after_expansion"],
+    )
+    expected = {
+        key.removeprefix(f"{name}."): value
+        for key, value in load_file(folder / "expected.safetensors").items()
+        if key.startswith(f"{name}.")
+    }
+    return batch, images, expected, figures
+
+
+def gradients(model: VisionLanguageModel) -> dict[str, Tensor]:
+    """Gradients under the original's names."""
+    parameters = dict(model.named_parameters())
+    return {
+        name: grad
+        for name, ours in llava_keys(model).items()
+        if ours in parameters and (grad := parameters[ours].grad) is not None
+    }

@@ -1,0 +1,265 @@
+"""Token ids and labels are the original's, for captions, conversations and labels."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pad_pipeline.errors import UserError
+from pad_pipeline.train.text.encode import (
+    IGNORE,
+    IMAGE_TOKEN,
+    EncodedText,
+    TextError,
+    caption_of,
+    encode_caption,
+    encode_conversation,
+    encode_label,
+)
+from pad_pipeline.train.text.templates import check_turns, image_to_front, render_vicuna
+from tests.golden_data import golden_dir
+from tests.train.text.byte_level import byte_level_tokenizer
+from tests.train.text.texts import SETTINGS, golden_tokenizers, supervised_text, talk_of, text_of
+
+
+@pytest.fixture(scope="module")
+def tokenizers(tmp_path_factory):
+    return golden_tokenizers(tmp_path_factory.mktemp("tokenizers"))
+
+
+@pytest.fixture(scope="module")
+def llama3():
+    return byte_level_tokenizer()
+
+
+def cases(name: str) -> list[dict]:
+    found = json.loads((golden_dir("llava_text") / f"{name}_cases.json").read_text())
+    assert len(found["cases"]) == found["num_cases"]
+    return found["cases"]
+
+
+def answer_of(case: dict, setting: str) -> dict:
+    """What the original gives for a case."""
+    answer = case["legacy_false" if setting == "legacy off" else "legacy_true"]
+    return case["legacy_false"] if answer == "same" else answer
+
+
+def encode_sample(tokenizer, sample: dict, template: str) -> EncodedText:
+    turns, has_image = sample["conversations"], "image" in sample
+    if template == "plain":
+        return encode_caption(tokenizer, caption_of(turns), has_image=has_image)
+    return encode_conversation(tokenizer, turns, "vicuna-v1", has_image=has_image)
+
+
+def without_images(labels: list[int]) -> list[int]:
+    """The original's labels as they are once images are expanded."""
+    return [IGNORE if label == IMAGE_TOKEN else label for label in labels]
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("template", ["plain", "v1"])
+def test_ids_and_labels_are_the_originals(tokenizers, setting, template):
+    num_compared = 0
+    for case in cases(template):
+        expected, sample = answer_of(case, setting), case["sample"]
+        if expected["error"]:
+            with pytest.raises(TextError):
+                encode_sample(tokenizers[setting], sample, template)
+            continue
+        encoded = encode_sample(tokenizers[setting], sample, template)
+        # The original cuts text-only samples here, those with images when it collates.
+        end = None if "image" in sample else case["model_max_length"]
+        assert encoded.input_ids[:end] == expected["input_ids"], case["name"]
+        assert len(encoded.labels) == len(encoded.input_ids)
+        if not expected["mismatch"]:
+            assert encoded.labels[:end] == without_images(expected["labels"]), case["name"]
+            num_compared += 1
+    assert num_compared == {"plain": 28, "v1": 30}[template]
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_every_answer_is_supervised_where_the_original_loses_them(tokenizers, setting):
+    num_rescued = 0
+    for case in cases("v1"):
+        expected, turns = answer_of(case, setting), case["sample"]["conversations"]
+        if expected["error"] or not expected["mismatch"]:
+            continue
+        encoded = encode_sample(tokenizers[setting], case["sample"], "v1")
+        answers = [turn["value"] for turn in turns[1:] if turn["from"] == "gpt"]
+        text = "".join(f" {answer}</s>" for answer in answers if answer)
+        found = supervised_text(tokenizers["legacy off"], encoded)  # the pieces are the same
+        if setting != "legacy off":  # a mark stands behind special tokens within an answer
+            found, text = found.replace(" ", ""), text.replace(" ", "")
+        assert found == text, case["name"]
+        assert encoded.num_targets == 0 or answers
+        num_rescued += bool(encoded.num_targets)
+    assert num_rescued == 7
+
+
+def test_prompts_are_the_originals():
+    for case in cases("v1"):
+        if not answer_of(case, "legacy off")["error"]:
+            messages = check_turns(case["sample"]["conversations"])
+            if "image" in case["sample"]:
+                messages = [(role, image_to_front(value)) for role, value in messages]
+            assert render_vicuna(messages, "</s>").text == case["prompt"], case["name"]
+
+
+def test_a_batch_is_collated_as_in_the_original(tokenizers):
+    """Right-padded with 0 and cut at the maximum; what `<unk>` (0) is masked there, too."""
+    batch = json.loads((golden_dir("llava_text") / "collated_batch.json").read_text())
+    samples = {case["name"]: case["sample"] for case in cases("v1")}
+    width = batch["model_max_length"]
+    for name, ids, labels in zip(batch["cases"], batch["input_ids"], batch["labels"], strict=True):
+        encoded = encode_sample(tokenizers["legacy off"], samples[name], "v1")
+        padding = width - len(encoded.input_ids[:width])
+        assert encoded.input_ids[:width] + [0] * padding == ids
+        if name != "unk_in_answer":  # a mismatch in the original
+            assert encoded.labels[:width] + [IGNORE] * padding == labels
+
+
+STRETCHES = st.lists(
+    st.sampled_from(["the", "dog ", "USER:", "x  y", "<s>", "</s>", "<unk>", "é", "\n", "4 cups"])
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(stretches=STRETCHES)
+def test_ids_are_transformers_where_nothing_begins_with_a_space(tokenizers, stretches):
+    text = re.sub("(^|<s>|</s>|<unk>) +", r"\1", "".join(stretches))
+    for setting in ("legacy off", "legacy on", "tokenizer.json alone"):
+        ours = encode_caption(tokenizers[setting], text, has_image=False)
+        assert ours.input_ids == tokenizers[setting](text + "\n").input_ids, setting
+
+
+def test_transformers_ids_would_differ(tokenizers):
+    """Why the copy of the backend: transformers drops a mark where text begins with a space."""
+    text = "   the dark dog"
+    ours = encode_caption(tokenizers["legacy off"], text, has_image=False).input_ids
+    assert tokenizers["legacy off"](text + "\n").input_ids != ours
+    pieces = tokenizers["legacy off"].convert_ids_to_tokens(ours[1:])
+    assert text_of(pieces) == " " + text + "\n"
+
+
+@pytest.mark.parametrize(
+    ("turns", "message"),
+    [
+        ([], "no turns"),
+        ([("human", "a"), ("human", "b"), ("gpt", "c")], "turn 2 is from 'human' like the turn"),
+        ([("gpt", "a"), ("gpt", "b")], "turn 2 is from 'gpt'"),
+        ([("system", "Be brief."), ("human", "b"), ("gpt", "c")], "turn 1 is from 'system'"),
+        ([(None, "a")], "turn 1 is from None"),
+        ([("human", 3)], 'turn 1 should hold its text as "value", found 3'),
+        ([("human", None)], "found None"),
+    ],
+)
+def test_turns_that_make_no_conversation_are_named(llama3, turns, message):
+    spoken = [{"from": speaker, "value": value} for speaker, value in turns]
+    with pytest.raises(TextError, match=re.escape(message)) as found:
+        encode_conversation(llama3, spoken, "llama-3", has_image=False)
+    assert isinstance(found.value, ValueError)
+    assert isinstance(found.value, UserError)
+
+
+@pytest.mark.parametrize(
+    ("turns", "message"),
+    [
+        (["<image>", "a dog", "And?"], "found 3 turns"),
+        (["<image>"], "found 1 turns"),
+        (["What is it?", "a dog"], "does not say where the image goes"),
+    ],
+)
+def test_a_caption_is_one_answer_to_a_question_with_an_image(turns, message):
+    with pytest.raises(TextError, match=message):
+        caption_of(talk_of(*turns))
+    assert caption_of(talk_of("<image>\nWhat?", "a dog")) == "a dog"
+
+
+@pytest.mark.parametrize("template", ["vicuna-v1", "llama-3"])
+def test_an_empty_answer_has_no_target(llama3, template):
+    for values, is_taught in (
+        (["Is it?", ""], False),
+        (["Is it?"], False),
+        (["Is it?", "Yes"], True),
+        (["Is it?", "", "And?", "No"], True),
+    ):
+        turns = talk_of(*values)
+        encoded = encode_conversation(llama3, turns, template, has_image=False)
+        assert bool(encoded.num_targets) == is_taught, values
+
+
+@pytest.mark.parametrize("template", ["vicuna-v1", "llama-3"])
+def test_a_leading_answer_is_dropped(llama3, template):
+    turns = talk_of("Is it?", "Yes")
+    led = [{"from": "gpt", "value": "Hello."}, *turns]
+    expected = encode_conversation(llama3, turns, template, has_image=False)
+    assert encode_conversation(llama3, led, template, has_image=False) == expected
+
+
+@pytest.mark.parametrize("template", ["vicuna-v1", "llama-3"])
+def test_one_place_for_each_turn_with_images(llama3, template):
+    turns = talk_of("<image> <image> What?", "See <image> here.", "And?", "No")
+    encoded = encode_conversation(llama3, turns, template, has_image=True)
+    assert encoded.num_images == 2
+    places = [i for i, token in enumerate(encoded.input_ids) if token == IMAGE_TOKEN]
+    assert [encoded.labels[place] for place in places] == [IGNORE, IGNORE]
+    alone = encode_conversation(llama3, turns, template, has_image=False)
+    assert alone.num_images == 0
+    assert "<image>" in llama3.decode(alone.input_ids)
+
+
+def test_a_caption_without_an_image_starts_behind_the_beginning(tokenizers):
+    for tokenizer in tokenizers.values():
+        shown = encode_caption(tokenizer, "the red dog")
+        alone = encode_caption(tokenizer, "the red dog", has_image=False)
+        assert shown.input_ids == [1, IMAGE_TOKEN, *alone.input_ids[1:]]
+        assert shown.labels[2:] == alone.labels[1:] == alone.input_ids[1:]
+
+
+WORDS = st.text(st.characters(exclude_characters="<>|", exclude_categories=("Cs",)), max_size=25)
+
+
+@settings(max_examples=150, deadline=None)
+@given(values=st.lists(WORDS, min_size=2, max_size=6), has_image=st.booleans())
+def test_all_that_is_answered_and_nothing_else_is_supervised(tokenizers, llama3, values, has_image):
+    if has_image:
+        values = ["<image>\n" + values[0], *values[1:]]
+    turns, answers = talk_of(*values), values[1::2]
+    for setting in ("legacy off", "legacy on"):
+        tokenizer = tokenizers[setting]
+        encoded = encode_conversation(tokenizer, turns, "vicuna-v1", has_image=has_image)
+        expected = "".join(f" {answer}</s>" for answer in answers if answer)
+        assert supervised_text(tokenizer, encoded) == expected.replace("▁", " ")
+        assert encoded.num_images == has_image
+    encoded = encode_conversation(llama3, turns, "llama-3", has_image=has_image)
+    expected = "".join(f"{answer.strip()}<|eot_id|>" for answer in answers if answer.strip())
+    assert llama3.decode([label for label in encoded.labels if label != IGNORE]) == expected
+
+
+def test_label_ids_are_the_golden_ones(tokenizers):
+    golden = json.loads((golden_dir("analysis") / "label_embeddings.json").read_text())
+    assert len(golden["labels"]) == 21
+    for tokenizer in tokenizers.values():
+        for label in golden["labels"]:
+            assert encode_label(tokenizer, label["tag"]) == label["ids"]
+
+
+@pytest.mark.parametrize("tag", ["dog", "red cup", "table", "TV", "é"])
+def test_a_label_is_the_word_behind_another(tokenizers, llama3, tag):
+    for tokenizer in (*tokenizers.values(), llama3):
+        before = tokenizer("the", add_special_tokens=False).input_ids
+        both = tokenizer(f"the {tag}", add_special_tokens=False).input_ids
+        assert encode_label(tokenizer, tag) == both[len(before) :]
+        assert encode_label(tokenizer, f" {tag} ") == encode_label(tokenizer, tag)
+    alone = llama3(tag, add_special_tokens=False).input_ids
+    assert encode_label(llama3, tag) != alone
+
+
+@pytest.mark.parametrize("tag", ["", "  ", "<|eot_id|>", "dog<|eot_id|>"])
+def test_a_label_without_words_is_refused(llama3, tag):
+    with pytest.raises(TextError, match="no words to embed"):
+        encode_label(llama3, tag)
