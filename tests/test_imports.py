@@ -19,6 +19,7 @@ LAYERS = (
     ("errors",),
     ("records", "boxes", "masks", "geometry", "images"),
     ("storage", "evaluate/measures"),
+    ("dataset/manifest",),
     ("sources", "drawing", "scenes"),
     ("dataset", "models"),
     ("export", "engine"),
@@ -38,11 +39,11 @@ BESIDE = {
 """Parts of their own layer that a part may import."""
 
 NOT_BELOW = {
-    "models": {"storage", "sources", "drawing", "scenes", "evaluate/measures"},
+    "models": {"storage", "dataset/manifest", "sources", "drawing", "scenes", "evaluate/measures"},
     "engine": {"dataset", "drawing", "scenes", "evaluate/measures"},
     "view": {"models", "engine", "scenes", "evaluate/measures"},
     "train": {"scenes", "export"},
-    "annotate": {"dataset", "drawing", "export", "scenes", "evaluate/measures"},
+    "annotate": {"drawing", "export", "scenes", "evaluate/measures"},
     "verify": {"storage", "sources", "drawing", "dataset", "scenes", "evaluate/measures"},
 }
 """What a part does not need although it lies below."""

@@ -14,7 +14,6 @@ removed when all shards are there.
 # pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -29,26 +28,28 @@ import pyarrow.compute as pc
 
 from pad_pipeline import storage
 from pad_pipeline.annotate.run_files import (
-    MANIFEST,
     RUN,
     Layout,
     digest_images,
     images_url,
     progress_url,
     read_images,
-    read_parquet,
-    to_parquet,
     write_images,
-    write_json,
 )
+from pad_pipeline.dataset.manifest import (
+    FORMAT,
+    MANIFEST,
+    SCHEMA_VERSION,
+    read_manifest,
+    write_manifest,
+)
+from pad_pipeline.dataset.writer import manifest_entry, read_table, write_table
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import PAD_SCHEMA
 from pad_pipeline.sources import ManifestRow
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "pad"
-SCHEMA_VERSION = 1
 FLUSH_INTERVAL_S = 0.5
 
 _PART_SCHEMA = PAD_SCHEMA.append(pa.field("chunk", pa.int64(), nullable=False))
@@ -117,9 +118,7 @@ class Ledger:
                 for chunk in chunks
             )
             name = f"{chunks[0]:08d}-{uuid.uuid4().hex[:8]}.parquet"
-            storage.write_atomic(
-                storage.join(progress_url(self.output, shard), name), to_parquet(table)
-            )
+            write_table(storage.join(progress_url(self.output, shard), name), table)
             for chunk in chunks:
                 del self._buffer[chunk]
         self._last_flush_s = time.monotonic()
@@ -127,19 +126,14 @@ class Ledger:
     def finish(self, provenance: Mapping[str, Any]) -> None:
         """Declare the data set complete; every chunk must have been committed."""
         assert self.done.all(), "finish() before the last chunk"
-        shards = []
-        for shard in range(self.layout.num_shards):
-            name = self.layout.shard_name(shard)
-            data = storage.read_bytes(storage.join(self.output, name))
-            shards.append(
-                {
-                    "name": name,
-                    "rows": self.layout.shard_rows(shard),
-                    "sha256": hashlib.sha256(data).hexdigest(),
-                }
+        shards = [
+            manifest_entry(
+                self.output, self.layout.shard_name(shard), self.layout.shard_rows(shard)
             )
+            for shard in range(self.layout.num_shards)
+        ]
         self.manifest = {**self.manifest, **provenance, "state": "finished", "shards": shards}
-        write_json(storage.join(self.output, MANIFEST), self.manifest)
+        write_manifest(self.output, self.manifest)
         _clean_up(self.output)
 
     def _write_shard(self, shard: int) -> None:
@@ -147,7 +141,7 @@ class Ledger:
         url = progress_url(self.output, shard)
         parts: dict[int, pa.Table] = {}
         for name in storage.list_files(url, ".parquet"):
-            table = read_parquet(storage.join(url, name))
+            table = read_table(storage.join(url, name))
             for chunk in pc.unique(table["chunk"]).to_pylist():
                 rows = table.filter(pc.equal(table["chunk"], chunk))
                 parts.setdefault(chunk, rows.drop_columns("chunk"))
@@ -155,8 +149,11 @@ class Ledger:
         expected = read_images(self.images_url, shard)["image_id"]
         if table["image_id"].combine_chunks() != expected.combine_chunks():
             raise AssertionError(f"shard {shard}: the records are not those of its images")
-        data = to_parquet(table.combine_chunks(), row_group_size=self.layout.rows_per_shard)
-        storage.write_atomic(storage.join(self.output, self.layout.shard_name(shard)), data)
+        write_table(
+            storage.join(self.output, self.layout.shard_name(shard)),
+            table.combine_chunks(),
+            row_group_size=self.layout.rows_per_shard,
+        )
         storage.remove_tree(url)
 
 
@@ -174,10 +171,9 @@ def open_or_resume(
     Raises `UserError` where the output belongs to another source or config or holds other files.
     """
     storage.check_writable(output)
-    manifest_url = storage.join(output, MANIFEST)
     images = images_url(output)
-    manifest = read_manifest(output) if storage.exists(manifest_url) else None
-    if manifest is None or _is_blank(output, manifest):
+    manifest = read_manifest(output)
+    if not manifest or _is_blank(output, manifest):
         strangers = storage.list_files(output, ".parquet")
         if strangers:
             raise UserError(
@@ -196,7 +192,7 @@ def open_or_resume(
             "chunk_size": chunk_size,
             "identity": dict(identity),
         }
-        write_json(manifest_url, manifest)
+        write_manifest(output, manifest)
     else:
         _check_same(output, manifest, rows, identity)
     layout = layout_of(manifest)
@@ -206,22 +202,6 @@ def open_or_resume(
     if ledger.finished:
         _clean_up(output)  # a run may have been killed before it came to it
     return ledger
-
-
-def read_manifest(output: str) -> dict[str, Any]:
-    """The manifest of a run; raises `UserError` where it is not one of this format."""
-    url = storage.join(output, MANIFEST)
-    try:
-        manifest = json.loads(storage.read_bytes(url))
-    except ValueError as error:
-        raise UserError(f"{url} is not JSON ({error}); choose another output") from error
-    found = (manifest.get("format"), manifest.get("schema_version"))
-    if found != (FORMAT, SCHEMA_VERSION):
-        raise UserError(
-            f"{url} is of format {found[0]!r}, version {found[1]!r}; this program writes "
-            f"{FORMAT!r}, version {SCHEMA_VERSION}: choose another output"
-        )
-    return manifest
 
 
 def _is_blank(output: str, manifest: Mapping[str, Any]) -> bool:
@@ -253,7 +233,7 @@ def _resume(ledger: Ledger) -> None:
     for shard in range(layout.num_shards):
         name = layout.shard_name(shard)
         if name in present:
-            table = read_parquet(storage.join(ledger.output, name), columns=["status"])
+            table = read_table(storage.join(ledger.output, name), columns=["status"])
             if table.num_rows != layout.shard_rows(shard):
                 raise UserError(
                     f"{storage.join(ledger.output, name)} has {table.num_rows} rows instead of "
@@ -266,7 +246,7 @@ def _resume(ledger: Ledger) -> None:
         url = progress_url(ledger.output, shard)
         seen: set[int] = set()
         for part in storage.list_files(url, ".parquet"):
-            table = read_parquet(storage.join(url, part), columns=["status", "chunk"])
+            table = read_table(storage.join(url, part), columns=["status", "chunk"])
             fresh = table.filter(pc.invert(pc.is_in(table["chunk"], pa.array(seen, pa.int64()))))
             seen |= set(pc.unique(table["chunk"]).to_pylist())
             ledger.num_finished += fresh.num_rows

@@ -20,16 +20,12 @@ import pyarrow.compute as pc
 from rich.console import Console
 
 from pad_pipeline import storage
-from pad_pipeline.annotate.ledger import Ledger, layout_of, read_manifest
+from pad_pipeline.annotate.ledger import Ledger, layout_of
 from pad_pipeline.annotate.report import RunReport, count_shards
 from pad_pipeline.annotate.run import SUMMARY, annotate_rows
-from pad_pipeline.annotate.run_files import (
-    MANIFEST,
-    digest_images,
-    read_parquet,
-    to_parquet,
-    write_json,
-)
+from pad_pipeline.annotate.run_files import digest_images
+from pad_pipeline.dataset.manifest import read_manifest, require_manifest, write_manifest
+from pad_pipeline.dataset.writer import read_table, write_table
 from pad_pipeline.engine.config import (
     AnnotateConfig,
     DetectConfig,
@@ -63,10 +59,9 @@ def retry_failed(
     `UserError` where the data set is not finished, or its source or models are not there any more.
     """
     output = storage.absolute(output)
-    if not storage.exists(storage.join(output, MANIFEST)):
-        raise UserError(f"{output} is not a data set of this program: it has no {MANIFEST}")
+    require_manifest(output)  # before a lock is written into a folder that is none of ours
     with only_run_on(output):
-        manifest = read_manifest(output)
+        manifest = require_manifest(output)
         url = storage.join(output, RETRY)
         report = _result(url)
         if report is None:
@@ -98,7 +93,7 @@ def retry_failed(
             assert report is not None, "the retry has not finished"
         _merge(output, url, manifest)
         whole = _report(output, manifest, report)
-        write_json(storage.join(output, SUMMARY), whole.to_dict())
+        storage.write_json(storage.join(output, SUMMARY), whole.to_dict())
         return whole
 
 
@@ -124,9 +119,7 @@ def config_of(manifest: Mapping[str, Any]) -> AnnotateConfig:
 
 def _result(url: str) -> dict[str, Any] | None:
     """The summary of the retry, where it has finished."""
-    if not storage.exists(storage.join(url, MANIFEST)):
-        return None
-    if read_manifest(url)["state"] != "finished":
+    if read_manifest(url).get("state") != "finished":
         return None
     return json.loads(storage.read_bytes(storage.join(url, SUMMARY)))
 
@@ -135,7 +128,7 @@ def _failed_rows(output: str, manifest: Mapping[str, Any]) -> list[ManifestRow]:
     """The rows of the source whose images have failed; those that it has lost are named."""
     failed: set[str] = set()
     for name in storage.list_files(output, ".parquet"):
-        table = read_parquet(storage.join(output, name), columns=["image_id", "status"])
+        table = read_table(storage.join(output, name), columns=["image_id", "status"])
         is_failed = pc.equal(table["status"], "failed")
         failed |= set(table.filter(is_failed)["image_id"].to_pylist())
     if not failed:
@@ -157,9 +150,8 @@ def _failed_rows(output: str, manifest: Mapping[str, Any]) -> list[ManifestRow]:
 
 def _forget_others(url: str, rows: Sequence[ManifestRow]) -> None:
     """Remove an interrupted retry of other images: the source has changed since."""
-    if not storage.exists(storage.join(url, MANIFEST)):
-        return
-    if read_manifest(url)["images_digest"] != digest_images(rows)[1]:
+    manifest = read_manifest(url)
+    if manifest and manifest["images_digest"] != digest_images(rows)[1]:
         storage.remove_tree(url)
 
 
@@ -167,15 +159,15 @@ def _merge(output: str, url: str, manifest: Mapping[str, Any]) -> None:
     """Put the records of the retry in the place of the failed ones; again has no effect."""
     retried: dict[str, tuple[pa.Table, int]] = {}
     for name in storage.list_files(url, ".parquet"):
-        table = read_parquet(storage.join(url, name))
+        table = read_table(storage.join(url, name))
         for position, image_id in enumerate(table["image_id"].to_pylist()):
             retried[image_id] = (table, position)
     unfinished = {k: v for k, v in manifest.items() if k != "shards"} | {"state": "running"}
-    write_json(storage.join(output, MANIFEST), unfinished)
+    write_manifest(output, unfinished)
     layout = layout_of(manifest)
     for shard in range(layout.num_shards):
         place = storage.join(output, layout.shard_name(shard))
-        table = read_parquet(place)
+        table = read_table(place)
         names = table["image_id"].to_pylist()
         status = table["status"].to_pylist()
         new = [
@@ -188,7 +180,7 @@ def _merge(output: str, url: str, manifest: Mapping[str, Any]) -> None:
             continue
         rows = [table.slice(i, 1) if row is None else row for i, row in enumerate(new)]
         merged = pa.concat_tables(rows).combine_chunks()
-        storage.write_atomic(place, to_parquet(merged, row_group_size=layout.rows_per_shard))
+        write_table(place, merged, row_group_size=layout.rows_per_shard)
     num_chunks = -(-layout.num_images // layout.chunk_size)
     Ledger(output, layout, dict(unfinished), np.ones(num_chunks, dtype=bool)).finish({})
     storage.remove_tree(url)

@@ -4,7 +4,6 @@
 # pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
-import json
 import logging
 import platform
 import time
@@ -215,8 +214,7 @@ def _conclude(
         stages=figures.to_dict(images_this_run / rate if rate else elapsed) if figures else {},
     )
     if images_this_run or not storage.exists(storage.join(ledger.output, SUMMARY)):
-        text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
-        storage.write_atomic(storage.join(ledger.output, SUMMARY), text.encode())
+        storage.write_json(storage.join(ledger.output, SUMMARY), report.to_dict())
     share = report.num_failed / report.num_images
     if share > config.max_failed_share:
         raise TooManyFailed(

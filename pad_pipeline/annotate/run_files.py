@@ -5,20 +5,18 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pad_pipeline import storage
-from pad_pipeline.errors import UserError
+from pad_pipeline.dataset.writer import shard_name
 from pad_pipeline.sources import MANIFEST_SCHEMA, ManifestRow, rows_to_table
 from pad_pipeline.storage.parquet import ParquetFile
 
-MANIFEST = "_manifest.json"
 RUN = "_run"
 
 
@@ -52,8 +50,7 @@ class Layout:
 
     def shard_name(self, shard: int) -> str:
         """The file name of a shard; names sort in the order of the images."""
-        width = max(5, len(str(self.num_shards - 1)))
-        return f"pad-{shard:0{width}d}.parquet"
+        return shard_name(shard, self.num_shards)
 
     def shard_rows(self, shard: int) -> int:
         """Number of images in a shard."""
@@ -111,25 +108,3 @@ def read_images(images_url: str, shard: int) -> pa.Table:
     """The images of a shard (`MANIFEST_SCHEMA`)."""
     with storage.open_read(images_url) as file:
         return ParquetFile(file).read_row_group(shard)
-
-
-def read_parquet(url: str, columns: list[str] | None = None) -> pa.Table:
-    """A part or a shard; raises `UserError` where it is damaged."""
-    try:
-        return ParquetFile(storage.read_bytes(url)).read(columns)
-    except pa.ArrowInvalid as error:
-        raise UserError(
-            f"{url} cannot be read ({error}); delete it and run the same command again"
-        ) from error
-
-
-def to_parquet(table: pa.Table, row_group_size: int | None = None) -> bytes:
-    """The bytes of a Parquet file, the same for the same table."""
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=row_group_size)
-    return sink.getvalue()
-
-
-def write_json(url: str, values: Mapping[str, Any]) -> None:
-    """Write plain values for people and programs to read."""
-    storage.write_atomic(url, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())

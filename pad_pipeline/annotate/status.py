@@ -23,9 +23,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pad_pipeline import storage
-from pad_pipeline.annotate.ledger import layout_of, read_manifest
+from pad_pipeline.annotate.ledger import layout_of
 from pad_pipeline.annotate.report import causes
-from pad_pipeline.annotate.run_files import MANIFEST, RUN, Layout, progress_url, read_parquet
+from pad_pipeline.annotate.run_files import RUN, Layout, progress_url
+from pad_pipeline.dataset.manifest import require_manifest
+from pad_pipeline.dataset.writer import read_table
 from pad_pipeline.errors import UserError
 from pad_pipeline.storage.locks import is_held
 
@@ -124,9 +126,7 @@ def read_status(output: str, *, wait: Callable[[float], None] = time.sleep) -> R
 
     Raises `UserError` where there is no run of `annotate`.
     """
-    if not storage.exists(storage.join(output, MANIFEST)):
-        raise UserError(f"{output} is not a data set of this program: it has no {MANIFEST}")
-    manifest = read_manifest(output)
+    manifest = require_manifest(output)
     is_finished = manifest["state"] == "finished"
     layout = layout_of(manifest)
     num_done, failures = count_done(output, layout)
@@ -173,10 +173,10 @@ def _tables(output: str, layout: Layout, shard: int) -> list[pa.Table]:
     url = progress_url(output, shard)
     for _ in range(2):
         if storage.exists(whole):
-            return [read_parquet(whole, columns=["error"])]
+            return [read_table(whole, columns=["error"])]
         parts = [storage.join(url, part) for part in storage.list_files(url, ".parquet")]
         try:
-            tables = [read_parquet(part, columns=["error", "chunk"]) for part in parts]
+            tables = [read_table(part, columns=["error", "chunk"]) for part in parts]
         except UserError:
             if all(map(storage.exists, parts)):
                 raise

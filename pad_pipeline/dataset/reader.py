@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pad_pipeline import storage
+from pad_pipeline.dataset.manifest import MANIFEST, State, read_manifest, state_of
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.errors import UserError, first_line
 from pad_pipeline.records import PAD_SCHEMA, PadRecord, batch_to_records
 from pad_pipeline.storage.parquet import ParquetFile
 
-State = Literal["running", "finished", "unknown"]
-
-MANIFEST = "_manifest.json"
 _BATCH_ROWS = 512
 _MASK_COLUMN = "labels.list.element.rle_mask"
 
@@ -93,37 +90,6 @@ def list_dataset(url: str) -> tuple[dict[str, Any], list[str]]:
             "give the folder that `pad-pipeline annotate` wrote"
         )
     return manifest, names
-
-
-def read_manifest(url: str) -> dict[str, Any]:
-    """The data set's `_manifest.json`, {} where there is none; `UserError` where it is no PAD's."""
-    place = storage.join(url, MANIFEST)
-    if not storage.exists(place):
-        return {}
-    try:
-        manifest = json.loads(storage.read_bytes(place))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{place} is not valid JSON: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != "pad":
-        raise UserError(f'{place} is not the manifest of a PAD data set: "format" is not "pad"')
-    version = manifest.get("schema_version")
-    if version != 1:
-        raise UserError(
-            f"{place} has schema version {version}, and this program reads version 1: use the "
-            "release that wrote it"
-        )
-    shards = manifest.get("shards", [])
-    if not isinstance(shards, list) or not all(
-        isinstance(shard, dict) and isinstance(shard.get("name"), str) for shard in shards
-    ):
-        raise UserError(f'{place} is damaged: "shards" is not a list of objects with a "name"')
-    return manifest
-
-
-def state_of(manifest: dict[str, Any]) -> State:
-    """The manifest's "state", "unknown" where it has none that we know."""
-    state = manifest.get("state")
-    return state if state in ("running", "finished") else "unknown"
 
 
 def schema_problem(schema: pa.Schema) -> str | None:

@@ -16,8 +16,9 @@ from PIL import Image
 
 from pad_pipeline import storage
 from pad_pipeline.dataset.known_tags import warn_of_unknown_tags
+from pad_pipeline.dataset.manifest import State
 from pad_pipeline.dataset.pictures import UNREADABLE, iter_pictures
-from pad_pipeline.dataset.reader import Dataset, State, iter_records, open_dataset
+from pad_pipeline.dataset.reader import Dataset, iter_records, open_dataset
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.drawing.contact_sheet import contact_sheet
 from pad_pipeline.drawing.record import draw_record

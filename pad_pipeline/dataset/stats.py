@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from pad_pipeline.dataset.known_tags import warn_of_unknown_tags
-from pad_pipeline.dataset.reader import State, iter_records, open_dataset
+from pad_pipeline.dataset.manifest import State
+from pad_pipeline.dataset.reader import iter_records, open_dataset
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.records import PadRecord
 

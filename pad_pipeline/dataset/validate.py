@@ -8,13 +8,8 @@ from typing import Any
 
 from pad_pipeline import storage
 from pad_pipeline.dataset.findings import Findings, Problem, Tally
-from pad_pipeline.dataset.reader import (
-    DAMAGED_SHARD,
-    State,
-    read_manifest,
-    schema_problem,
-    state_of,
-)
+from pad_pipeline.dataset.manifest import MANIFEST, State, read_manifest, state_of
+from pad_pipeline.dataset.reader import DAMAGED_SHARD, schema_problem
 from pad_pipeline.dataset.row_checks import check_regions, check_rows
 from pad_pipeline.errors import UserError, first_line
 from pad_pipeline.storage.parquet import ParquetFile
@@ -77,9 +72,7 @@ def validate(url: str) -> ValidationReport:
     if manifest:
         _check_manifest(manifest, stated, rows, problems)
     else:
-        warnings.add(
-            "no manifest", "_manifest.json is missing, so nothing says what should be here"
-        )
+        warnings.add("no manifest", f"{MANIFEST} is missing, so nothing says what should be here")
     if tally.num_masks_off > max(OFF_ALLOWED, OFF_LIMIT * tally.num_masks):
         problems.add(
             "masks off their boxes",

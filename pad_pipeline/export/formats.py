@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pad_pipeline.dataset.known_tags import warn_of_unknown_tags
-from pad_pipeline.dataset.reader import Dataset, State, open_dataset
+from pad_pipeline.dataset.manifest import State
+from pad_pipeline.dataset.reader import Dataset, open_dataset
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.errors import UserError
 from pad_pipeline.export.json_files import write_coco, write_llava, write_pad_json

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from pad_pipeline import storage
+from pad_pipeline.dataset.manifest import MANIFEST
 from pad_pipeline.errors import UserError
 from pad_pipeline.sources.archives import list_tars, list_zip
 from pad_pipeline.sources.captions import with_captions
@@ -69,7 +70,7 @@ def _list_folder(folder: str, images: str | None) -> Iterator[ManifestRow]:
         if is_image_name(found.relative):
             num_images += 1
             yield _row(found)
-        elif found.relative == "_manifest.json":
+        elif found.relative == MANIFEST:
             others["pad"] = [found.url]
         else:
             others.setdefault(_kind(found.url), []).append(found.url)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import posixpath
 import secrets
 import shutil
 import stat
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -123,6 +125,11 @@ def write_atomic(url: str, data: bytes) -> None:
         finally:
             with suppress(FileNotFoundError):
                 fs.rm_file(temporary)
+
+
+def write_json(url: str, values: Mapping[str, Any]) -> None:
+    """Writes an object as indented UTF-8 JSON, whole or not at all."""
+    write_atomic(url, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def upload(path: Path, url: str) -> None:

@@ -31,7 +31,8 @@ from typing import Any
 import duckdb
 
 from pad_pipeline import storage
-from pad_pipeline.dataset.reader import State, list_dataset, state_of
+from pad_pipeline.dataset.manifest import State, state_of
+from pad_pipeline.dataset.reader import list_dataset
 from pad_pipeline.errors import UserError, first_line
 from pad_pipeline.view import summary
 from pad_pipeline.view.loading import TABLES, load_shard

@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 
-from pad_pipeline.dataset.reader import State
+from pad_pipeline.dataset.manifest import State
 from pad_pipeline.dataset.stats import (
     AREA_SHARE_EDGES,
     MANY_REGIONS,

@@ -198,10 +198,10 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
 
 def test_a_manifest_of_another_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "_manifest.json").write_text('{"format": "coco"}')
-    with pytest.raises(UserError, match="of format 'coco'"):
+    with pytest.raises(UserError, match="not the manifest of a PAD data set"):
         begin(tmp_path)
     (tmp_path / "_manifest.json").write_text("{")
-    with pytest.raises(UserError, match="is not JSON"):
+    with pytest.raises(UserError, match="is not valid JSON"):
         begin(tmp_path)
 
 

@@ -105,8 +105,7 @@ def read_run(url: str) -> Run:
 
 def write_run(run: Run) -> None:
     """Write `run.json`."""
-    text = json.dumps(run.facts, indent=2, ensure_ascii=False) + "\n"
-    storage.write_atomic(storage.join(run.url, RUN_FILE), text.encode())
+    storage.write_json(storage.join(run.url, RUN_FILE), run.facts)
 
 
 def config_of(run: Run) -> TrainConfig:

@@ -1,0 +1,71 @@
+"""`_manifest.json` of a data set of PAD records: its name, what it must hold, reading, writing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pad_pipeline import storage
+from pad_pipeline.errors import UserError
+
+MANIFEST = "_manifest.json"
+FORMAT = "pad"
+SCHEMA_VERSION = 1
+
+State = Literal["running", "finished", "unknown"]
+
+
+def manifest_url(dataset_url: str) -> str:
+    """Where the manifest of the data set at `dataset_url` lies."""
+    return storage.join(dataset_url, MANIFEST)
+
+
+def read_manifest(dataset_url: str) -> dict[str, Any]:
+    """The data set's manifest, {} where there is none.
+
+    Raises `UserError` where it is unreadable or not the manifest of a PAD data set of this version.
+    """
+    url = manifest_url(dataset_url)
+    if not storage.exists(url):
+        return {}
+    try:
+        manifest = json.loads(storage.read_bytes(url))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{url} is not valid JSON: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise UserError(
+            f'{url} is not the manifest of a PAD data set: "format" is not "{FORMAT}"; choose '
+            "another folder"
+        )
+    version = manifest.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{url} has schema version {version}, and this release supports version "
+            f"{SCHEMA_VERSION}: use the release that wrote it, or choose another folder"
+        )
+    shards = manifest.get("shards", [])
+    if not isinstance(shards, list) or not all(
+        isinstance(shard, dict) and isinstance(shard.get("name"), str) for shard in shards
+    ):
+        raise UserError(f'{url} is damaged: "shards" is not a list of objects with a "name"')
+    return manifest
+
+
+def require_manifest(dataset_url: str) -> dict[str, Any]:
+    """As `read_manifest`, for folders that must be data sets; `UserError` where there is none."""
+    manifest = read_manifest(dataset_url)
+    if not manifest:
+        raise UserError(f"{dataset_url} is not a data set of this program: it has no {MANIFEST}")
+    return manifest
+
+
+def write_manifest(dataset_url: str, manifest: Mapping[str, Any]) -> None:
+    """Writes the manifest, whole or not at all."""
+    storage.write_json(manifest_url(dataset_url), manifest)
+
+
+def state_of(manifest: Mapping[str, Any]) -> State:
+    """The manifest's "state", "unknown" where it has none or another."""
+    state = manifest.get("state")
+    return state if state in ("running", "finished") else "unknown"
