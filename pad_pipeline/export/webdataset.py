@@ -19,8 +19,8 @@ from pad_pipeline.dataset.reader import Dataset, iter_records
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.export.json_files import json_bytes
 from pad_pipeline.images import ImageError, ImageLimits, image_size
+from pad_pipeline.images.formats import IMAGE_SUFFIXES, format_of
 from pad_pipeline.records import PadRecord, to_pad_json
-from pad_pipeline.sources.rows import IMAGE_SUFFIXES
 from pad_pipeline.storage.atomic import new_file, new_folder
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,8 @@ def _suffix(record: PadRecord, data: bytes) -> str:
     suffix = PurePosixPath(record.image_id).suffix.lower()
     if suffix in IMAGE_SUFFIXES:
         return suffix
-    return next((name for magic, name in _MAGIC.items() if data.startswith(magic)), ".jpg")
+    form = format_of(data)
+    return form.suffixes[0] if form else ".jpg"
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -17,8 +17,9 @@ from itertools import groupby
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
+from pad_pipeline.images.formats import IMAGE_SUFFIXES
 from pad_pipeline.sources.entries import caption_of
-from pad_pipeline.sources.rows import IMAGE_SUFFIXES, ManifestRow, in_container, is_image_name
+from pad_pipeline.sources.rows import ManifestRow, in_container, is_image_name
 
 logger = logging.getLogger(__name__)
 

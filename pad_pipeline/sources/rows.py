@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
+from pad_pipeline.images.formats import has_image_suffix
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
 """Endings of the names that count as images, in lower case."""
 
 _ESCAPED_BYTE = re.compile(r"\\u(dc[89a-f][0-9a-f])")
@@ -112,11 +112,7 @@ def refused_place(url: str) -> UserError | None:
 def is_image_name(name: str) -> bool:
     """Whether the name ends as an image's and is not hidden (nor macOS's archive droppings)."""
     base = name.rsplit("/", 1)[-1]
-    return (
-        not base.startswith(".")
-        and not name.startswith("__MACOSX/")
-        and base.lower().endswith(IMAGE_SUFFIXES)
-    )
+    return not base.startswith(".") and not name.startswith("__MACOSX/") and has_image_suffix(base)
 
 
 def relative_id(path: str) -> str:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pad_pipeline.images import ImageError, ImageLimits, decode_image, image_size
 from tests.fuzz.seeds import picture, pictures
-from tests.test_images import png_header
+from tests.images.test_decode import png_header
 
 
 def _patched(data: bytes, at: int, value: bytes) -> bytes:

@@ -8,18 +8,10 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    ExifTags,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import ExifTags, Image, ImageFile
+
+from pad_pipeline.images.formats import FORMATS, format_of
+from pad_pipeline.images.metadata import jpeg_pixels, jpeg_scans, png_pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +29,6 @@ class ImageError(Exception):
     """This image cannot be used; the message says what is wrong with it, for the record."""
 
 
-# Each plugin is called by itself, not through Image.open: the content decides (never the name),
-# formats that nobody expects are not tried, and Image.open's process-wide bomb warning cannot fire
-# before the size is compared with our own limit.
-_PLUGINS: tuple[tuple[int, bytes, type[ImageFile.ImageFile]], ...] = (
-    (0, b"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
-    (0, b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
-    (8, b"WEBP", WebPImagePlugin.WebPImageFile),
-    (0, b"GIF87a", GifImagePlugin.GifImageFile),
-    (0, b"GIF89a", GifImagePlugin.GifImageFile),
-    (0, b"BM", BmpImagePlugin.BmpImageFile),
-    (0, b"II*\x00", TiffImagePlugin.TiffImageFile),
-    (0, b"MM\x00*", TiffImagePlugin.TiffImageFile),
-    (0, b"II+\x00", TiffImagePlugin.TiffImageFile),
-    (0, b"MM\x00+", TiffImagePlugin.TiffImageFile),
-    (4, b"ftypavif", AvifImagePlugin.AvifImageFile),
-    (4, b"ftypavis", AvifImagePlugin.AvifImageFile),
-)
-
 _LOOKALIKES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"<!doctype html", "a web page"),
     (0, b"<html", "a web page"),
@@ -65,12 +39,7 @@ _LOOKALIKES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"%pdf", "a PDF document"),
     (0, b"pk\x03\x04", "a ZIP archive"),
     (0, b"\x1f\x8b", "gzip data"),
-    (4, b"ftyphei", "a HEIC photo: convert it to JPEG"),
-    (4, b"ftypmif1", "a HEIF photo: convert it to JPEG"),
     (4, b"ftyp", "a video"),
-    (0, b"\xff\x0a", "a JPEG XL image: convert it to JPEG"),
-    (0, b"\x00\x00\x00\x0cjxl", "a JPEG XL image: convert it to JPEG"),
-    (0, b"\x00\x00\x00\x0cjp  ", "a JPEG 2000 image: convert it to JPEG"),
 )
 
 # What Pillow's decoders are known to raise for damaged data; MemoryError is left to the caller.
@@ -90,8 +59,10 @@ _DECODER_ERRORS = (
     Image.DecompressionBombError,
 )
 
-_START_OF_SCAN = b"\xff\xda"  # never within entropy-coded data
 _MOST_SCANS = 200
+
+_ALREADY_UPRIGHT = ("HEIF", "JXL")
+"""Formats with an orientation of their own, which decoders apply; an EXIF copy of it is not."""
 
 # EXIF orientation -> what makes the picture upright (TIFF 6.0, tag 274).
 _UPRIGHT = {
@@ -108,10 +79,11 @@ _UPRIGHT = {
 def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> np.ndarray:
     """The picture as (height, width, 3) uint8 RGB, 0–255, upright after EXIF orientation.
 
-    The content decides about the format (JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF), not a file name.
-    Of an animation the first frame is taken. Transparency is composited on white. CMYK is
-    converted; colour profiles are ignored, as the models' own loaders do. 16-bit grey is divided
-    by 256. Floating-point and 32-bit integer pictures are refused, because their range is unknown.
+    The content decides about the format (see `formats.FORMATS`), not a file name. Of an animation
+    the first frame is taken. Transparency is composited on white; where nothing at all is opaque,
+    it is left out. CMYK is converted; colour profiles are ignored, as the models' own loaders do.
+    16-bit grey is divided by 256. Floating-point and 32-bit integer pictures are refused, because
+    their range is unknown.
 
     Raises `ImageError` for anything that is not a whole, supported image within `limits`; the size
     is read from the header, so a decompression bomb is refused before it is decoded. Thread-safe.
@@ -152,20 +124,11 @@ def _open(data: bytes, limits: ImageLimits) -> ImageFile.ImageFile:
         raise ImageError("the file is empty (0 bytes)")
     if len(data) > limits.max_bytes:
         raise ImageError(f"{len(data):,} bytes are more than the limit of {limits.max_bytes:,}")
-    plugin = next(
-        (plugin for at, magic, plugin in _PLUGINS if data[at : at + len(magic)] == magic), None
-    )
-    if plugin is None:
-        raise ImageError(_unknown(data))
-    try:
-        image = plugin(io.BytesIO(data))
-    except _DECODER_ERRORS as error:
-        name = plugin.format or "image"
-        raise ImageError(f"damaged or unsupported {name} header: {error}") from error
-    if image.format == "JPEG" and data.count(_START_OF_SCAN) > _MOST_SCANS:
+    image = _open_plugin(data)
+    if image.format == "JPEG" and jpeg_scans(data, _MOST_SCANS + 1) > _MOST_SCANS:
         raise ImageError(
-            f"{data.count(_START_OF_SCAN):,} scans, where a progressive JPEG has about ten; each "
-            "goes through the whole picture again"
+            f"more than {_MOST_SCANS} scans, where a progressive JPEG has about ten; each goes "
+            "through the whole picture again"
         )
     width, height = image.size
     if width < 1 or height < 1:
@@ -182,8 +145,37 @@ def _open(data: bytes, limits: ImageLimits) -> ImageFile.ImageFile:
     return image
 
 
+def _open_plugin(data: bytes) -> ImageFile.ImageFile:
+    """The image with its header read, whatever lies beside the pixels."""
+    # Each plugin is called by itself, not through Image.open: the content decides (never the name),
+    # formats that nobody expects are not tried, and Image.open's process-wide bomb warning cannot
+    # fire before the size is compared with our own limit.
+    form = format_of(data)
+    if form is None:
+        raise ImageError(_unknown(data))
+    if not form.is_installed:
+        raise ImageError(
+            f"{form.name} images need {form.package}: install it with pip install "
+            "'pad-pipeline[heif]', or convert the image to JPEG"
+        )
+    plugin = form.load_plugin()
+    try:
+        if form.name == "PNG":
+            return plugin(io.BytesIO(png_pixels(data)))
+        try:
+            return plugin(io.BytesIO(data))
+        except _DECODER_ERRORS:
+            if form.name != "JPEG":
+                raise
+            return plugin(io.BytesIO(jpeg_pixels(data)))
+    except _DECODER_ERRORS as error:
+        raise ImageError(f"damaged or unsupported {form.name} header: {error}") from error
+
+
 def _orientation(image: ImageFile.ImageFile) -> int:
     """EXIF orientation 1–8; 1 where there is none or the EXIF block is damaged."""
+    if image.format in _ALREADY_UPRIGHT:
+        return 1
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except _DECODER_ERRORS:
@@ -198,6 +190,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         raise ImageError("floating-point pixels have no known range: convert to 8 or 16 bits")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
+        if rgba.getchannel("A").getextrema() == (0, 0):
+            # the fourth byte of a BMP, and of whatever was made from one, is often padding
+            return rgba.convert("RGB")
         white = Image.new("RGB", image.size, (255, 255, 255))
         white.paste(rgba, mask=rgba.getchannel("A"))
         return white
@@ -221,7 +216,8 @@ def _unknown(data: bytes) -> str:
     for at, magic, what in _LOOKALIKES:
         if head[at : at + len(magic)] == magic:
             return f"not an image, it looks like {what}; it starts with {_shown(data)}"
-    return f"not a known image format (JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF); {_starts(data)}"
+    known = ", ".join(form.name for form in FORMATS if form.is_installed)
+    return f"not a known image format ({known}); {_starts(data)}"
 
 
 def _starts(data: bytes) -> str:

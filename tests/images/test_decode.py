@@ -197,7 +197,6 @@ def test_empty() -> None:
         (b'<?xml version="1.0"?><Error><Code>AccessDenied', "an XML document"),
         (b'{"error": "not found"}', "JSON"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
         (b"\0\0\0\x18ftypisom\0\0\0\0", "video"),
         (b"\x7fELF\x02\x01\x01", "7f 45 4c 46"),
         (b"\0" * 100, "not a known image format"),

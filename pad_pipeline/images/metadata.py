@@ -1,0 +1,108 @@
+"""What an encoded image holds beside its pixels, left out before it is decoded.
+
+Text, colour profiles, thumbnails and whatever an editor or a camera adds do not change the picture
+that we read, but a decoder that parses them can refuse the file for their size or their damage.
+Only what says which side is up is kept.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_PNG_ORIENTATION = (b"XML:com.adobe.xmp", b"Raw profile type exif", b"Raw profile type APP1")
+_MOST_TEXT = 1 << 20
+"""Bytes of text of a PNG that Pillow parses at most (`PngImagePlugin.MAX_TEXT_CHUNK`)."""
+
+_JPEG_KEPT = (0xE0, 0xE1, 0xEE)
+"""JFIF, EXIF and Adobe's colour transform; the other application segments are not needed."""
+# in entropy-coded data a 0xff is followed by 0, by a restart marker, or ends it
+_JPEG_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
+
+
+def png_pixels(data: bytes) -> bytes:
+    """A PNG with the chunks that its first picture needs, and its orientation.
+
+    Bytes that do not have the form of chunks are kept as they are, for the decoder to refuse.
+    """
+    kept, position, start = [data[: len(_PNG_SIGNATURE)]], len(_PNG_SIGNATURE), 0
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if end > len(data) or not kind.isalpha():
+            break
+        if kind in _PNG_NEEDED or _is_orientation(kind, data[position + 4 : end]):
+            kept.append(data[position:end])
+        position = end
+        if kind == b"IEND":
+            return b"".join(kept)
+    start = position
+    return b"".join([*kept, data[start:]])
+
+
+def _is_orientation(kind: bytes, chunk: bytes) -> bool:
+    """Whether a chunk (its name, content and checksum) is whole and may say which side is up."""
+    if kind not in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
+        return False
+    content = chunk[4:-4]
+    if zlib.crc32(chunk[:-4]) != int.from_bytes(chunk[-4:], "big"):
+        return False
+    if kind == b"eXIf":
+        return True
+    keyword, _, rest = content.partition(b"\0")
+    if keyword not in _PNG_ORIENTATION:
+        return False
+    if kind == b"tEXt":
+        return len(rest) <= _MOST_TEXT
+    if kind == b"iTXt":
+        is_packed = rest[:1] == b"\1"
+        rest = rest[2:].split(b"\0", 2)[-1]
+        if not is_packed:
+            return len(rest) <= _MOST_TEXT
+    else:
+        rest = rest[1:]
+    unpacker = zlib.decompressobj()
+    try:
+        unpacker.decompress(rest, _MOST_TEXT)
+    except zlib.error:
+        return False
+    return unpacker.eof
+
+
+def jpeg_pixels(data: bytes) -> bytes:
+    """A JPEG without comments and those application segments that its picture does not need.
+
+    Bytes that do not have the form of segments are kept as they are, for the decoder to refuse.
+    """
+    kept, position = [data[:2]], 2
+    while (marker := _JPEG_MARKER.match(data, position)) and marker[1][0] != 0xDA:
+        code, begin = marker[1][0], marker.end()
+        if begin + 2 > len(data):
+            break
+        end = begin + int.from_bytes(data[begin : begin + 2], "big")
+        is_extra = code == 0xFE or (0xE0 <= code <= 0xEF and code not in _JPEG_KEPT)
+        if not is_extra:
+            kept.append(data[position:end])
+        position = end
+    return b"".join([*kept, data[position:]])
+
+
+def jpeg_scans(data: bytes, enough: int) -> int:
+    """How many scans the first picture of a JPEG has, counted up to `enough`.
+
+    A thumbnail in the metadata and what follows the picture, such as the film of a phone's photo,
+    have start markers too; they are not counted.
+    """
+    scans, position = 0, 2
+    while scans < enough and (marker := _JPEG_MARKER.search(data, position)):
+        code, position = marker[1][0], marker.end()
+        if code == 0xD9:
+            break
+        if code == 0x01 or code == 0xD8:
+            continue
+        scans += code == 0xDA
+        position += int.from_bytes(data[position : position + 2], "big")
+    return scans
