@@ -1,4 +1,4 @@
-"""The command `serve`: the service until it is told to end."""
+"""The command `serve`: the service, until it is stopped."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import functools
 import shlex
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from tyro.conf import arg
 
-from pad_pipeline.cli.reports import say
+from pad_pipeline.cli.options import Preset, RayOptions
+from pad_pipeline.cli.reports.output import say
 from pad_pipeline.engine.config import PRESETS, AnnotateConfig
 from pad_pipeline.errors import UserError
 from pad_pipeline.serve.config import ServiceConfig
@@ -20,30 +21,22 @@ from pad_pipeline.serve.config import ServiceConfig
 def serve(
     config: Annotated[AnnotateConfig, arg(name="")],
     service: Annotated[ServiceConfig, arg(name="")],
-    preset: Literal["paper", "demo"] = "paper",
-    ray_address: str | None = None,
-    ray_logs: bool = False,
+    ray: Annotated[RayOptions, arg(name="")],
+    preset: Preset = "paper",
 ) -> None:
     """Annotate images over HTTP, on Ray Serve, with the stages of `annotate`.
 
     POST /annotate takes an image and answers its record, or with ?render=1 its picture; /docs lists
     the rest. Ctrl-C or SIGTERM: what was accepted is answered, then the command ends.
-
-    Args:
-        config: The stages, as for `annotate`.
-        service: The HTTP side.
-        preset: As for `annotate`.
-        ray_address: Ray cluster to join; without it the one that runs here, else a local start.
-        ray_logs: Show Ray's own messages.
     """
     from pad_pipeline.serve.service import serve as run
 
-    del preset  # it has chosen the defaults already, see main()
+    del preset
     run(
         config,
         service,
-        ray_address=ray_address,
-        ray_logs=ray_logs,
+        ray_address=ray.ray_address,
+        ray_logs=ray.ray_logs,
         announce=_announce,
     )
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 import shlex
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
-import tyro
 
-from pad_pipeline.cli import main
+from pad_pipeline.cli.commands import (
+    Command,
+    Commands,
+    Group,
+    build_commands,
+    parse_early,
+    run_command,
+)
 
 _COMMAND = re.compile(r"(?<![\w/.-])pad-pipeline (?=[a-z-])(.*)")
 _END = re.compile(r"[;&|>`')]|\s#\s|\\n")
@@ -30,29 +36,28 @@ def commands_in(text: str) -> Iterator[list[str]]:
             yield [word for word in words if word != "$@"]
 
 
-def parse(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> str | None:
+def parse(arguments: list[str]) -> str | None:
     """The function that the command line calls for these arguments; it is not called.
 
     Fails the test where the command line refuses them. None where they ask for help.
     """
     called: list[str] = []
-    register = tyro.extras.SubcommandApp.command
-
-    def recording(app: Any, func: Any = None, **options: Any) -> Any:
-        if func is None:
-            return lambda func: recording(app, func, **options)
-        if not isinstance(func, tyro.extras.SubcommandApp):
-            func = _recorder(func, called)
-        return register(app, func, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(tyro.extras.SubcommandApp, "command", recording)
-        try:
-            main._commands(arguments).cli(prog=main.PROGRAM, args=arguments)
-        except SystemExit as stop:
-            if stop.code:
-                pytest.fail(f"pad-pipeline {shlex.join(arguments)}: refused, see stderr")
+    commands = _recorded(build_commands(parse_early(arguments).preset), called)
+    try:
+        run_command(commands, arguments)
+    except SystemExit as stop:
+        if stop.code:
+            pytest.fail(f"pad-pipeline {shlex.join(arguments)}: refused, see stderr")
     return called[0] if called else None
+
+
+def _recorded(commands: Commands, called: list[str]) -> dict[str, Command | Group]:
+    return {
+        name: dataclasses.replace(command, commands=_recorded(command.commands, called))
+        if isinstance(command, Group)
+        else _recorder(command, called)
+        for name, command in commands.items()
+    }
 
 
 def _recorder(func: Callable[..., None], called: list[str]) -> Callable[..., None]:

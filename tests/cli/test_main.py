@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -108,7 +109,7 @@ def test_an_export_that_cannot_be_finished_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_any_other_failing_file_is_told_without_a_traceback(
+def test_any_other_failing_file_is_reported_without_a_traceback(
     here: Path, tmp_path: Path, capfd, monkeypatch
 ) -> None:
     def fail(*arguments: object, **options: object) -> None:
@@ -118,3 +119,18 @@ def test_any_other_failing_file_is_told_without_a_traceback(
     outcome = call(capfd, "stats", "sound")
     assert "Too many open files: 'some/file'" in outcome.sentence
     assert "--debug" in outcome.sentence
+
+
+def test_a_reader_that_goes_away_ends_the_program_quietly(here: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "pad_pipeline", "validate", "sound"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+    assert done.stderr == ""
+    assert done.returncode == 1

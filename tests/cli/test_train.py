@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from pad_pipeline.train.loop import train
-from pad_pipeline.train.run.config import PRESETS, TrainConfig, flag
 from pad_pipeline.train.run.files import open_run
 from pad_pipeline.train.step import OneWorker
 from tests.cli.runner import call
@@ -38,21 +37,8 @@ def run(folder: Path) -> Path:
     return url
 
 
-def options(capfd, *command: str) -> set[str]:
-    done = call(capfd, *command, "--help")
-    assert done.code == 0
-    return set(re.findall(r"--(?!no-)[a-z][\w-]*", done.out))
-
-
-def test_every_field_can_be_set_from_the_command_line(capfd) -> None:
-    fields = {flag(field.name) for field in dataclasses.fields(TrainConfig)}
-    assert len(fields) == 34, "adding a flag is a decision: change this number with it"
-    for stage in ("pretrain", "finetune"):
-        assert fields <= options(capfd, "train", stage)
-
-
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--global-batch", "0"), "--global-batch must be at least 1, not 0"),
         (("--warmup-share", "2"), "--warmup-share must lie between 0 and 1"),
@@ -64,10 +50,10 @@ def test_every_field_can_be_set_from_the_command_line(capfd) -> None:
     ],
 )
 def test_values_that_cannot_work_are_refused_in_a_sentence(
-    capfd, folder: Path, tmp_path: Path, arguments: tuple[str, ...], told: str
+    capfd, folder: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     command = ("train", "pretrain", folder / "annotations", "--output", tmp_path / "run", *DEMO)
-    assert told in call(capfd, *command, *arguments).sentence
+    assert message in call(capfd, *command, *arguments).sentence
     assert not (tmp_path / "run").exists()
 
 
@@ -136,7 +122,7 @@ def test_an_export_loads_in_transformers_and_llava_names_fit(
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "message"),
     [
         (("train", "export", "{folder}/annotations", "{tmp}/x"), "is not a training run"),
         (
@@ -154,36 +140,17 @@ def test_an_export_loads_in_transformers_and_llava_names_fit(
         (("train", "pretrain", "{folder}/nothing"), "expected a data set of PAD records"),
     ],
 )
-def test_what_is_not_there_is_told_in_a_sentence(
-    capfd, folder: Path, run: Path, tmp_path: Path, command: tuple[str, ...], told: str
+def test_what_is_not_there_is_reported_in_a_sentence(
+    capfd, folder: Path, run: Path, tmp_path: Path, command: tuple[str, ...], message: str
 ) -> None:
     places = {"folder": str(folder), "tmp": str(tmp_path), "run": str(run)}
     filled = [word.format(**places) for word in command]
     if command[0] == "train" and command[1] != "export":
         filled += ["--output", str(tmp_path / "out"), *DEMO]
-    assert told in call(capfd, *filled).sentence
+    assert message in call(capfd, *filled).sentence
 
 
 def test_annotations_without_captions_are_refused(capfd, tmp_path: Path) -> None:
     write_annotations(tmp_path, 3, captions=False)
     command = ("train", "pretrain", tmp_path / "annotations", "--output", tmp_path / "run", *DEMO)
     assert "3 without a caption" in call(capfd, *command).sentence
-
-
-@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
-def test_the_paper_preset_is_the_papers(stage) -> None:
-    config = PRESETS[stage]["paper"]()
-    expected = {
-        "pretrain": (256, 1e-3, 5.0, "crop", "random"),
-        "finetune": (128, 2e-5, 0.0, "pad", "grouped"),
-    }[stage]
-    found = (
-        config.global_batch,
-        config.learning_rate,
-        config.patch_weight,
-        config.geometry,
-        config.sampler,
-    )
-    assert found == expected
-    assert (config.warmup_share, config.weight_decay, config.clip) == (0.03, 0.0, 1.0)
-    assert (config.max_length, config.epochs) == (2048, 1)

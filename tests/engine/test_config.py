@@ -1,10 +1,9 @@
-"""What a run can be told: presets, values that are refused, what identifies a run, the options."""
+"""What a run can be told: presets, values that are refused, what identifies a run."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -23,66 +22,8 @@ from pad_pipeline.engine.config import (
     paper,
 )
 from pad_pipeline.errors import UserError
-from tests.cli.runner import call
 
 MODELS = {"tag": "sha256:1", "detect": "sha256:2", "segment": "sha256:3"}
-
-OPTIONS = [
-    "--help",
-    "--preset",
-    "--captions",
-    "--images",
-    "--ray-address",
-    "--ray-logs",
-    "--no-ray-logs",
-    "--device",
-    "--dtype",
-    "--compile",
-    "--no-compile",
-    "--threads",
-    "--layout",
-    "--chunk-size",
-    "--rows-per-shard",
-    "--max-pixels",
-    "--max-bytes",
-    "--max-failed-share",
-    "--hang-after-s",
-    "--costs",
-    "--fused.min-workers",
-    "--fused.max-workers",
-    "--fused.gpus",
-    "--fused.cpus",
-    "--tag.model",
-    "--tag.batch-size",
-    "--tag.pool.min-workers",
-    "--tag.pool.max-workers",
-    "--tag.pool.gpus",
-    "--tag.pool.cpus",
-    "--detect.model",
-    "--detect.batch-size",
-    "--detect.box-threshold",
-    "--detect.text-threshold",
-    "--detect.label-mode",
-    "--detect.pool.min-workers",
-    "--detect.pool.max-workers",
-    "--detect.pool.gpus",
-    "--detect.pool.cpus",
-    "--suppress.iou-threshold",
-    "--suppress.per-class",
-    "--suppress.no-per-class",
-    "--suppress.pool.min-workers",
-    "--suppress.pool.max-workers",
-    "--suppress.pool.gpus",
-    "--suppress.pool.cpus",
-    "--segment.model",
-    "--segment.batch-size",
-    "--segment.box-batch-size",
-    "--segment.pool.min-workers",
-    "--segment.pool.max-workers",
-    "--segment.pool.gpus",
-    "--segment.pool.cpus",
-]
-"""The options of `annotate`. People's scripts hold them: renaming one is a breaking change."""
 
 
 def with_tag(**changes: Any) -> Callable[[], AnnotateConfig]:
@@ -284,44 +225,3 @@ def test_the_weights_are_part_of_the_identity() -> None:
 def test_an_identity_survives_its_way_through_a_file() -> None:
     told = identity(demo(), MODELS)
     assert json.loads(json.dumps(told)) == told
-
-
-def help_of(capfd: pytest.CaptureFixture[str], monkeypatch, *arguments: str) -> str:
-    monkeypatch.setenv("COLUMNS", "100")
-    outcome = call(capfd, *arguments, "--help")
-    assert outcome.code == 0, outcome.err
-    return outcome.out
-
-
-def entries(text: str) -> list[str]:
-    """What a help lists, in its order: each option with its description."""
-    listed: list[str] = []
-    for line in text.splitlines():
-        inside = line.strip().strip("│").strip()
-        if re.match(r"│ -\w?-?", line.strip()):
-            listed.append(inside)
-        elif line.strip().startswith("│") and listed:
-            listed[-1] += f"  {inside}"
-    return listed
-
-
-def test_the_options_of_annotate_stay_what_they_are(capfd, monkeypatch) -> None:
-    listed = entries(help_of(capfd, monkeypatch, "annotate"))
-    found = [o for entry in listed for o in re.findall(r"--[a-z][\w.-]*", entry.split("  ")[0])]
-    assert sorted(found) == sorted(OPTIONS)
-
-
-def test_every_option_of_annotate_says_what_it_does(capfd, monkeypatch) -> None:
-    for entry in entries(help_of(capfd, monkeypatch, "annotate")):
-        description = entry.partition("  ")[2].partition("(default")[0]
-        assert len(description.split()) >= 3, entry
-
-
-def test_the_preset_sets_the_defaults(capfd, monkeypatch) -> None:
-    both = {
-        name: help_of(capfd, monkeypatch, "annotate", f"--preset={name}")
-        for name in sorted(PRESETS)
-    }
-    assert "(default: embedded)" in both["demo"]
-    assert "(default: embedded)" not in both["paper"]
-    assert "facebook/sam-vit-huge" in both["paper"]

@@ -1,34 +1,13 @@
-"""What the service can be told, and the options of its command."""
+"""What the service can be told."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 
 from pad_pipeline.errors import UserError
 from pad_pipeline.serve.config import API_KEY_VARIABLE, ServiceConfig, read_api_key
-from tests.cli.runner import call
-from tests.engine.test_config import OPTIONS
-
-SERVE_OPTIONS = {
-    *(set(OPTIONS) - {"--captions", "--images"}),
-    "--host",
-    "--port",
-    "--max-queued",
-    "--max-body-bytes",
-    "--batch-wait-s",
-    "--timeout-s",
-    "--api-key-file",
-}
-"""The options of `serve`. People's scripts hold them: renaming one is a breaking change."""
-
-
-def test_the_options_of_serve_stay_what_they_are(capfd) -> None:
-    shown = call(capfd, "serve", "--help").out
-    found = set(re.findall(r"(?<![\w-])--[a-z][\w.-]*[a-z]", shown))
-    assert found - {"--detect.label-mode"} == SERVE_OPTIONS - {"--detect.label-mode"}
 
 
 @pytest.mark.parametrize(

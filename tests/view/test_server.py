@@ -77,8 +77,8 @@ def test_what_is_wrong_is_one_sentence(capfd, data: Path, arguments, said: str) 
     assert said in call(capfd, "view", *words).sentence
 
 
-def test_the_commands_of_the_readme_that_serve_can_be_parsed(monkeypatch) -> None:
+def test_the_commands_of_the_readme_that_serve_can_be_parsed() -> None:
     lines = [words for words in commands_in(README.read_text("utf-8")) if words[0] == "view"]
     assert len(lines) >= 2
     for words in lines:
-        assert parse(words, monkeypatch) == "view"
+        assert parse(words) == "view"

@@ -1,15 +1,12 @@
-"""The command line without Ray: whole runs of `annotate` with a fake chain, and what reads them."""
+"""`pad-pipeline annotate` without Ray: whole runs with a fake chain."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import pickle
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,9 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from PIL import Image
 
-import pad_pipeline
 from pad_pipeline import storage
 from pad_pipeline.annotate import stream
 from pad_pipeline.annotate.ledger import Ledger
@@ -29,8 +24,6 @@ from pad_pipeline.records import records_to_table
 from tests import fakes
 from tests.cli import place as cli_place
 from tests.cli.runner import Outcome, call
-
-# Runs of the fake chain in this process, in the place of Ray's
 
 
 def stream_here(
@@ -165,98 +158,3 @@ def test_too_many_failures_end_with_an_error_and_all_rows(run, tmp_path: Path, c
     assert outcome.code == 0
     assert re.search(r"failed +1\s", outcome.out)
     assert re.search(r"decode: ImageError +1", outcome.out)
-
-
-# What is read from a data set
-
-
-def test_an_altered_data_set_is_not_valid(here: Path, capfd) -> None:
-    outcome = call(capfd, "validate", "altered")
-    assert (outcome.code, outcome.err) == (1, "")
-    assert "problem: pad-00001.parquet" in outcome.out
-    assert "NOT valid" in outcome.out.splitlines()[-1]
-
-
-@pytest.mark.parametrize("format", ["pad-json", "coco", "llava", "webdataset"])
-def test_every_format_is_exported_once(here: Path, tmp_path: Path, capfd, format: str) -> None:
-    words = ("export", "sound", tmp_path / "out", "--format", format, "--images", "photos")
-    outcome = call(capfd, *words)
-    assert (outcome.code, outcome.err) == (0, "")
-    assert re.match(rf"wrote \d images with \d regions to \S+ \({format}\)\n", outcome.out)
-    assert "left out: 1 images (failed)" in outcome.out
-    before = cli_place.files(tmp_path)
-    assert "exists already" in call(capfd, *words).sentence
-    assert cli_place.files(tmp_path) == before
-
-
-def test_a_selection_reaches_the_export(here: Path, tmp_path: Path, capfd) -> None:
-    words = ("export", "sound", tmp_path / "out", "--format", "coco", "--min-score", 0.6)
-    outcome = call(capfd, *words, "--exclude-tags", "apple")
-    assert outcome.code == 0
-    found = json.loads((tmp_path / "out").read_text())
-    names = {kind["id"]: kind["name"] for kind in found["categories"]}
-    assert sorted(names[one["category_id"]] for one in found["annotations"]) == [
-        *("tree", "tree", "çay — bardağı"),
-    ]
-
-
-def test_statistics_come_as_text_json_and_a_picture(here: Path, tmp_path: Path, capfd) -> None:
-    words = ("--json", tmp_path / "stats.json", "--png", tmp_path / "stats.png")
-    outcome = call(capfd, "stats", "sound", *words)
-    assert (outcome.code, outcome.err) == (0, "")
-    assert "images   7" in outcome.out
-    assert json.loads((tmp_path / "stats.json").read_text())
-    assert Image.open(tmp_path / "stats.png").size == (1920, 1080)
-
-
-def test_pictures_are_drawn(here: Path, tmp_path: Path, capfd) -> None:
-    words = ("render", "sound", tmp_path / "out", "--images", "photos", "--limit", 2)
-    outcome = call(capfd, *words)
-    assert outcome.code == 0, outcome.err
-    assert outcome.out.startswith("drew 2 images into")
-    assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 2
-
-
-def test_the_known_models_are_listed_with_source_and_licence(here: Path, capfd) -> None:
-    outcome = call(capfd, "models", "list")
-    assert (outcome.code, outcome.err) == (0, "")
-    assert "IDEA-Research/grounding-dino-tiny" in outcome.out
-    assert "Apache-2.0" in outcome.out
-    assert str(here / "no models") in outcome.out
-
-
-def test_a_model_is_verified_within_the_tolerance_alone(here: Path, capfd) -> None:
-    folder = cli_place.RAM
-    outcome = call(capfd, "models", "verify", folder)
-    assert (outcome.code, outcome.err) == (0, "")
-    assert outcome.out.endswith("all agree\n")
-    outcome = call(capfd, "models", "verify", folder, "--tolerance", "1e-12")
-    assert (outcome.code, outcome.err) == (1, "")
-    assert "DIFFERS" in outcome.out
-
-
-def test_a_converted_model_is_a_model_directory(here: Path, tmp_path: Path, capfd) -> None:
-    folder = cli_place.RAM
-    words = ("models", "convert", "ram", folder / "checkpoint.safetensors", "--output")
-    outcome = call(capfd, *words, tmp_path / "ram")
-    assert (outcome.code, outcome.err) == (0, "")
-    assert json.loads((tmp_path / "ram/config.json").read_text())["model_type"] == "ram"
-
-
-def test_the_version_is_the_packages(capfd) -> None:
-    assert call(capfd, "--version").out == f"pad-pipeline {pad_pipeline.__version__}\n"
-
-
-def test_a_reader_that_goes_away_ends_the_program_quietly(here: Path) -> None:
-    read, write = os.pipe()
-    os.close(read)
-    done = subprocess.run(
-        [sys.executable, "-m", "pad_pipeline", "validate", "sound"],
-        stdout=write,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    os.close(write)
-    assert done.stderr == ""
-    assert done.returncode == 1

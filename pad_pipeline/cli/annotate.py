@@ -1,0 +1,183 @@
+"""The commands `annotate`, `plan`, `status`, `retry-failed` and `demo`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json as json_module
+import shlex
+from typing import Annotated, Literal
+
+from rich.console import Console
+from tyro.conf import Positional, arg
+
+from pad_pipeline import storage
+from pad_pipeline.cli.options import DataSet, Preset, RayOptions, SourceOptions
+from pad_pipeline.cli.reports.output import say, write_text
+from pad_pipeline.engine.config import PRESETS, AnnotateConfig
+from pad_pipeline.errors import UserError
+
+Source = Positional[
+    Annotated[
+        str,
+        arg(
+            metavar="SOURCE",
+            help="Folder, LLaVA JSON, zip, WebDataset tars, Parquet or JSONL; a path or a URL.",
+        ),
+    ]
+]
+
+
+def annotate(
+    source: Source,
+    output: Positional[Annotated[str, arg(metavar="OUTPUT")]],
+    config: Annotated[AnnotateConfig, arg(name="")],
+    files: Annotated[SourceOptions, arg(name="")],
+    ray: Annotated[RayOptions, arg(name="")],
+    preset: Preset = "paper",
+) -> None:
+    """Images in, Patch-Aligned Dataset out: tags, boxes and masks of every image, on Ray.
+
+    The same command again continues where it stopped.
+
+    Args:
+        output: Folder of the data set; a path or a URL.
+    """
+    from pad_pipeline.annotate.run import TooManyFailed
+    from pad_pipeline.annotate.run import annotate as run
+    from pad_pipeline.cli.reports.runs import print_run
+
+    del preset
+    try:
+        report = run(
+            source,
+            output,
+            config,
+            captions=files.captions,
+            images=files.images,
+            ray_address=ray.ray_address,
+            ray_logs=ray.ray_logs,
+            console=Console(stderr=True),
+        )
+    except TooManyFailed as error:
+        print_run(error.report)
+        raise
+    print_run(report)
+
+
+def plan(
+    source: Source,
+    config: Annotated[AnnotateConfig, arg(name="")],
+    files: Annotated[SourceOptions, arg(name="")],
+    gpus: int,
+    preset: Preset = "paper",
+    num_images: int = 64,
+    json: str | None = None,
+) -> None:
+    """Propose layout, pools and batch sizes for a source on so many GPUs; time and GPU-hours.
+
+    A few images go through every stage in this process, on this machine's GPU or CPU, and are
+    timed; with --costs nothing is loaded. The model of cost: stage i takes s seconds per image and
+    has n workers of a GPU each. Pools do min(n / s) images/s, fused does GPUs / sum(s), both less
+    3 % for the engine; time = start-up + images / rate, GPU-hours = GPUs x time.
+
+    Args:
+        gpus: GPUs of the cluster, of one kind.
+        num_images: How many images to measure with, the same ones every time.
+        json: Also write everything to this file.
+    """
+    from pad_pipeline.annotate.planner import options, propose
+    from pad_pipeline.annotate.probe import measure, sample_source
+    from pad_pipeline.cli.reports.plan import plan_to_dict, print_plan
+    from pad_pipeline.engine.costs import Costs
+
+    if gpus < 1:
+        raise UserError(f"--gpus must be at least 1, not {gpus}")
+    sample = sample_source(source, num_images, captions=files.captions, images=files.images)
+    probe = None
+    if config.seconds_by_model is not None:
+        costs = Costs(models=config.seconds_by_model, source="given with --costs")
+    else:
+        probe = measure(config, sample.rows)
+        costs = probe.costs
+    sizes = probe.batch_sizes if probe else {}
+    proposal = propose(config, costs, gpus, sample.num_images, batch_sizes=sizes)
+    words = ["pad-pipeline", "annotate", source, "OUTPUT", "--preset", preset]
+    for name, value in dataclasses.asdict(files).items():
+        words += [f"--{name}", value] if value is not None else []
+    command = shlex.join([*words, *options(proposal.config, PRESETS[preset]())])
+    print_plan(proposal, costs, sample.num_images, command)
+    if json is not None:
+        facts = plan_to_dict(source, proposal, costs, probe, sample.num_images, command)
+        write_text(json, json_module.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+
+
+def status(
+    output: Positional[Annotated[str, arg(metavar="OUTPUT")]],
+    json: bool = False,
+) -> None:
+    """Show how a run stands: running, finished or interrupted, its rates, what failed and why.
+
+    Reads files only, so it works from any machine, whether the run is alive or not.
+
+    Args:
+        output: The data set that `annotate` writes, or a run of `train`.
+        json: Print everything as JSON.
+    """
+    from pad_pipeline.annotate.status import read_status
+    from pad_pipeline.cli.reports.runs import print_status, print_training_status
+    from pad_pipeline.train.run.files import RUN_FILE
+    from pad_pipeline.train.run.status import read_training_status
+
+    if storage.exists(storage.join(output, RUN_FILE)):
+        training = read_training_status(output)
+        if json:
+            say(json_module.dumps(training.to_dict(), indent=2))
+        else:
+            print_training_status(output, training)
+        return
+    found = read_status(output)
+    if json:
+        say(json_module.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        print_status(found)
+
+
+def retry_failed(
+    output: DataSet,
+    ray: Annotated[RayOptions, arg(name="")],
+    layout: Literal["auto", "fused", "pools"] = "auto",
+    hang_after_s: float = 1800.0,
+) -> None:
+    """Annotate the failed images of a finished data set once more, and only those.
+
+    The same command again continues where it stopped.
+
+    Args:
+        layout: As for `annotate`.
+        hang_after_s: As for `annotate`.
+    """
+    from pad_pipeline.annotate.retry import retry_failed as run
+    from pad_pipeline.cli.reports.runs import print_run
+
+    report = run(
+        output,
+        {"layout": layout, "hang_after_s": hang_after_s},
+        ray_address=ray.ray_address,
+        ray_logs=ray.ray_logs,
+        console=Console(stderr=True),
+    )
+    print_run(report)
+
+
+def demo(output: str = "demo", num_images: int = 48, seed: int = 0) -> None:
+    """Draw illustrated scenes, annotate them with the embedded small models, measure the result.
+
+    Args:
+        output: Folder for the scenes, the data set and the contact sheet.
+        num_images: How many scenes to draw.
+        seed: Which scenes to draw.
+    """
+    from pad_pipeline.cli.reports.runs import print_demo
+    from pad_pipeline.scenes.demo import run_demo
+
+    print_demo(run_demo(output, num_images=num_images, seed=seed, console=Console(stderr=True)))

@@ -1,0 +1,94 @@
+"""The commands around a data set: `export`, `validate`, `stats`, `render` and `show`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from pad_pipeline.cli.options import DataSet, Images
+from pad_pipeline.dataset.selection import Selection
+
+
+def export(
+    output: DataSet,
+    dest: Positional[Annotated[str, arg(metavar="DEST")]],
+    format: Literal["pad-json", "coco", "webdataset", "llava"],
+    select: Annotated[Selection, arg(name="")],
+    images: Images = None,
+) -> None:
+    """Write a data set in another format, all of it or a selection.
+
+    Args:
+        dest: File (pad-json, coco, llava) or folder (webdataset) to write.
+        format: pad-json has exactly the paper's keys; coco loads in pycocotools.
+    """
+    from pad_pipeline.cli.reports.dataset import print_export
+    from pad_pipeline.export.formats import export as run
+
+    print_export(run(output, dest, format, select=select, images=images))
+
+
+def validate(output: DataSet) -> None:
+    """Check every record, mask and count of a data set; the exit code is 1 if anything is wrong."""
+    from pad_pipeline.cli.reports.dataset import print_validation
+    from pad_pipeline.dataset.validate import validate as run
+
+    report = run(output)
+    print_validation(report)
+    if not report.ok:
+        raise SystemExit(1)
+
+
+def stats(
+    output: DataSet,
+    select: Annotated[Selection, arg(name="")],
+    json: str | None = None,
+    png: str | None = None,
+) -> None:
+    """Count images, regions and tags of a data set.
+
+    Args:
+        json: Also write the statistics to this file.
+        png: Also draw the histograms into this file.
+    """
+    from pad_pipeline.cli.reports.dataset import print_stats
+    from pad_pipeline.dataset.stats import compute_stats
+
+    print_stats(compute_stats(output, select), json=json, png=png)
+
+
+def render(
+    output: DataSet,
+    dest: Positional[Annotated[str, arg(metavar="DEST")]],
+    select: Annotated[Selection, arg(name="")],
+    images: Images = None,
+    limit: int | None = None,
+) -> None:
+    """Draw masks, boxes and tags on the images.
+
+    Args:
+        dest: Folder for the pictures.
+        limit: Draw at most this many images.
+    """
+    from pad_pipeline.cli.reports.dataset import print_render
+    from pad_pipeline.dataset.render import render as run
+
+    print_render(run(output, dest, images=images, limit=limit, select=select))
+
+
+def show(
+    output: DataSet,
+    image_id: Positional[Annotated[str, arg(metavar="IMAGE_ID")]],
+    images: Images = None,
+    width: int = 72,
+) -> None:
+    """Show one image of a data set in the terminal: a small picture and its regions.
+
+    Args:
+        image_id: Which image.
+        width: Columns of the picture; 0 leaves it out.
+    """
+    from pad_pipeline.dataset.preview import print_preview
+
+    print_preview(output, image_id, images=images, width=width)

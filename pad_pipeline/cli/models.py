@@ -1,0 +1,61 @@
+"""The commands `models list`, `models convert` and `models verify`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+
+def list_models() -> None:
+    """List the known models: where their weights live, their licence, what is on disk."""
+    from pad_pipeline.cli.reports.models import print_models
+
+    print_models()
+
+
+def convert(
+    kind: Positional[Literal["ram", "ram-plus", "grounding-dino", "sam"]],
+    checkpoint: Positional[Annotated[str, arg(metavar="CHECKPOINT")]],
+    output: str,
+    tags: str | None = None,
+    thresholds: str | None = None,
+    tokenizer: str | None = None,
+) -> None:
+    """Turn an original checkpoint into a self-contained model directory.
+
+    Args:
+        kind: Which model the checkpoint is of.
+        checkpoint: The released .pth (or .safetensors) file.
+        output: Directory to write.
+        tags: RAM: file with one tag per line, in the order of the checkpoint.
+        thresholds: RAM: file with one threshold per line; 0.68 for all without it.
+        tokenizer: Grounding DINO: directory or hub id of its BERT tokenizer.
+    """
+    from pad_pipeline.cli.reports.output import say
+    from pad_pipeline.models.convert import convert as run
+
+    run(kind, checkpoint, output, tags=tags, thresholds=thresholds, tokenizer=tokenizer)
+    say(f"wrote {output}")
+
+
+def verify(
+    directory: Positional[Annotated[str, arg(metavar="DIR")]],
+    tolerance: float = 1e-4,
+    device: Literal["cpu", "cuda"] = "cpu",
+) -> None:
+    """Compare a model with the recorded outputs of the original; exit code 1 on a difference.
+
+    Args:
+        directory: Folder with config.json, checkpoint, inputs and expected outputs.
+        tolerance: Largest absolute difference that passes.
+        device: Where the models run, in float32.
+    """
+    from pad_pipeline.cli.reports.models import print_verification
+    from pad_pipeline.models.base import Runtime
+    from pad_pipeline.verify.run import verify as run
+
+    rows = run(directory, tolerance, Runtime(device))
+    print_verification(rows)
+    if not all(row.ok for row in rows):
+        raise SystemExit(1)

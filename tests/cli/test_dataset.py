@@ -1,0 +1,60 @@
+"""The commands around a data set: `export`, `validate`, `stats` and `render`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.cli import place as cli_place
+from tests.cli.runner import call
+
+
+def test_an_altered_data_set_is_not_valid(here: Path, capfd) -> None:
+    outcome = call(capfd, "validate", "altered")
+    assert (outcome.code, outcome.err) == (1, "")
+    assert "problem: pad-00001.parquet" in outcome.out
+    assert "NOT valid" in outcome.out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("format", ["pad-json", "coco", "llava", "webdataset"])
+def test_every_format_is_exported_once(here: Path, tmp_path: Path, capfd, format: str) -> None:
+    words = ("export", "sound", tmp_path / "out", "--format", format, "--images", "photos")
+    outcome = call(capfd, *words)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert re.match(rf"wrote \d images with \d regions to \S+ \({format}\)\n", outcome.out)
+    assert "left out: 1 images (failed)" in outcome.out
+    before = cli_place.files(tmp_path)
+    assert "exists already" in call(capfd, *words).sentence
+    assert cli_place.files(tmp_path) == before
+
+
+def test_a_selection_reaches_the_export(here: Path, tmp_path: Path, capfd) -> None:
+    words = ("export", "sound", tmp_path / "out", "--format", "coco", "--min-score", 0.6)
+    outcome = call(capfd, *words, "--exclude-tags", "apple")
+    assert outcome.code == 0
+    found = json.loads((tmp_path / "out").read_text())
+    names = {kind["id"]: kind["name"] for kind in found["categories"]}
+    assert sorted(names[one["category_id"]] for one in found["annotations"]) == [
+        *("tree", "tree", "çay — bardağı"),
+    ]
+
+
+def test_statistics_come_as_text_json_and_a_picture(here: Path, tmp_path: Path, capfd) -> None:
+    words = ("--json", tmp_path / "stats.json", "--png", tmp_path / "stats.png")
+    outcome = call(capfd, "stats", "sound", *words)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "images   7" in outcome.out
+    assert json.loads((tmp_path / "stats.json").read_text())
+    assert Image.open(tmp_path / "stats.png").size == (1920, 1080)
+
+
+def test_pictures_are_drawn(here: Path, tmp_path: Path, capfd) -> None:
+    words = ("render", "sound", tmp_path / "out", "--images", "photos", "--limit", 2)
+    outcome = call(capfd, *words)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith("drew 2 images into")
+    assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 2

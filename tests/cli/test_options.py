@@ -1,0 +1,221 @@
+"""The options of every command, frozen: people's scripts hold them, renaming one breaks them."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+
+from pad_pipeline import __version__
+from pad_pipeline.cli.commands import Commands, Group, build_commands
+from pad_pipeline.engine.config import PRESETS
+from pad_pipeline.train.run.config import TrainConfig
+from tests.cli.runner import call
+
+EVERYWHERE = {"-h", "--help", "--version", "--debug"}
+RAY = {"--ray-address", "--ray-logs", "--no-ray-logs"}
+SOURCE = {"--captions", "--images"}
+POOL = ("min-workers", "max-workers", "gpus", "cpus")
+
+CONFIG = {
+    "--preset",
+    "--device",
+    "--dtype",
+    "--compile",
+    "--no-compile",
+    "--threads",
+    "--layout",
+    "--chunk-size",
+    "--rows-per-shard",
+    "--max-pixels",
+    "--max-bytes",
+    "--max-failed-share",
+    "--hang-after-s",
+    "--costs",
+    "--tag.model",
+    "--tag.batch-size",
+    "--detect.model",
+    "--detect.batch-size",
+    "--detect.box-threshold",
+    "--detect.text-threshold",
+    "--detect.label-mode",
+    "--suppress.iou-threshold",
+    "--suppress.per-class",
+    "--suppress.no-per-class",
+    "--segment.model",
+    "--segment.batch-size",
+    "--segment.box-batch-size",
+    *(f"--fused.{name}" for name in POOL),
+    *(
+        f"--{stage}.pool.{name}"
+        for stage in ("tag", "detect", "suppress", "segment")
+        for name in POOL
+    ),
+}
+"""What a run of the annotation chain can be given."""
+
+SELECTION = {
+    "--min-score",
+    "--min-area",
+    "--max-area",
+    "--min-predicted-iou",
+    "--tags",
+    "--exclude-tags",
+    "--status",
+}
+
+TRAINING = {
+    "--preset",
+    "--vision",
+    "--llm",
+    "--projector-kind",
+    "--image-tokens",
+    "--geometry",
+    "--template",
+    "--max-length",
+    "--global-batch",
+    "--micro-batch",
+    "--epochs",
+    "--max-steps",
+    "--learning-rate",
+    "--projector-learning-rate",
+    "--warmup-share",
+    "--weight-decay",
+    "--clip",
+    "--patch-weight",
+    "--patch-loss",
+    "--best-patch",
+    "--no-best-patch",
+    "--sampler",
+    "--lora-rank",
+    "--lora-alpha",
+    "--seed",
+    "--device",
+    "--dtype",
+    "--activation-checkpointing",
+    "--no-activation-checkpointing",
+    "--num-validation",
+    "--validate-every",
+    "--checkpoint-every",
+    "--workers",
+    "--threads",
+    "--loader-threads",
+    "--max-failures",
+    "--loggers",
+}
+"""What a run of training can be given."""
+
+TRAINING_RUN = {"--output", "--images", "--dry-run", "--no-dry-run"} | RAY
+
+OPTIONS = {
+    "annotate": CONFIG | SOURCE | RAY,
+    "plan": CONFIG | SOURCE | {"--gpus", "--num-images", "--json"},
+    "serve": CONFIG
+    | RAY
+    | {"--host", "--port", "--max-queued", "--max-body-bytes"}
+    | {"--batch-wait-s", "--timeout-s", "--api-key-file"},
+    "status": {"--json", "--no-json"},
+    "retry-failed": {"--layout", "--hang-after-s"} | RAY,
+    "demo": {"--output", "--num-images", "--seed"},
+    "export": SELECTION | {"--format", "--images"},
+    "validate": set(),
+    "stats": SELECTION | {"--json", "--png"},
+    "render": SELECTION | {"--images", "--limit"},
+    "models": set(),
+    "models list": set(),
+    "models convert": {"--output", "--tags", "--thresholds", "--tokenizer"},
+    "models verify": {"--tolerance", "--device"},
+    "train": set(),
+    "train pretrain": TRAINING | TRAINING_RUN,
+    "train finetune": TRAINING | TRAINING_RUN | {"--projector"},
+    "train inspect": TRAINING | {"--output", "--images", "--sample"},
+    "train export": {"--format", "--dtype"},
+    "view": {"--images", "--run", "--service", "--host", "--port"},
+    "show": {"--images", "--width"},
+    "analyze": {"--annotations", "--output", "--images", "--num-images", "--threshold"}
+    | {"--iterations", "--num-pictures"},
+    "reproduce": {"--output", "--quick", "--no-quick"},
+}
+
+
+def entries(text: str) -> list[str]:
+    """What a help lists, in its order: each option with its description."""
+    listed: list[str] = []
+    for line in text.splitlines():
+        inside = line.strip().strip("│").strip()
+        if re.match(r"│ -\w?-?", line.strip()):
+            listed.append(inside)
+        elif line.strip().startswith("│") and listed:
+            listed[-1] += f"  {inside}"
+    return listed
+
+
+def help_of(capfd: pytest.CaptureFixture[str], monkeypatch, *arguments: str) -> str:
+    monkeypatch.setenv("COLUMNS", "100")
+    outcome = call(capfd, *arguments, "--help")
+    assert outcome.code == 0, outcome.err
+    return outcome.out
+
+
+def names_of(commands: Commands, prefix: str = "") -> set[str]:
+    names = set()
+    for name, command in commands.items():
+        names.add(prefix + name)
+        if isinstance(command, Group):
+            names |= names_of(command.commands, f"{prefix}{name} ")
+    return names
+
+
+def test_there_are_these_commands() -> None:
+    assert names_of(build_commands("paper")) == set(OPTIONS)
+
+
+@pytest.mark.parametrize("command", ["", *OPTIONS])
+def test_the_options_stay_what_they_are(capfd, monkeypatch, command: str) -> None:
+    listed = entries(help_of(capfd, monkeypatch, *command.split()))
+    heads = [entry.split("  ")[0] for entry in listed]
+    found = [name for head in heads for name in re.findall(r"(?<![\w-])-{1,2}[a-z][\w.-]*", head)]
+    assert sorted(found) == sorted(OPTIONS.get(command, set()) | EVERYWHERE)
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_every_option_says_what_it_does(capfd, monkeypatch, command: str) -> None:
+    listed = entries(help_of(capfd, monkeypatch, *command.split()))
+    assert len(listed) >= 3
+    for entry in listed:
+        description = entry.partition("  ")[2].partition("(default")[0]
+        assert len(description.split()) >= 3, entry
+
+
+def test_every_field_of_training_is_an_option() -> None:
+    fields = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(TrainConfig)}
+    assert fields == {option for option in TRAINING if not option.startswith("--no-")} - {
+        "--preset"
+    }
+
+
+def test_the_preset_sets_the_defaults(capfd, monkeypatch) -> None:
+    both = {
+        name: help_of(capfd, monkeypatch, "annotate", f"--preset={name}")
+        for name in sorted(PRESETS)
+    }
+    assert "(default: embedded)" in both["demo"]
+    assert "(default: embedded)" not in both["paper"]
+    assert "facebook/sam-vit-huge" in both["paper"]
+
+
+@pytest.mark.parametrize("place", [0, 2, 3])
+@pytest.mark.parametrize("words", [["--preset", "demo"], ["--preset=demo"]])
+def test_the_preset_may_stand_anywhere_among_the_options(
+    capfd, monkeypatch, words: list[str], place: int
+) -> None:
+    others = ["--chunk-size", "4", "--ray-logs"]
+    arguments = ["annotate", *others[:place], *words, *others[place:]]
+    assert "(default: embedded)" in help_of(capfd, monkeypatch, *arguments)
+
+
+@pytest.mark.parametrize("command", ["", *OPTIONS])
+def test_the_version_is_printed_wherever_there_is_help(capfd, command: str) -> None:
+    outcome = call(capfd, *command.split(), "--version")
+    assert (outcome.code, outcome.out, outcome.err) == (0, f"pad-pipeline {__version__}\n", "")
