@@ -37,4 +37,4 @@ def view(
         viewer = open_viewer(output, images=images, runs=run, service=service)
         for notice in viewer.notices():
             say(f"note: {notice}")
-        serve(viewer, listening, host, lambda url: say(f"open {url} (Ctrl-C ends)"))
+        serve(viewer, listening, host, lambda url: say(f"serving at {url} (Ctrl-C stops)"))

@@ -49,7 +49,7 @@ def test_a_killed_run_says_how_far_it_came_and_how_long_the_rest_takes(
     told = capfd.readouterr().out
     assert "3 of 8" in told
     assert "left" in told
-    assert "The command that began it continues it." in told
+    assert "Run the same command again to continue." in told
 
     train(run, config, OneWorker())
     main(["status", url, "--json"])
