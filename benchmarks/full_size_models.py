@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pad_pipeline.models import load_detector
 from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.grounding_dino.detector import GroundingDinoDetector
 from pad_pipeline.models.grounding_dino.load import model_of, place
 from pad_pipeline.models.protocols import Boxes, Detector, Tagger
 from pad_pipeline.models.ram.state_dict import build_ram, convert_ram_checkpoint, infer_ram_config
 from pad_pipeline.models.ram.tagger import RamTagger
+from pad_pipeline.models.registry import load_detector
 from pad_pipeline.models.sam.load import build_sam, images_at_once, place_encoder
 from pad_pipeline.models.sam.segmenter import SamSegmenter
 from pad_pipeline.models.sam.state_dict import config_of

@@ -29,7 +29,6 @@ import torch
 from full_size_models import FourBoxes, TenTags
 from PIL import Image
 
-from pad_pipeline import models
 from pad_pipeline.annotate.planner import propose
 from pad_pipeline.annotate.probe import measure as measure_stages
 from pad_pipeline.annotate.probe import sample_source
@@ -46,9 +45,11 @@ from pad_pipeline.engine.stages import (
 )
 from pad_pipeline.errors import UserError
 from pad_pipeline.images import ImageLimits
-from pad_pipeline.models import load_detector, load_segmenter, load_tagger
+from pad_pipeline.models import registry
 from pad_pipeline.models.base import Runtime, check_device
 from pad_pipeline.models.protocols import Segmenter
+from pad_pipeline.models.references import EMBEDDED
+from pad_pipeline.models.registry import load_detector, load_segmenter, load_tagger
 
 LIMIT_IMAGES_PER_S = 113
 """What an H200's measured 790 TFLOP/s in bfloat16 allow for the chain at 4 boxes per image."""
@@ -236,9 +237,9 @@ def plan(runtime: Runtime, arguments: argparse.Namespace) -> dict[str, Any]:
         chunk_size=arguments.chunk_size,
         threads=arguments.threads,
     )
-    embedded = {name: replace(getattr(config, name), model=models.EMBEDDED) for name in BATCHES}
+    embedded = {name: replace(getattr(config, name), model=EMBEDDED) for name in BATCHES}
     config = replace(config, suppress=SuppressConfig(iou_threshold=1.0), **embedded)
-    with TemporaryDirectory() as folder, patch.multiple(models, **_given_answers(tiny)):
+    with TemporaryDirectory() as folder, patch.multiple(registry, **_given_answers(tiny)):
         for index in range(PLANNED_IMAGES):
             pixels = full_size_models.photo_like(*SIZE, seed=index % 8)
             (Path(folder) / f"{index}.jpg").write_bytes(_jpeg(pixels))
@@ -256,7 +257,7 @@ def plan(runtime: Runtime, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _given_answers(tiny: bool) -> dict[str, Callable[..., Any]]:
-    """Loaders of the models in `pad_pipeline.models` that give the chain's answers."""
+    """Loaders for `pad_pipeline.models.registry` that give the chain's answers."""
 
     def tagger(reference: str, runtime: Runtime, **options: Any) -> TenTags:
         return TenTags(_tagger(runtime, 32, tiny))

@@ -9,17 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-Kind = Literal["squash", "longest-side", "crop", "pad"]
-Filter = Literal["bilinear", "bicubic"]
-Fill = tuple[int, int, int]
+from pad_pipeline.normalisation import CLIP_MEAN
+from pad_pipeline.resampling import PILLOW_FILTERS, WEIGHT_BITS, Filter, tap_weights
 
-CLIP_MEAN_RGB: Fill = (122, 116, 104)
+Kind = Literal["squash", "longest-side", "crop", "pad"]
+Fill = tuple[int, int, int]
+_Float = TypeVar("_Float", np.float32, np.float64)
+
+_RED, _GREEN, _BLUE = (int(255 * value) for value in CLIP_MEAN)
+CLIP_MEAN_RGB: Fill = (_RED, _GREEN, _BLUE)
 """CLIP's mean colour as LLaVA truncates it to 8 bits."""
 
 
@@ -91,6 +95,15 @@ class ImageGeometry:
         return self.x.frame, self.y.frame
 
     @property
+    def content(self) -> tuple[int, int]:
+        """(width, height) of the part of the frame from its top left that is not padding after it.
+
+        Smaller than the frame for `longest_side` alone.
+        """
+        x, y = (min(axis.resized - axis.crop, axis.frame) for axis in (self.x, self.y))
+        return x, y
+
+    @property
     def scale_x(self) -> float:
         return self.x.scale
 
@@ -120,14 +133,18 @@ class ImageGeometry:
             across = _resize_axis(image.transpose(1, 0, 2), x, filter, self.fill)
             return _resize_axis(across.transpose(1, 0, 2), y, filter, self.fill)
         canvas = _place(image, y.canvas, x.canvas, y.pad, x.pad, self.fill)
-        resized = Image.fromarray(canvas).resize((x.resized, y.resized), _PILLOW[filter])
-        right, bottom = (min(a.crop + a.frame, a.resized) for a in (x, y))
-        window = np.array(resized.crop((x.crop, y.crop, right, bottom)))
+        resized = Image.fromarray(canvas).resize((x.resized, y.resized), PILLOW_FILTERS[filter])
+        width, height = self.content
+        window = np.array(resized.crop((x.crop, y.crop, x.crop + width, y.crop + height)))
         return _place(window, y.frame, x.frame, 0, 0, self.fill)
 
-    def to_frame(self, boxes_xyxy: ArrayLike) -> NDArray[np.float64]:
-        """(…, 4) boxes in pixels of the original -> the same in pixels of the frame, unclipped."""
-        return np.asarray(boxes_xyxy, dtype=np.float64) * self._scales() + self._offsets()
+    def to_frame(self, boxes_xyxy: ArrayLike, dtype: type[_Float] = np.float64) -> NDArray[_Float]:
+        """(…, 4) boxes in pixels of the original -> the same in pixels of the frame, unclipped.
+
+        `dtype` is that of the arithmetic and the result; SAM computes in float32.
+        """
+        scales, offsets = self._scales().astype(dtype), self._offsets().astype(dtype)
+        return (np.asarray(boxes_xyxy, dtype=dtype) * scales + offsets).astype(dtype, copy=False)
 
     def to_original(self, boxes_xyxy: ArrayLike) -> NDArray[np.float64]:
         """(…, 4) boxes in pixels of the frame -> the same in pixels of the original, unclipped."""
@@ -253,10 +270,6 @@ def _plain(side: int, resized: int, crop: int, frame: int) -> Axis:
     return Axis(side, 0, side, resized, crop, frame)
 
 
-_PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-_SUPPORT = {"bilinear": 1.0, "bicubic": 2.0}
-_PRECISION = 1 << 22
-"""Pillow's 8-bit filters have weights in this unit."""
 _WASTE = 8
 """How many times more pixels than needed Pillow may make; a 1×4000 image would need 4,000 times."""
 
@@ -283,8 +296,10 @@ def _resize_axis(
     """
     if (axis.size, axis.resized) == (axis.canvas, axis.frame):
         width = lines.shape[1]
-        return np.array(Image.fromarray(lines).resize((width, axis.frame), _PILLOW[filter]))
-    first, weights = _pillow_weights(axis, filter)
+        return np.array(Image.fromarray(lines).resize((width, axis.frame), PILLOW_FILTERS[filter]))
+    first, weights = tap_weights(
+        axis.canvas, axis.resized, filter, start=axis.crop, count=axis.frame
+    )
     taps = first[:, None] + np.arange(weights.shape[1]) - axis.pad
     begin, end = max(0, int(taps.min())), min(axis.size, int(taps.max()) + 1)
     inside = (taps >= begin) & (taps < end)
@@ -294,25 +309,4 @@ def _resize_axis(
     # whole numbers far below 2⁵³, so float64 sums them exactly
     sums = np.tensordot(matrix, lines[begin:end].astype(np.float64), 1)
     sums += np.multiply.outer(np.where(inside, 0, weights).sum(1), np.array(fill))[:, None]
-    return np.clip(np.floor(sums / _PRECISION + 0.5), 0, 255).astype(np.uint8)
-
-
-def _pillow_weights(axis: Axis, filter: Filter) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """First canvas pixel and weights (frame, taps), whole numbers, of each pixel of the frame."""
-    scale = axis.canvas / axis.resized
-    stretch = max(scale, 1.0)
-    centre = (axis.crop + np.arange(axis.frame) + 0.5) * scale
-    reach = _SUPPORT[filter] * stretch
-    first = np.maximum((centre - reach + 0.5).astype(np.int64), 0)
-    last = np.minimum((centre + reach + 0.5).astype(np.int64), axis.canvas)
-    at = first[:, None] + np.arange((last - first).max())
-    x = np.abs((at - centre[:, None] + 0.5) * (1 / stretch))
-    if filter == "bilinear":
-        weights = np.maximum(1 - x, 0)
-    else:
-        near, far = (1.5 * x - 2.5) * x * x + 1, (((x - 5) * x + 8) * x - 4) * -0.5
-        weights = np.where(x < 1, near, np.where(x < 2, far, 0))
-    weights[at >= last[:, None]] = 0
-    # summed one after the other, as Pillow does: NumPy's own sum rounds differently
-    weights /= np.add.accumulate(weights, axis=1)[:, -1:]
-    return first, np.trunc(weights * _PRECISION + np.copysign(0.5, weights))
+    return np.clip(np.floor(sums / (1 << WEIGHT_BITS) + 0.5), 0, 255).astype(np.uint8)

@@ -24,10 +24,19 @@ def encode(mask: NDArray[np.bool_]) -> str:
     np.not_equal(mask[0, 1:], mask[-1, :-1], out=differs[0, 1:])
     np.not_equal(mask[1:], mask[:-1], out=differs[1:])
     rows, columns = np.divmod(np.flatnonzero(differs), width)
-    changes = np.sort(columns * height + rows)
-    lengths = np.diff(changes, prepend=0, append=height * width).tolist()
-    rle: Any = coco_mask.frPyObjects({"size": [height, width], "counts": lengths}, height, width)
-    return rle["counts"].decode("ascii")
+    return encode_changes(np.sort(columns * height + rows), height, width)[0]
+
+
+def encode_changes(changes: NDArray[np.int64], height: int, width: int) -> tuple[str, int]:
+    """The `counts` string and the area of a mask, from where it changes.
+
+    `changes` are the sorted column-major indices of the pixels that differ from the one before
+    them; the one before the first counts as unset.
+    """
+    lengths = np.diff(changes, prepend=0, append=height * width)
+    rle: Any = {"size": [height, width], "counts": lengths}
+    compressed = coco_mask.frPyObjects(rle, height, width)
+    return compressed["counts"].decode("ascii"), int(lengths[1::2].sum())
 
 
 def decode(counts: str, height: int, width: int) -> NDArray[np.bool_]:

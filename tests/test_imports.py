@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parents[1] / "pad_pipeline"
 
 LAYERS = (
     ("errors",),
-    ("records", "boxes", "masks", "geometry", "images"),
+    ("records", "boxes", "masks", "geometry", "resampling", "normalisation", "images"),
     ("storage", "evaluate/measures"),
     ("dataset/manifest",),
     ("sources", "drawing", "scenes"),
@@ -33,6 +33,7 @@ LAYERS = (
 and of its own layer only what `BESIDE` names."""
 
 BESIDE = {
+    "geometry": {"normalisation", "resampling"},
     "images": {"boxes", "masks", "records"},
     "masks": {"boxes"},
 }

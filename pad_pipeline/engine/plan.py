@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pad_pipeline.engine import costs
 from pad_pipeline.engine.config import AnnotateConfig
 from pad_pipeline.errors import UserError
+from pad_pipeline.models import references
 
 if TYPE_CHECKING:
     from pad_pipeline.engine.stages import Seconds, Stage
@@ -110,11 +111,9 @@ def locate_models(config: AnnotateConfig) -> AnnotateConfig:
 
 
 def _located(reference: str) -> str:
-    from pad_pipeline import models
-
-    if reference == models.EMBEDDED:
+    if reference == references.EMBEDDED:
         return reference
-    place = models.resolve(reference)
+    place = references.resolve(reference)
     return str(place.absolute()) if isinstance(place, Path) else place
 
 
@@ -214,9 +213,9 @@ def build_stage(config: AnnotateConfig, name: str, seconds: Seconds) -> Stage:
     """
     import torch
 
-    from pad_pipeline import models
     from pad_pipeline.engine import stages
     from pad_pipeline.images import ImageLimits
+    from pad_pipeline.models import registry
     from pad_pipeline.models.base import Runtime
 
     if name == "suppress":
@@ -234,9 +233,9 @@ def build_stage(config: AnnotateConfig, name: str, seconds: Seconds) -> Stage:
     }
     match name:
         case "tag":
-            return stages.tag_stage(models.load_tagger(config.tag.model, runtime), **options)
+            return stages.tag_stage(registry.load_tagger(config.tag.model, runtime), **options)
         case "detect":
-            detector = models.load_detector(
+            detector = registry.load_detector(
                 config.detect.model,
                 runtime,
                 box_threshold=config.detect.box_threshold,
@@ -246,7 +245,7 @@ def build_stage(config: AnnotateConfig, name: str, seconds: Seconds) -> Stage:
             )
             return stages.detect_stage(detector, **options)
         case "segment":
-            segmenter = models.load_segmenter(
+            segmenter = registry.load_segmenter(
                 config.segment.model,
                 runtime,
                 max_images=config.segment.batch_size,
@@ -258,12 +257,10 @@ def build_stage(config: AnnotateConfig, name: str, seconds: Seconds) -> Stage:
 
 def fingerprints(config: AnnotateConfig) -> dict[str, str]:
     """The checksum of each stage's model; raises `UserError` where a model is not there."""
-    from pad_pipeline import models
-
     return {
-        "tag": models.fingerprint(config.tag.model, "tagger"),
-        "detect": models.fingerprint(config.detect.model, "detector"),
-        "segment": models.fingerprint(config.segment.model, "segmenter"),
+        "tag": references.fingerprint(config.tag.model, "tagger"),
+        "detect": references.fingerprint(config.detect.model, "detector"),
+        "segment": references.fingerprint(config.segment.model, "segmenter"),
     }
 
 

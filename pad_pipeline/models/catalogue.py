@@ -10,17 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pad_pipeline.models import (
+from pad_pipeline.models.hub import cached_snapshot
+from pad_pipeline.models.references import (
     CHECKPOINT_SUFFIXES,
-    DETECTORS,
     EMBEDDED,
     EMBEDDED_WEIGHTS,
-    SEGMENTERS,
-    TAGGERS,
     Role,
     models_folder,
 )
-from pad_pipeline.models.hub import cached_snapshot
+from pad_pipeline.models.registry import DETECTORS, SEGMENTERS, TAGGERS
 
 APACHE = "Apache-2.0"
 

@@ -16,7 +16,9 @@ from safetensors.torch import load_file
 
 from pad_pipeline import masks
 from pad_pipeline.boxes import nms
+from pad_pipeline.geometry import longest_side
 from pad_pipeline.models.base import Runtime
+from pad_pipeline.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from pad_pipeline.verify.end_to_end import check_whole_chain
 from pad_pipeline.verify.rows import (
     Check,
@@ -89,10 +91,7 @@ def check_preprocessing(directory: Path, tolerance: float, runtime: Runtime) -> 
         found = resize_uint8(photo, height, width, resampling, runtime.device).permute(1, 2, 0)
         wanted = torch.from_numpy(_read(path).copy())
         rows.append(compare(path.name, found.float(), wanted.float(), 1.0, "grey levels"))
-    mean, std = (
-        torch.tensor(values)[:, None, None]
-        for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    )
+    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     for name, wanted in load_file(directory / "tensors.safetensors").items():
         if name not in sizes_and_filters:
             rows.append(not_compared(name, "not a resizing that is done here"))
@@ -126,7 +125,6 @@ def _how_resized(directory: Path, photo: NDArray[np.uint8]) -> dict[str, tuple[i
 def _check_sizes(cases: list[Mapping[str, Any]]) -> list[VerifyRow]:
     """Sizes of images after each resizing; where the original fails there is nothing to compare."""
     from pad_pipeline.models.grounding_dino.detector import resized_size
-    from pad_pipeline.models.sam.segmenter import frame_of
 
     rows = []
     for name in [name for name in cases[0] if name != "original_wh"]:
@@ -140,7 +138,7 @@ def _check_sizes(cases: list[Mapping[str, Any]]) -> list[VerifyRow]:
                 found.append([size[1], size[0]])
                 wanted.append(case[name])
             elif match := re.fullmatch(r"sam_(\d+)_hw", name):
-                found.append(list(frame_of(height, width, int(match[1]), "longest").content))
+                found.append(list(longest_side(width, height, int(match[1])).content[::-1]))
                 # a side of 0, on which the original fails a step later, is 1 here
                 wanted.append([max(1, side) for side in case[name]])
         rows.append(

@@ -156,7 +156,7 @@ def _raw_detection(detector: Any, image: Image, names: list[str]) -> dict[str, A
 def _masks(segmenter: SamSegmenter, image: Image, boxes_xyxy: Any) -> dict[str, Any]:
     """The segmenter's tensors, the masks of a call of `segment`, and the script's index image."""
     (frame,), features = segmenter.embed([image])
-    sam_boxes = frame.boxes(boxes_xyxy)
+    sam_boxes = frame.to_frame(boxes_xyxy, np.float32)
     low_res, predicted_iou = segmenter.decode(
         features, np.zeros(len(sam_boxes), np.int64), sam_boxes
     )

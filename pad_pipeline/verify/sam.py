@@ -55,7 +55,7 @@ def _tensors(
     (frame,), features = segmenter.embed([image])
     for hook in hooks:
         hook.remove()
-    boxes = frame.boxes(boxes_xyxy)
+    boxes = frame.to_frame(boxes_xyxy, np.float32)
     prompts = torch.from_numpy(boxes).to(segmenter.runtime.device)
     sparse, dense = model.prompt_encoder(None, None, prompts[:, None], None)
     of_image = np.zeros(len(boxes), np.int64)

@@ -18,9 +18,10 @@ import torch
 
 import pad_pipeline
 from pad_pipeline.errors import UserError
-from pad_pipeline.models import load_tagger
 from pad_pipeline.models.checkpoints import read_checkpoint
 from pad_pipeline.models.convert import convert
+from pad_pipeline.models.references import EMBEDDED_WEIGHTS
+from pad_pipeline.models.registry import load_tagger
 from pad_pipeline.train.model.load import load_projector
 from pad_pipeline.train.run.checkpoint import Checkpoints
 
@@ -46,7 +47,7 @@ def _pth(folder: Path, content: Any) -> Path:
 def _directory(folder: Path, content: Any, part: str, name: str) -> Path:
     """An embedded model whose weights are such a file instead."""
     directory = folder / part
-    shutil.copytree(PACKAGE / "scenes" / "weights" / part, directory)
+    shutil.copytree(EMBEDDED_WEIGHTS / part, directory)
     (directory / "model.safetensors").unlink()
     torch.save(content, directory / name)
     return directory
@@ -59,22 +60,22 @@ def _tagger(folder: Path, content: Any) -> None:
 
 
 def _detector(folder: Path, content: Any) -> None:
-    from pad_pipeline.models import load_detector
     from pad_pipeline.models.base import Runtime
+    from pad_pipeline.models.registry import load_detector
 
     load_detector(_directory(folder, content, "detector", "pytorch_model.bin"), Runtime())
 
 
 def _segmenter(folder: Path, content: Any) -> None:
-    from pad_pipeline.models import load_segmenter
     from pad_pipeline.models.base import Runtime
+    from pad_pipeline.models.registry import load_segmenter
 
     load_segmenter(_directory(folder, content, "segmenter", "pytorch_model.bin"), Runtime())
 
 
 def _segmenter_file(folder: Path, content: Any) -> None:
-    from pad_pipeline.models import load_segmenter
     from pad_pipeline.models.base import Runtime
+    from pad_pipeline.models.registry import load_segmenter
 
     load_segmenter(_pth(folder, content), Runtime())
 
@@ -83,14 +84,14 @@ def _vision(folder: Path, content: Any) -> None:
     from pad_pipeline.train.model.load import load_model
 
     directory = _directory(folder, content, "vision", "pytorch_model.bin")
-    load_model(directory, PACKAGE / "scenes" / "weights" / "language")
+    load_model(directory, EMBEDDED_WEIGHTS / "language")
 
 
 def _language(folder: Path, content: Any) -> None:
     from pad_pipeline.train.model.load import load_model
 
     directory = _directory(folder, content, "language", "pytorch_model.bin")
-    load_model(PACKAGE / "scenes" / "weights" / "vision", directory)
+    load_model(EMBEDDED_WEIGHTS / "vision", directory)
 
 
 def _projector(folder: Path, content: Any) -> None:

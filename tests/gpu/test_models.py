@@ -15,8 +15,9 @@ from pad_pipeline.annotate.annotator import Annotator
 from pad_pipeline.engine.config import demo
 from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.grounding_dino.deformable_attention import Levels, read_with_torch
-from pad_pipeline.models.resize import Filter, resize_uint8, resize_with_pillow
+from pad_pipeline.models.resize import resize_uint8, resize_with_pillow
 from pad_pipeline.records import PadRecord
+from pad_pipeline.resampling import Filter
 from pad_pipeline.scenes.demo import HELD_OUT_SEED
 from pad_pipeline.scenes.generator import Scene, generate_scene
 from pad_pipeline.scenes.quality import Quality, measure

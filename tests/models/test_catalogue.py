@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pad_pipeline import models
 from pad_pipeline.errors import UserError
+from pad_pipeline.models import references
 from pad_pipeline.models.catalogue import KNOWN, find, list_models
+from pad_pipeline.models.references import fingerprint, resolve
 from tests.golden_data import golden_dir
 
 
@@ -20,7 +21,7 @@ from tests.golden_data import golden_dir
 def empty_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PAD_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(models, "EMBEDDED_WEIGHTS", tmp_path / "embedded")
+    monkeypatch.setattr(references, "EMBEDDED_WEIGHTS", tmp_path / "embedded")
     monkeypatch.setattr("pad_pipeline.models.catalogue.EMBEDDED_WEIGHTS", tmp_path / "embedded")
     return tmp_path
 
@@ -108,46 +109,46 @@ def test_references_are_paths_names_and_hub_ids_in_this_order(
 ) -> None:
     folder = empty_disk / "models"
     write(folder / "owner" / "name" / "config.json")
-    assert models.resolve("owner/name") == folder / "owner" / "name"
+    assert resolve("owner/name") == folder / "owner" / "name"
     monkeypatch.chdir(empty_disk)
     write(empty_disk / "owner" / "name" / "config.json")
-    assert models.resolve("owner/name") == Path("owner/name")
+    assert resolve("owner/name") == Path("owner/name")
     write(empty_disk / "ram" / "setup.py")
-    assert models.resolve("ram") == Path("ram")
+    assert resolve("ram") == Path("ram")
     write(folder / "ram" / "config.json")
-    assert models.resolve("ram") == folder / "ram"
-    assert models.resolve("facebook/sam-vit-huge") == "facebook/sam-vit-huge"
+    assert resolve("ram") == folder / "ram"
+    assert resolve("facebook/sam-vit-huge") == "facebook/sam-vit-huge"
     with pytest.raises(UserError, match="no embedded tagger"):
-        models.resolve("embedded", "tagger")
+        resolve("embedded", "tagger")
     for wrong in ("nothing", "./owner/other", "weights/sam.pth", "/a/b", "a/b/c", ""):
         with pytest.raises(UserError, match="there is no model"):
-            models.resolve(wrong)
+            resolve(wrong)
 
 
 def test_fingerprints_follow_the_content_not_the_place(empty_disk: Path) -> None:
     for name in ("a", "b"):
         write(empty_disk / name / "config.json", "{}")
         write(empty_disk / name / "model.safetensors", "weights")
-    first = models.fingerprint(empty_disk / "a")
-    assert first == models.fingerprint(empty_disk / "b")
+    first = fingerprint(empty_disk / "a")
+    assert first == fingerprint(empty_disk / "b")
     assert first.startswith("sha256:")
     write(empty_disk / "b" / ".DS_Store")
-    assert first == models.fingerprint(empty_disk / "b")
+    assert first == fingerprint(empty_disk / "b")
     write(empty_disk / "b" / "model.safetensors", "weighty")
-    second = models.fingerprint(empty_disk / "b")
+    second = fingerprint(empty_disk / "b")
     (empty_disk / "b" / "model.safetensors").rename(empty_disk / "b" / "other.safetensors")
-    third = models.fingerprint(empty_disk / "b")
-    file = models.fingerprint(empty_disk / "a" / "model.safetensors")
+    third = fingerprint(empty_disk / "b")
+    file = fingerprint(empty_disk / "a" / "model.safetensors")
     assert len({first, second, third, file}) == 4
     with pytest.raises(UserError, match="there is no model"):
-        models.fingerprint(empty_disk / "c")
+        fingerprint(empty_disk / "c")
 
 
 def test_fingerprints_of_the_embedded_models_cover_all_roles(empty_disk: Path) -> None:
     for role in ("tagger", "detector", "segmenter"):
         write(empty_disk / "embedded" / role / "config.json", role)
-    whole = models.fingerprint("embedded")
-    parts = {models.fingerprint("embedded", role) for role in ("tagger", "detector")}  # type: ignore[arg-type]
+    whole = fingerprint("embedded")
+    parts = {fingerprint("embedded", role) for role in ("tagger", "detector")}  # type: ignore[arg-type]
     assert len({whole, *parts}) == 3
 
 

@@ -13,8 +13,9 @@ import torch
 from PIL import Image as PillowImage
 from safetensors.torch import load_file, save_file
 
-from pad_pipeline import masks, models
+from pad_pipeline import masks
 from pad_pipeline.errors import UserError
+from pad_pipeline.models import registry
 from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.convert import convert
 from tests.golden_data import golden_dir
@@ -58,7 +59,7 @@ def test_ram_from_a_released_file_with_its_lists(tmp_path: Path) -> None:
     assert [path.name for path in output.parent.iterdir()] == ["ram"]  # no unfinished sibling
     written = json.loads((output / "config.json").read_text())
     assert (written["model_type"], written["tags"]) == ("ram", config["tags"])
-    (tags,) = models.load_tagger(output, CPU).tag([photo()])
+    (tags,) = registry.load_tagger(output, CPU).tag([photo()])
     assert " | ".join(tag.tag for tag in tags) == chain()["ram_tags"]
 
 
@@ -87,7 +88,7 @@ def test_grounding_dino_finds_the_recorded_boxes(tmp_path: Path) -> None:
     from pad_pipeline.models.grounding_dino.detector import Preprocessing
 
     recorded = chain()
-    detector = models.load_detector(
+    detector = registry.load_detector(
         tmp_path / "d",
         CPU,
         preprocessing=Preprocessing(*recorded["gdino_resize"]),
@@ -105,7 +106,7 @@ def test_grounding_dino_from_a_released_file_needs_only_a_tokenizer(tmp_path: Pa
     vocabulary = golden_dir("gdino_tiny") / "vocab.txt"
     checkpoint = released("gdino_tiny", tmp_path, wrapped=True)
     convert("grounding-dino", checkpoint, tmp_path / "d", tokenizer=vocabulary)
-    detector = models.load_detector(tmp_path / "d", CPU, box_threshold=0.0)
+    detector = registry.load_detector(tmp_path / "d", CPU, box_threshold=0.0)
     (boxes,) = detector.detect([photo()[:60, :60]], [["dog", "red car"]])
     assert len(boxes.xyxy) == 30
     assert set(boxes.labels) <= {"dog", "red car"}
@@ -113,7 +114,7 @@ def test_grounding_dino_from_a_released_file_needs_only_a_tokenizer(tmp_path: Pa
 
 def test_sam_gives_the_recorded_masks(tmp_path: Path) -> None:
     convert("sam", golden_dir("sam_tiny") / "checkpoint.safetensors", tmp_path / "s")
-    segmenter = models.load_segmenter(tmp_path / "s", CPU, max_images=2, max_boxes=3)
+    segmenter = registry.load_segmenter(tmp_path / "s", CPU, max_images=2, max_boxes=3)
     expected = load_file(golden_dir("pipeline_e2e") / "expected.safetensors")
     (regions,) = segmenter.segment([photo()], [expected["boxes_xyxy"].numpy()])
     found = np.stack([masks.decode(mask.counts, mask.height, mask.width) for mask in regions])
@@ -127,7 +128,7 @@ def test_sam_from_a_released_file(tmp_path: Path) -> None:
     (tmp_path / "usual").touch()
     usual = (tmp_path / "usual").stat().st_mode
     assert {path.stat().st_mode for path in (tmp_path / "s").iterdir()} == {usual}
-    models.load_segmenter(tmp_path / "s", CPU)
+    registry.load_segmenter(tmp_path / "s", CPU)
 
 
 # --- refusals leave nothing behind
@@ -192,14 +193,14 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_a_directory_of_another_role_is_refused(tmp_path: Path) -> None:
     convert("sam", golden_dir("sam_tiny") / "checkpoint.safetensors", tmp_path / "s")
     with pytest.raises(UserError, match="is of type 'sam', not a detector"):
-        models.load_detector(tmp_path / "s", CPU)
+        registry.load_detector(tmp_path / "s", CPU)
     with pytest.raises(UserError, match="is of type 'sam', not a tagger"):
-        models.load_tagger(tmp_path / "s", CPU)
+        registry.load_tagger(tmp_path / "s", CPU)
     (tmp_path / "s" / "config.json").unlink()
     with pytest.raises(UserError, match=r"holds no config\.json"):
-        models.load_segmenter(tmp_path / "s", CPU)
+        registry.load_segmenter(tmp_path / "s", CPU)
     with pytest.raises(UserError, match="does not hold its tags"):
-        models.load_tagger(golden_dir("ram_tiny") / "checkpoint.safetensors", CPU)
+        registry.load_tagger(golden_dir("ram_tiny") / "checkpoint.safetensors", CPU)
 
 
 def test_models_are_found_by_name_in_the_models_folder(
@@ -207,11 +208,11 @@ def test_models_are_found_by_name_in_the_models_folder(
 ) -> None:
     monkeypatch.setenv("PAD_MODELS", str(tmp_path))
     convert("ram", golden_dir("ram_tiny") / "checkpoint.safetensors", tmp_path / "ram")
-    tagger = models.load_tagger("ram", CPU)
+    tagger = registry.load_tagger("ram", CPU)
     assert len(tagger.model.config.tags) == 50  # type: ignore[attr-defined]
     original = golden_dir("sam_tiny")
     for file in ("checkpoint.safetensors", "config.json"):
         shutil.copy(original / file, tmp_path / file)
-    models.load_segmenter("checkpoint.safetensors", CPU)
+    registry.load_segmenter("checkpoint.safetensors", CPU)
     with pytest.raises(UserError, match="there is no model 'ram-plus'"):
-        models.load_tagger("ram-plus", CPU)
+        registry.load_tagger("ram-plus", CPU)

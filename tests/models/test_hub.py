@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from pad_pipeline import models
 from pad_pipeline.errors import UserError
 from pad_pipeline.models import hub
+from pad_pipeline.models.references import fingerprint
 
 HUB_ID = "owner/model"
 
@@ -80,9 +80,9 @@ def put_in_cache(cache: Path, *files: str) -> Path:
 
 def test_the_hub_says_which_commit_is_the_newest(fake_hub: str, cache: Path) -> None:
     put_in_cache(cache, "config.json", "model.safetensors")
-    assert models.fingerprint(HUB_ID) == f"hub:{HUB_ID}@c0ffee"
+    assert fingerprint(HUB_ID) == f"hub:{HUB_ID}@c0ffee"
     with pytest.raises(UserError, match=r"has no model 'owner/typo' for you \(HTTP 404\)"):
-        models.fingerprint("owner/typo")
+        fingerprint("owner/typo")
 
 
 def test_a_snapshot_of_the_newest_commit_is_fetched(
@@ -104,12 +104,12 @@ def test_a_snapshot_of_the_newest_commit_is_fetched(
 def test_without_a_network_the_cache_serves(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     point_at("http://127.0.0.1:9", monkeypatch)  # nobody listens there
     with pytest.raises(UserError, match=r"is not in the cache .* cannot be reached"):
-        models.fingerprint(HUB_ID)
+        fingerprint(HUB_ID)
     snapshot = put_in_cache(cache, "config.json")
     with pytest.raises(UserError, match="is not in the cache"):
         hub.snapshot_of(HUB_ID)  # the weights are missing
     put_in_cache(cache, "model.safetensors")
     assert hub.snapshot_of(HUB_ID) == snapshot
-    assert models.fingerprint(HUB_ID) == f"hub:{HUB_ID}@abc123"
+    assert fingerprint(HUB_ID) == f"hub:{HUB_ID}@abc123"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert hub.commit_of(HUB_ID) == "abc123"

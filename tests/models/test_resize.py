@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pad_pipeline.models.resize import Filter, resize_uint8, resize_with_pillow, resize_with_torch
+from pad_pipeline.models.resize import resize_uint8, resize_with_pillow, resize_with_torch
+from pad_pipeline.resampling import Filter
 from tests.golden_data import golden_dir
 
 

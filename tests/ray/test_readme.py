@@ -22,7 +22,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pad_pipeline.models import EMBEDDED_WEIGHTS
+from pad_pipeline.models.references import EMBEDDED_WEIGHTS
 from pad_pipeline.records import PadRecord, Region, records_to_table
 from pad_pipeline.scenes.demo import write_scenes
 from tests.golden_data import golden_dir

@@ -8,8 +8,8 @@ from transformers import AutoTokenizer, GroundingDinoForObjectDetection
 
 from pad_pipeline.annotate.annotator import Annotator
 from pad_pipeline.engine.config import demo
-from pad_pipeline.models import EMBEDDED_WEIGHTS
 from pad_pipeline.models.grounding_dino.load import load_grounding_dino
+from pad_pipeline.models.references import EMBEDDED_WEIGHTS
 from pad_pipeline.scenes.generator import KINDS, generate_scene
 from pad_pipeline.scenes.quality import measure
 from tools.annotators.data import EVALUATION_SEED, Sample

@@ -19,15 +19,14 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-import pad_pipeline
+from pad_pipeline.models.references import EMBEDDED_WEIGHTS
 from pad_pipeline.scenes import backgrounds
 from pad_pipeline.scenes.generator import KINDS, generate_scene
 from tools.annotators.data import EVALUATION_SEED
 from tools.annotators.schedule import Schedule
 from tools.language import corpus, frames, tokenizer, train_language, train_vision
 
-WEIGHTS = Path(pad_pipeline.__file__).parent / "scenes/weights"
-VISION, LANGUAGE = WEIGHTS / "vision", WEIGHTS / "language"
+VISION, LANGUAGE = EMBEDDED_WEIGHTS / "vision", EMBEDDED_WEIGHTS / "language"
 
 
 @pytest.fixture(autouse=True)

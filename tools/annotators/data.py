@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor, from_numpy, tensor
 
+from pad_pipeline.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from pad_pipeline.scenes.generator import KINDS, generate_scene
 
 EVALUATION_SEED = 10_000_000
@@ -20,7 +21,6 @@ EVALUATION_SEED = 10_000_000
 MONITOR_SEED = 15_000_000
 """Scenes from here on tell during training how it goes; the reported figures use others."""
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _MAX_THINGS = 8
 _CHUNK = 250
 
@@ -184,4 +184,4 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 def to_tensor(image: np.ndarray) -> Tensor:
     """HWC uint8 -> (3, H, W) float32, normalised by ImageNet's mean and deviation."""
     pixels = from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / 255
-    return (pixels - tensor(MEAN).view(3, 1, 1)) / tensor(STD).view(3, 1, 1)
+    return (pixels - tensor(IMAGENET_MEAN).view(3, 1, 1)) / tensor(IMAGENET_STD).view(3, 1, 1)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from transformers import BertTokenizer, GroundingDinoForObjectDetection
 
+from pad_pipeline.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from pad_pipeline.scenes.generator import KINDS
-from tools.annotators.data import MEAN, STD
 
 _FIXED = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]", 1012: ".", 1029: "?"}
 """transformers' Grounding DINO knows these ids by number: they are BERT's own."""
@@ -51,8 +51,8 @@ def save_detector(
         "do_pad": True,
         "do_rescale": True,
         "do_resize": True,
-        "image_mean": list(MEAN),
-        "image_std": list(STD),
+        "image_mean": list(IMAGENET_MEAN),
+        "image_std": list(IMAGENET_STD),
         "resample": 2,
         "rescale_factor": 1 / 255,
         "size": {"shortest_edge": short_side, "longest_edge": long_side},

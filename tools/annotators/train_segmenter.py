@@ -18,9 +18,8 @@ from transformers import (
     SamVisionConfig,
 )
 
+from pad_pipeline.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from tools.annotators.data import (
-    MEAN,
-    STD,
     Sample,
     ScenePack,
     draw_batch,
@@ -253,8 +252,8 @@ def save_segmenter(model: SamModel, directory: Path) -> None:
         "do_pad": True,
         "do_rescale": True,
         "do_resize": True,
-        "image_mean": list(MEAN),
-        "image_std": list(STD),
+        "image_mean": list(IMAGENET_MEAN),
+        "image_std": list(IMAGENET_STD),
         "resample": 2,
         "rescale_factor": 1 / 255,
     }

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, PreTrainedTokenizerBase
 
+from pad_pipeline.normalisation import CLIP_MEAN, CLIP_STD
 from pad_pipeline.scenes.generator import KINDS
 from tools.annotators.schedule import Schedule, fit
 from tools.language.frames import GRID, IMAGE_SIZE, PATCH_SIZE, FramePack
@@ -21,8 +22,6 @@ logger = logging.getLogger(__name__)
 BATCH = 32
 SCHEDULE = Schedule(steps=1500, learning_rate=1e-3, warm_up_steps=100, weight_decay=0.01)
 PATCH_WEIGHT = 2.0
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
 CONFIG = CLIPVisionConfig(
     hidden_size=128,
     intermediate_size=384,
@@ -77,7 +76,7 @@ class TowerWithText(nn.Module):
 def to_pixels(frames: np.ndarray) -> Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, H, W) float32, normalised by CLIP's mean and deviation."""
     pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255
-    return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    return (pixels - torch.tensor(CLIP_MEAN).view(3, 1, 1)) / torch.tensor(CLIP_STD).view(3, 1, 1)
 
 
 def mirrored(caption: str) -> str:
@@ -204,8 +203,8 @@ def save_tower(tower: CLIPVisionModel, directory: Path) -> None:
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": list(MEAN),
-        "image_std": list(STD),
+        "image_mean": list(CLIP_MEAN),
+        "image_std": list(CLIP_STD),
     }
     encoded = json.dumps(processor, indent=2) + "\n"
     (directory / "preprocessor_config.json").write_text(encoded, encoding="utf-8")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def print_models() -> None:
     """The known models and those on disk."""
-    from pad_pipeline.models import models_folder
+    from pad_pipeline.models.references import models_folder
     from pad_pipeline.models.catalogue import list_models
 
     for entry in list_models():

@@ -23,6 +23,7 @@ from pad_pipeline.models.grounding_dino.prompts import (
 )
 from pad_pipeline.models.protocols import Boxes, Image
 from pad_pipeline.models.resize import resize_uint8
+from pad_pipeline.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 T = TypeVar("T")
 
@@ -33,8 +34,8 @@ class Preprocessing:
 
     shortest_side: int = 800
     longest_side: int = 1333
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
 
 
 def resized_size(height: int, width: int, shortest: int, longest: int) -> tuple[int, int]:

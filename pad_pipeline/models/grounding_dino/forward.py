@@ -1,7 +1,7 @@
 """Grounding DINO from encoded images and texts to boxes, over transformers' modules.
 
 Written out here, and not left to transformers' `forward`, for five reasons: an image that has
-several prompts passes the backbone once (see `grounding_dino_encode`), boxes and their heads stay
+several prompts passes the backbone once (see `encode`), boxes and their heads stay
 in float32 whatever the model's type, the clamp of the inverse sigmoid is the original's, images
 with fewer tokens than queries work, and attention runs fused. In float32 the results are those of
 the original code.

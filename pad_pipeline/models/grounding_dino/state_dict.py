@@ -20,7 +20,7 @@ UNUSED_KEYS = (
 )
 """Original keys (full matches) that inference never reads; they are dropped.
 
-So are Swin's `relative_position_index` buffers (`swin_layout.UNUSED_BUFFERS`).
+So are Swin's `relative_position_index` buffers (`swin.UNUSED_BUFFERS`).
 """
 
 NUM_POINTS = 4

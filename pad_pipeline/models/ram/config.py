@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pad_pipeline.errors import UserError
-from pad_pipeline.models.resize import Filter
+from pad_pipeline.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from pad_pipeline.resampling import Filter
 
 DEFAULT_THRESHOLD = 0.68
 """The original's threshold for every tag where no list of thresholds is given."""
@@ -50,8 +51,8 @@ class RamConfig:
     num_attention_heads: int = 4
     layer_norm_eps: float = 1e-12
     descriptions_per_class: int = 0
-    pixel_mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    pixel_std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    pixel_mean: tuple[float, ...] = IMAGENET_MEAN
+    pixel_std: tuple[float, ...] = IMAGENET_STD
     resize_filter: Filter = "bicubic"
 
     def __post_init__(self) -> None:

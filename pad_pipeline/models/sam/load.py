@@ -178,7 +178,7 @@ def images_at_once(model: Any, runtime: Runtime) -> int:
     if family_of(model) is FAMILIES["sam2"]:
         return 8  # its attention has no bias
     if runtime.device != "cpu":
-        return 16  # folded into the features, see `sam_attention`
+        return 16  # folded into the features, see `attention`
     tokens = (vision.image_size // vision.patch_size) ** 2
     per_image = vision.num_attention_heads * tokens**2 * runtime.torch_dtype.itemsize
     return max(1, min(16, ATTENTION_BYTES // per_image))

@@ -3,40 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from pad_pipeline.geometry import ImageGeometry
+from pad_pipeline.masks import encode_changes
 
-def upsample(
-    low_res_NMHW: Tensor,
-    padded: tuple[int, int] | None,
-    content: tuple[int, int],
-    original: tuple[int, int],
-) -> Tensor:
-    """Logits (N, M, h, w) -> float32 logits (N, M, *original), bilinear without antialiasing.
 
-    With `padded`, by way of the model's whole input of that (height, width), of which the top left
-    `content` shows the image (SAM); without, in one step (SAM 2).
+def upsample(low_res_NMHW: Tensor, frame: ImageGeometry, *, padded: bool) -> Tensor:
+    """Logits (N, M, h, w) -> float32 logits (N, M, height, width) at the image's own size.
+
+    Bilinear without antialiasing. With `padded`, by way of the model's whole frame, of which the
+    content shows the image (SAM); without, in one step (SAM 2).
     """
     logits = low_res_NMHW.float()
-    if padded is not None:
-        logits = F.interpolate(logits, padded, mode="bilinear", align_corners=False)
-        logits = logits[..., : content[0], : content[1]]
-    return F.interpolate(logits, original, mode="bilinear", align_corners=False)
+    if padded:
+        width, height = frame.content
+        logits = F.interpolate(logits, frame.frame[::-1], mode="bilinear", align_corners=False)
+        logits = logits[..., :height, :width]
+    return F.interpolate(logits, frame.size[::-1], mode="bilinear", align_corners=False)
 
 
 def encode_logits(
     low_res_NMHW: Tensor,
-    padded: tuple[int, int] | None,
-    content: tuple[int, int],
-    original: tuple[int, int],
+    frame: ImageGeometry,
     *,
+    padded: bool,
     max_pixels: int,
     threshold: float,
 ) -> Iterator[tuple[str, int]]:
@@ -45,14 +40,15 @@ def encode_logits(
     A pixel belongs to the mask where its logit at original size is strictly above `threshold`. At
     most `max_pixels` pixels (but always one mask) are upsampled at once.
     """
-    height, width = padded or (0, 0)
-    at_once = max(1, max_pixels // max(height * width, original[0] * original[1]))
-    for logits_NMHW in low_res_NMHW.split(at_once):
-        full = upsample(logits_NMHW, padded, content, original)
-        yield from encode((full > threshold)[:, 0])
+    largest = max(
+        width * height for width, height in (frame.size, frame.frame if padded else (0, 0))
+    )
+    for logits_NMHW in low_res_NMHW.split(max(1, max_pixels // largest)):
+        full = upsample(logits_NMHW, frame, padded=padded)
+        yield from encode_masks((full > threshold)[:, 0])
 
 
-def encode(masks_NHW: Tensor) -> list[tuple[str, int]]:
+def encode_masks(masks_NHW: Tensor) -> list[tuple[str, int]]:
     """Bool masks (N, H, W) on any device -> COCO compressed `counts` and area in pixels of each.
 
     The pixels stay where they are: only the places where a column-major mask changes are copied
@@ -61,21 +57,9 @@ def encode(masks_NHW: Tensor) -> list[tuple[str, int]]:
     num, height, width = masks_NHW.shape
     flat = masks_NHW.transpose(1, 2).reshape(num, height * width)
     places = torch.nonzero(flat[:, 1:] != flat[:, :-1]).cpu().numpy()
-    begins_inside = flat[:, 0].cpu().numpy()
+    first_pixel_set = flat[:, 0].cpu().numpy()
     changes = np.split(places[:, 1] + 1, np.searchsorted(places[:, 0], np.arange(1, num)))
     return [
-        _compress(change, bool(inside), height, width)
-        for change, inside in zip(changes, begins_inside, strict=True)
+        encode_changes(np.insert(change, 0, 0) if first else change, height, width)
+        for change, first in zip(changes, first_pixel_set, strict=True)
     ]
-
-
-def _compress(
-    changes: NDArray[np.int64], begins_inside: bool, height: int, width: int
-) -> tuple[str, int]:
-    """Runs that begin at pixel 0 and at `changes`, zeros first as COCO wants them."""
-    runs = np.diff(changes, prepend=0, append=height * width)
-    if begins_inside:
-        runs = np.concatenate([[0], runs])
-    rle: Any = {"counts": runs, "size": [height, width]}
-    compressed = coco_mask.frPyObjects(rle, height, width)
-    return compressed["counts"].decode("ascii"), int(runs[1::2].sum())

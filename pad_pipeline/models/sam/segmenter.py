@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pad_pipeline.geometry import ImageGeometry, geometry
 from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.protocols import Image, Mask
 from pad_pipeline.models.resize import resize_uint8
@@ -33,13 +34,13 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 class Family:
     """What differs between the segmenters.
 
-    `fit` says how an image fills the model's square input: "longest" keeps the proportions and
-    pads right and bottom with zeros, "squash" does not. `embed` maps normalised pixels B3HW to
+    `fit` says how an image fills the model's square input: "longest-side" keeps the proportions
+    and pads right and bottom with zeros, "squash" does not. `embed` maps normalised pixels B3HW to
     features; `decode` maps features of N boxes and the boxes N4 (pixels of the model's input) to
     logits NMHW and predicted IoU NM.
     """
 
-    fit: Literal["longest", "squash"]
+    fit: Literal["longest-side", "squash"]
     embed: Callable[[Any, Tensor], Features]
     decode: Callable[[Any, Features, Tensor, bool], tuple[Tensor, Tensor]]
 
@@ -96,8 +97,8 @@ def _decode(
 
 
 FAMILIES = {
-    "sam": Family("longest", _embed_sam, _decode),
-    "sam_hq": Family("longest", _embed_sam_hq, _decode_sam_hq),
+    "sam": Family("longest-side", _embed_sam, _decode),
+    "sam_hq": Family("longest-side", _embed_sam_hq, _decode_sam_hq),
     "sam2": Family("squash", _embed_sam2, _decode_sam2),
 }
 """By `model_type` of the model's own configuration class."""
@@ -106,32 +107,6 @@ FAMILIES = {
 def family_of(model: Any) -> Family:
     """The family of a transformers model; its config.json may name a relative (SAM 2's does)."""
     return FAMILIES[model.config_class.model_type]
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """How one image lies in the model's square input; all are (height, width) in pixels."""
-
-    original: tuple[int, int]
-    content: tuple[int, int]
-
-    def boxes(self, xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N, 4) pixels of the original image -> pixels of the model's input, not clamped."""
-        y, x = (new / old for new, old in zip(self.content, self.original, strict=True))
-        return np.asarray(xyxy, np.float32).reshape(-1, 4) * np.array([x, y, x, y], np.float32)
-
-
-def frame_of(height: int, width: int, size: int, fit: Literal["longest", "squash"]) -> Frame:
-    """The frame of a (height, width) image in a model's input of `size` × `size` pixels.
-
-    With "longest", sides are rounded by `int(x + 0.5)` as the original does, but never to 0.
-    """
-    if fit == "squash":
-        return Frame((height, width), (size, size))
-    scale = size / max(height, width)
-    return Frame(
-        (height, width), (max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5)))
-    )
 
 
 class SamSegmenter:
@@ -182,7 +157,7 @@ class SamSegmenter:
             rows = [
                 (row, box)
                 for row, (frame, index) in enumerate(zip(frames, group, strict=True))
-                for box in frame.boxes(boxes_xyxy[index])
+                for box in frame.to_frame(boxes_xyxy[index], np.float32)
             ]
             for chunk in _chunks(rows, self.max_boxes):
                 of_image = np.array([row for row, _ in chunk])
@@ -202,10 +177,10 @@ class SamSegmenter:
         return masks
 
     @torch.inference_mode()
-    def embed(self, images: Sequence[Image]) -> tuple[list[Frame], Features]:
+    def embed(self, images: Sequence[Image]) -> tuple[list[ImageGeometry], Features]:
         """Every image's frame, and the features of all of them in one pass of the encoder."""
         frames = [
-            frame_of(image.shape[0], image.shape[1], self.size, self.family.fit) for image in images
+            geometry(self.family.fit, image.shape[1], image.shape[0], self.size) for image in images
         ]
         pixels_B3HW = torch.stack(
             [self.pixels(image, frame) for image, frame in zip(images, frames, strict=True)]
@@ -229,38 +204,38 @@ class SamSegmenter:
         selected = tuple(feature[rows] for feature in features)
         return self.family.decode(self.model, selected, boxes, multimask)
 
-    def pixels(self, image: Image, frame: Frame) -> Tensor:
+    def pixels(self, image: Image, frame: ImageGeometry) -> Tensor:
         """An image as the encoder reads it: resized, normalised, padded with zeros; float32."""
         normalised = (self.resize(image, frame).float() - self._mean) / self._std
-        height, width = frame.content
+        width, height = frame.content
         return F.pad(normalised, (0, self.size - width, 0, self.size - height))
 
-    def resize(self, image: Image, frame: Frame) -> Tensor:
+    def resize(self, image: Image, frame: ImageGeometry) -> Tensor:
         """The image at the size of the frame's content, (3, height, width) uint8."""
-        return resize_uint8(image, *frame.content, "bilinear", self.runtime.device)
+        width, height = frame.content
+        return resize_uint8(image, height, width, "bilinear", self.runtime.device)
 
-    def upsample(self, low_res_NMHW: Tensor, frame: Frame) -> Tensor:
+    def upsample(self, low_res_NMHW: Tensor, frame: ImageGeometry) -> Tensor:
         """Logits at the image's own size, (N, M, height, width) float32."""
-        return upsample(low_res_NMHW, self.padded, frame.content, frame.original)
+        return upsample(low_res_NMHW, frame, padded=self._padded)
 
     @property
-    def padded(self) -> tuple[int, int] | None:
-        """The size by way of which logits are upsampled, where the family has one."""
-        return None if self.family.fit == "squash" else (self.size, self.size)
+    def _padded(self) -> bool:
+        return self.family.fit == "longest-side"
 
     def _encode(
-        self, low_res_NMHW: Tensor, frame: Frame, scores: Sequence[float]
+        self, low_res_NMHW: Tensor, frame: ImageGeometry, scores: Sequence[float]
     ) -> Iterator[Mask]:
         runs = encode_logits(
             low_res_NMHW,
-            self.padded,
-            frame.content,
-            frame.original,
+            frame,
+            padded=self._padded,
             max_pixels=self.max_pixels,
             threshold=self.mask_threshold,
         )
+        width, height = frame.size
         for (counts, area), score in zip(runs, scores, strict=True):
-            yield Mask(counts, *frame.original, area, score)
+            yield Mask(counts, height, width, area, score)
 
 
 def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

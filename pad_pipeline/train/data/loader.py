@@ -22,6 +22,7 @@ from pad_pipeline import masks, storage
 from pad_pipeline.errors import UserError
 from pad_pipeline.geometry import coverage_float32, geometry
 from pad_pipeline.images import ImageError, decode_image
+from pad_pipeline.normalisation import CLIP_MEAN, CLIP_STD
 from pad_pipeline.sources import read_many
 from pad_pipeline.train.data.batch import Batch
 from pad_pipeline.train.data.samples import Sample, Samples
@@ -50,8 +51,8 @@ class ImageFormat:
     grid: int
     num_tokens: int
     """Tokens per image behind the projector."""
-    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
-    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

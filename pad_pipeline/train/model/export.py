@@ -25,6 +25,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from pad_pipeline.errors import UserError
 from pad_pipeline.geometry import CLIP_MEAN_RGB
 from pad_pipeline.models.pretrained import quiet
+from pad_pipeline.normalisation import CLIP_MEAN, CLIP_STD
 from pad_pipeline.train.model.export_c_abstractor import write_parts, write_projector
 from pad_pipeline.train.model.projectors import Projector, llava_state
 from pad_pipeline.train.model.vlm import VisionLanguageModel
@@ -33,8 +34,6 @@ from pad_pipeline.train.text.encode import IMAGE_TOKEN, encode_caption
 Format = Literal["transformers", "llava"]
 Geometry = Literal["crop", "pad"]
 
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 IMAGE_WORD, PAD_WORD = "<image>", "<pad>"
 ROWS_MULTIPLE = 64

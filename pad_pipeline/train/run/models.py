@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-import pad_pipeline
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
+from pad_pipeline.models.references import EMBEDDED, EMBEDDED_WEIGHTS
+from pad_pipeline.normalisation import CLIP_MEAN, CLIP_STD
 from pad_pipeline.train.data.loader import ImageFormat
 from pad_pipeline.train.model.load import PROJECTOR_FILES, SETTINGS_FILE, add_lora, load_model
 from pad_pipeline.train.model.vlm import VisionLanguageModel
@@ -20,17 +21,12 @@ from pad_pipeline.train.run.config import TrainConfig
 from pad_pipeline.train.run.files import Run, config_of, read_run
 from pad_pipeline.train.text.encode import load_tokenizer
 
-EMBEDDED = "embedded"
 LLM_FOLDER = "llm"
-
-_EMBEDDED_WEIGHTS = Path(pad_pipeline.__file__).parent / "scenes" / "weights"
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def locate(reference: str, part: str) -> str:
     """Where a model lies: `embedded` stands for the one of the package ("vision", "language")."""
-    return str(_EMBEDDED_WEIGHTS / part) if reference == EMBEDDED else reference
+    return str(EMBEDDED_WEIGHTS / part) if reference == EMBEDDED else reference
 
 
 def device_and_dtype(config: TrainConfig) -> tuple[str, torch.dtype]:
@@ -97,7 +93,7 @@ def load_finished_model(
 
 def image_format(model: VisionLanguageModel, vision: str) -> ImageFormat:
     """What the model takes: the tower's own size, mean and deviation, the projector's tokens."""
-    mean, std = _CLIP_MEAN, _CLIP_STD
+    mean, std = CLIP_MEAN, CLIP_STD
     settings = Path(locate(vision, "vision"), "preprocessor_config.json")
     if settings.is_file():
         values = json.loads(settings.read_text(encoding="utf-8"))

@@ -171,7 +171,7 @@ def test_boxes_of_several_images_decode_as_each_image_by_itself(kind: str, tmp_p
              np.array([[3, 8, 20, 60], [10, 10, 30, 70]], np.float32)]  # fmt: skip
     frames, features = segmenter.embed(images)
     of_image = np.repeat([0, 1], [3, 2])
-    prompts = [frame.boxes(xyxy) for frame, xyxy in zip(frames, boxes, strict=True)]
+    prompts = [frame.to_frame(xyxy, np.float32) for frame, xyxy in zip(frames, boxes, strict=True)]
     low_res, scores = segmenter.decode(features, of_image, np.concatenate(prompts))
     for row, (image, frame) in enumerate(zip(images, frames, strict=True)):
         with torch.no_grad():
@@ -196,8 +196,10 @@ def test_sam2_squashes_and_upsamples_in_one_step(tmp_path: Path) -> None:
     image = np.random.default_rng(2).integers(0, 256, (30, 90, 3), np.uint8)
     boxes = np.array([[9, 3, 45, 15]], np.float32)
     (frame,), features = segmenter.embed([image])
-    np.testing.assert_allclose(frame.boxes(boxes), boxes * np.array([64 / 90, 64 / 30] * 2))
-    low_res, _ = segmenter.decode(features, np.zeros(1, np.int64), frame.boxes(boxes))
+    np.testing.assert_allclose(frame.to_frame(boxes), boxes * np.array([64 / 90, 64 / 30] * 2))
+    low_res, _ = segmenter.decode(
+        features, np.zeros(1, np.int64), frame.to_frame(boxes, np.float32)
+    )
     wanted = torch.nn.functional.interpolate(low_res, (30, 90), mode="bilinear")[0, 0] > 0
     (mask,) = segmenter.segment([image], [boxes])[0]
     np.testing.assert_array_equal(bits(mask), wanted.numpy())

@@ -13,12 +13,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pad_pipeline import masks
+from pad_pipeline.geometry import longest_side, squash
 from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.sam import state_dict
 from pad_pipeline.models.sam.attention import read_folded, read_with_bias
 from pad_pipeline.models.sam.load import build_sam, load_sam
-from pad_pipeline.models.sam.masks import encode
-from pad_pipeline.models.sam.segmenter import SamSegmenter, frame_of
+from pad_pipeline.models.sam.masks import encode_masks
+from pad_pipeline.models.sam.segmenter import SamSegmenter
 from pad_pipeline.verify.sam import golden_outputs
 from tests.models.sam.sam_cases import bits, differing, from_folder
 
@@ -217,16 +218,16 @@ def test_bfloat16_stays_near_float32(
 def test_sizes_round_as_the_originals_and_never_to_zero(sam_golden: SimpleNamespace) -> None:
     for case in sam_golden.cases.values():
         height, width = case["original_size_hw"]
-        frame = frame_of(height, width, sam_golden.config["img_size"], "longest")
-        assert list(frame.content) == case["input_size_hw"]
-    assert frame_of(1, 4000, 1024, "longest").content == (1, 1024)
-    assert frame_of(30, 50, 1024, "squash").content == (1024, 1024)
+        frame = longest_side(width, height, sam_golden.config["img_size"])
+        assert list(frame.content[::-1]) == case["input_size_hw"]
+    assert longest_side(4000, 1, 1024).content == (1024, 1)
+    assert squash(50, 30, 1024).content == (1024, 1024)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (13, 17), (64, 48)])
 def test_run_lengths_are_pycocotools(shape: tuple[int, int]) -> None:
     drawn = torch.rand(6, *shape, generator=torch.Generator().manual_seed(0)) > 0.5
     drawn[0], drawn[1] = False, True
-    for (counts, area), mask in zip(encode(drawn), drawn, strict=True):
+    for (counts, area), mask in zip(encode_masks(drawn), drawn, strict=True):
         assert counts == masks.encode(mask.numpy())
         assert area == int(mask.sum())

@@ -19,10 +19,11 @@ from transformers import (
     LlavaForConditionalGeneration,
 )
 
-import pad_pipeline
 from pad_pipeline.errors import UserError
 from pad_pipeline.geometry import geometry
-from pad_pipeline.train.model.export import CLIP_MEAN, CLIP_STD, export_run_model
+from pad_pipeline.models.references import EMBEDDED_WEIGHTS
+from pad_pipeline.normalisation import CLIP_MEAN, CLIP_STD
+from pad_pipeline.train.model.export import export_run_model
 from pad_pipeline.train.model.load import add_lora, load_model, load_projector
 from pad_pipeline.train.model.projectors import build_projector, llava_state
 from pad_pipeline.train.model.vlm import VisionLanguageModel
@@ -38,7 +39,7 @@ WORDS = 768
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    return load_tokenizer(Path(pad_pipeline.__file__).parent / "scenes/weights/language")
+    return load_tokenizer(EMBEDDED_WEIGHTS / "language")
 
 
 def small_model(

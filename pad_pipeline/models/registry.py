@@ -1,0 +1,112 @@
+"""Builders of taggers, detectors and segmenters by model type, and loading by name.
+
+Importing this loads no model library; building a model does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pad_pipeline.errors import UserError
+from pad_pipeline.models.references import Role, local_path
+
+if TYPE_CHECKING:
+    from pad_pipeline.models.base import Runtime
+    from pad_pipeline.models.protocols import Detector, Segmenter, Tagger
+
+
+def _ram(reference: str | Path, runtime: Runtime, **options: Any) -> Tagger:
+    from pad_pipeline.models.ram.tagger import load_ram
+
+    if not Path(reference).is_dir():
+        raise UserError(
+            f"{reference} is not a tagger's directory: a RAM checkpoint does not hold its tags; "
+            "write one with `pad-pipeline models convert ram CHECKPOINT --tags FILE --output DIR`"
+        )
+    return load_ram(reference, runtime, **options)
+
+
+def _grounding_dino(reference: str | Path, runtime: Runtime, **options: Any) -> Detector:
+    from pad_pipeline.models.grounding_dino.load import load_grounding_dino
+
+    return load_grounding_dino(reference, runtime, **options)
+
+
+def _sam(reference: str | Path, runtime: Runtime, **options: Any) -> Segmenter:
+    from pad_pipeline.models.sam.load import load_sam
+
+    return load_sam(reference, runtime, **options)
+
+
+TAGGERS: Mapping[str, Callable[..., Tagger]] = {"ram": _ram, "ram-plus": _ram}
+"""Builders by `model_type` of the model directory's config.json; so are the next two."""
+
+DETECTORS: Mapping[str, Callable[..., Detector]] = {
+    "grounding-dino": _grounding_dino,
+    "mm-grounding-dino": _grounding_dino,
+}
+
+SEGMENTERS: Mapping[str, Callable[..., Segmenter]] = {
+    "sam": _sam,
+    "sam_hq": _sam,
+    "sam2": _sam,
+    "sam2_video": _sam,
+}
+
+
+def load_tagger(reference: str | Path, runtime: Runtime, **options: Any) -> Tagger:
+    """The tagger of a converted directory, of its name in the models folder, or "embedded".
+
+    `options` are those of `pad_pipeline.models.ram.tagger.load_ram`. Raises `UserError` where
+    there is no such model or its weights do not fit.
+    """
+    place = local_path(reference, "tagger")
+    return _builder(place, TAGGERS, "tagger", otherwise=_ram)(place, runtime, **options)
+
+
+def load_detector(reference: str | Path, runtime: Runtime, **options: Any) -> Detector:
+    """The detector of a hub id, directory, original checkpoint, models folder or "embedded".
+
+    `options` are those of `GroundingDinoDetector`, and `tokenizer` for an original checkpoint.
+    Raises `UserError` where there is no such model or its weights do not fit.
+    """
+    place = local_path(reference, "detector")
+    build = _builder(place, DETECTORS, "detector", otherwise=_grounding_dino)
+    return build(place, runtime, **options)
+
+
+def load_segmenter(reference: str | Path, runtime: Runtime, **options: Any) -> Segmenter:
+    """The segmenter of a hub id, directory, original checkpoint, models folder or "embedded".
+
+    `options` are those of `SamSegmenter`. Raises `UserError` where there is no such model or its
+    weights do not fit.
+    """
+    place = local_path(reference, "segmenter")
+    return _builder(place, SEGMENTERS, "segmenter", otherwise=_sam)(place, runtime, **options)
+
+
+def _builder(
+    place: Path, builders: Mapping[str, Callable[..., Any]], role: Role, otherwise: Any
+) -> Callable[..., Any]:
+    """By a directory's model type; a checkpoint file shows its own on loading."""
+    if not place.is_dir():
+        return otherwise
+    path = place / "config.json"
+    try:
+        model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{place} holds no config.json, so it is no model; give a directory that "
+            "`pad-pipeline models convert` wrote or one in transformers' layout"
+        ) from error
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} cannot be read: {error}; convert the model again") from error
+    if model_type not in builders:
+        raise UserError(
+            f"{place} is of type {model_type!r}, not a {role}; expected one of "
+            f"{', '.join(builders)}"
+        )
+    return builders[model_type]
