@@ -167,8 +167,8 @@ def ask(port: int, path: str, server: psutil.Process) -> dict[str, Any]:
 def make_index(data: Path, environment: dict[str, str]) -> dict[str, Any]:
     """Seconds, bytes and peak memory of making the index in a process of its own."""
     code = (
-        "import resource, sys; from pad_pipeline.view.index import build, look; "
-        "path = build(look(sys.argv[1])); "
+        "import resource, sys; from pad_pipeline.view.index import build, scan; "
+        "path = build(scan(sys.argv[1])); "
         "print(path.stat().st_size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     began = time.perf_counter()

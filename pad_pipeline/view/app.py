@@ -1,84 +1,72 @@
-"""The viewer's web application: its routes, static files and answers to errors."""
+"""The viewer's web application: its routers, static files and what errors are answered with."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.base import BaseHTTPMiddleware
 
-from pad_pipeline import storage
 from pad_pipeline.errors import UserError
-from pad_pipeline.view.pages import FOLDER, tag_stylesheet
+from pad_pipeline.view.parameters import describe
 from pad_pipeline.view.pictures import NoPicture
-from pad_pipeline.view.routes import compare, figures, images, pictures, runs, try_image
+from pad_pipeline.view.routes import (
+    api,
+    assets,
+    compare,
+    failures,
+    grid,
+    image,
+    pictures,
+    runs,
+    stats,
+    tags,
+    try_image,
+)
 from pad_pipeline.view.safety import guard
 from pad_pipeline.view.viewer import Viewer
 
-_STATIC = {"style.css": "text/css", "page.js": "text/javascript", "image.js": "text/javascript"}
-_STATIC |= {"runs.js": "text/javascript", "try.js": "text/javascript", "icon.svg": "image/svg+xml"}
+ROUTES = (grid, image, api, pictures, tags, stats, failures, compare, runs, try_image, assets)
 
 
 def make_app(viewer: Viewer, host: str = "127.0.0.1") -> FastAPI:
     """The application; `host` is the address that it is bound to."""
     app = FastAPI(title="pad-pipeline view", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.viewer = viewer
     app.add_middleware(BaseHTTPMiddleware, dispatch=guard(host))
-    for routes in (
-        images,
-        pictures,
-        figures,
-        compare,
-        runs,
-        try_image,
-    ):
-        routes.add(app, viewer)
-
-    @app.get("/static/{name}")
-    def static(name: str) -> Response:
-        if name == "tags.css":
-            return Response(tag_stylesheet(), media_type="text/css", headers=_KEPT)
-        if name not in _STATIC:
-            raise HTTPException(404, "there is no such file")
-        data = (FOLDER / "static" / name).read_bytes()
-        return Response(data, media_type=_STATIC[name], headers=_KEPT)
-
-    @app.get("/favicon.ico")
-    def icon() -> Response:
-        return static("icon.svg")
-
-    @app.get("/healthz")
-    def healthz() -> dict[str, Any]:
-        viewer.data.refresh()
-        index = viewer.data.index
-        return {
-            "status": "ok",
-            "data_set": storage.absolute(viewer.data.url),
-            "state": viewer.data.contents.state,
-            "images": index.stats.num_images,
-            "regions": index.stats.num_regions,
-            "unreadable_shards": index.problems,
-        }
-
-    def told(request: Request, status: int, sentence: str) -> Response:
-        if request.url.path.startswith(("/api/", "/try/")):
-            return JSONResponse({"error": sentence}, status_code=status)
-        return viewer.page("error.html", status, title=sentence[:80], sentence=sentence, active="")
-
-    @app.exception_handler(UserError)
-    async def user_error(request: Request, error: UserError) -> Response:
-        return told(request, 400, str(error))
-
-    @app.exception_handler(NoPicture)
-    async def no_picture(request: Request, error: NoPicture) -> Response:
-        return told(request, 404, str(error))
-
-    @app.exception_handler(HTTPException)
-    async def http_error(request: Request, error: HTTPException) -> Response:
-        return told(request, error.status_code, str(error.detail))
-
+    for module in ROUTES:
+        app.include_router(module.router)
+    app.mount("/static", assets.CachedFiles(directory=assets.STATIC))
+    _answer_errors(app, viewer)
     return app
 
 
-_KEPT = {"Cache-Control": "public, max-age=60"}
+def _answer_errors(app: FastAPI, viewer: Viewer) -> None:
+    """Every error is one sentence: on a page, or as JSON below /api/ and /try/."""
+
+    def answer(request: Request, status: int, sentence: str) -> Response:
+        if request.url.path.startswith(("/api/", "/try/")):
+            return JSONResponse({"error": sentence}, status_code=status)
+        return viewer.page(
+            request, "error.html", status, title=sentence[:80], sentence=sentence, active=""
+        )
+
+    @app.exception_handler(UserError)
+    async def user_error(request: Request, error: UserError) -> Response:
+        return answer(request, 400, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        if first["loc"][0] == "path":
+            return answer(request, 404, "there is no such page")
+        return answer(request, 400, describe(first))
+
+    @app.exception_handler(NoPicture)
+    async def no_picture(request: Request, error: NoPicture) -> Response:
+        return answer(request, 404, str(error))
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        return answer(request, error.status_code, str(error.detail))

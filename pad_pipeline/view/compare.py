@@ -42,12 +42,12 @@ CREATE TEMP TABLE matched AS
             (one.x1 - one.x0) * (one.y1 - one.y0) + (two.x1 - two.x0) * (two.y1 - two.y0) AS total
         FROM one JOIN two USING (here, tag)
     ) WHERE shared >= {SAME_IOU} * (total - shared);
-CREATE TEMP TABLE lonely AS
+CREATE TEMP TABLE unmatched AS
     SELECT here, 1 AS side, number FROM one
         WHERE (here, number) NOT IN (SELECT (here, one) FROM matched)
     UNION ALL
     SELECT here, 2, number FROM two WHERE (here, number) NOT IN (SELECT (here, two) FROM matched);
-UPDATE pairs SET differs = true WHERE here IN (SELECT here FROM lonely);
+UPDATE pairs SET differs = true WHERE here IN (SELECT here FROM unmatched);
 DROP TABLE one;
 DROP TABLE two;
 DROP TABLE matched;
@@ -67,7 +67,7 @@ class Totals:
 
 
 class Comparison:
-    """Two indexes joined by image id; made once, then asked page by page."""
+    """Two indexes joined by image id; made once, then read page by page."""
 
     def __init__(self, here: Index, there: Index) -> None:
         self.here, self.there = here, there
@@ -79,16 +79,16 @@ class Comparison:
             self._con.execute(f"ATTACH '{_quoted(index.path)}' AS {name} (READ_ONLY)")
         self._con.execute(_PAIRS)
         shared, differing = self._row("SELECT count(*), count(*) FILTER (WHERE differs) FROM pairs")
-        lonely: dict[int, int] = dict(
-            self._con.execute("SELECT side, count(*) FROM lonely GROUP BY 1").fetchall()
+        unmatched: dict[int, int] = dict(
+            self._con.execute("SELECT side, count(*) FROM unmatched GROUP BY 1").fetchall()
         )
         self.totals = Totals(
             shared=shared,
             differing=differing,
             only_here=here.stats.num_images - shared,
             only_there=there.stats.num_images - shared,
-            regions_only_here=lonely.get(1, 0),
-            regions_only_there=lonely.get(2, 0),
+            regions_only_here=unmatched.get(1, 0),
+            regions_only_there=unmatched.get(2, 0),
         )
 
     def count(self, show: Show) -> int:
@@ -111,13 +111,13 @@ class Comparison:
         there = self.there.at([row[1] for row in found])
         return list(zip(here, there, strict=True))
 
-    def lonely(self, positions: list[int]) -> dict[int, tuple[set[int], set[int]]]:
+    def unmatched(self, positions: list[int]) -> dict[int, tuple[set[int], set[int]]]:
         """By position here: numbers of the regions that only this, and only the other, has."""
         found: dict[int, tuple[set[int], set[int]]] = {p: (set(), set()) for p in positions}
         if positions:
             marks = ", ".join("?" * len(positions))
             for here, side, number in self._rows(
-                f"SELECT here, side, number FROM lonely WHERE here IN ({marks})", positions
+                f"SELECT here, side, number FROM unmatched WHERE here IN ({marks})", positions
             ):
                 found[here][side - 1].add(number)
         return found
@@ -135,10 +135,10 @@ class Comparison:
         return row
 
 
-class Others:
-    """The data sets that one is compared with, and the comparisons; usable from any thread.
+class Comparisons:
+    """The data sets that one is compared with, and how it compares; usable from any thread.
 
-    Few are kept open: those that were compared last.
+    The few that were compared last are kept open.
     """
 
     def __init__(self) -> None:
@@ -146,7 +146,7 @@ class Others:
         self._comparisons: dict[tuple[Path, Path], Comparison] = {}
         self._lock = threading.Lock()
 
-    def compared(self, here: DataSet, other: str) -> tuple[DataSet, Comparison]:
+    def compare(self, here: DataSet, other: str) -> tuple[DataSet, Comparison]:
         """The data set at `other`, folder or URL, and how it compares with `here`.
 
         Raises `UserError` where there is none. The first comparison of two takes a while.

@@ -2,44 +2,48 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, get_args
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlencode
 
-from pad_pipeline.errors import UserError
-from pad_pipeline.records import Status
+from pydantic import AfterValidator, StringConstraints
 
+from pad_pipeline.records import Status
+from pad_pipeline.view.parameters import Count, Fraction, OptionalInForm, Parameters
+
+Sort = Literal["order", "score", "area", "regions", "tag", "status", "caption"]
 STATUSES: tuple[str, ...] = get_args(Status)
-SORTS = ("order", "score", "area", "regions", "tag", "status", "caption")
+SORTS: tuple[str, ...] = get_args(Sort)
 DESCENDING = ("score", "area", "regions")
 """Sorted from the largest on unless the address says otherwise."""
+_ORDER = ("sort", "reverse")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filters:
+def _distinct(tags: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(tag for tag in tags if tag))
+
+
+class Filters(Parameters, frozen=True):
     """Images pass that meet every condition; all of them by default.
 
-    `tag`, `min_score`, `min_area` and `min_iou` together ask for one region each tag: labelled so,
-    with at least this score, this many pixels and this predicted IoU. With `boxed="no"` the tag was
-    given to the image and no region has it. Every word of `q` must occur in the caption, `image` in
-    the id.
+    `tag`, `min_score`, `min_area` and `min_iou` together ask for one region for each tag: with this
+    label, at least this score, this many pixels and this predicted IoU. With `boxed="no"` the image
+    has the tag and none of its regions does. Every word of `q` must occur in the caption, `image`
+    in the id.
     """
 
-    tag: tuple[str, ...] = ()
-    boxed: str = ""
-    status: str = ""
-    cause: str = ""
-    q: str = ""
-    image: str = ""
-    min_score: float | None = None
-    min_area: int | None = None
-    min_iou: float | None = None
-    min_regions: int | None = None
-    max_regions: int | None = None
-    sort: str = "order"
-    reverse: bool = False
+    tag: Annotated[tuple[str, ...], AfterValidator(_distinct)] = ()
+    boxed: Annotated[Literal["", "no"], OptionalInForm] = ""
+    status: Annotated[Literal["", Status], OptionalInForm] = ""
+    cause: Annotated[str, OptionalInForm] = ""
+    q: Annotated[str, StringConstraints(strip_whitespace=True)] = ""
+    image: Annotated[str, OptionalInForm] = ""
+    min_score: Fraction = None
+    min_area: Count = None
+    min_iou: Fraction = None
+    min_regions: Count = None
+    max_regions: Count = None
+    sort: Annotated[Sort, OptionalInForm] = "order"
+    reverse: Annotated[bool, OptionalInForm] = False
 
     @property
     def descending(self) -> bool:
@@ -49,7 +53,12 @@ class Filters:
     @property
     def any(self) -> bool:
         """Whether anything is left out."""
-        return replace(self, sort="order", reverse=False) != Filters()
+        fields = type(self).model_fields
+        return any(
+            getattr(self, name) != field.default
+            for name, field in fields.items()
+            if name not in _ORDER
+        )
 
     def address(self, path: str = "/", /, **changes: Any) -> str:
         """`path` with these filters, and `changes` to them or further values, as its query."""
@@ -58,9 +67,8 @@ class Filters:
 
     def query(self, **changes: Any) -> str:
         """These filters, and `changes` to them or further values, without the question mark."""
-        own = {field.name: getattr(self, field.name) for field in fields(self)}
         values: list[tuple[str, str]] = []
-        for name, value in {**own, **changes}.items():
+        for name, value in {**self.model_dump(), **changes}.items():
             if value in (None, "", (), False) or (name == "sort" and value == "order"):
                 continue
             if name == "reverse":
@@ -70,67 +78,9 @@ class Filters:
         return urlencode(values)
 
 
-def read_filters(values: Sequence[tuple[str, str]]) -> Filters:
-    """The filters of an address's query; empty values count as absent, unknown names are ignored.
-
-    Raises `UserError` for a value that cannot be meant.
-    """
-    given = {name: value for name, value in values if value.strip()}
-    tags = tuple(dict.fromkeys(value for name, value in values if name == "tag" and value))
-    return Filters(
-        tag=tags,
-        boxed=_choice(given, "boxed", ("", "no")),
-        status=_choice(given, "status", ("", *STATUSES)),
-        cause=given.get("cause", ""),
-        q=given.get("q", "").strip(),
-        image=given.get("image", ""),
-        min_score=_number(given, "min_score", 1.0),
-        min_area=_whole(given, "min_area"),
-        min_iou=_number(given, "min_iou", 1.0),
-        min_regions=_whole(given, "min_regions"),
-        max_regions=_whole(given, "max_regions"),
-        sort=_choice(given, "sort", SORTS),
-        reverse=given.get("reverse", "") in ("1", "true"),
-    )
-
-
-def whole_number(values: Mapping[str, str], name: str, default: int, most: int) -> int:
-    """A whole number of an address's query, 0 to `most`; raises `UserError` for another value."""
-    found = _whole(values, name)
-    if found is None:
-        return default
-    if found > most:
-        raise UserError(f"expected {name} of at most {most:,}, found {found:,}")
-    return found
-
-
-def _choice(values: Mapping[str, str], name: str, choices: Sequence[str]) -> str:
-    value = values.get(name, choices[0])
-    if value not in choices:
-        told = ", ".join(choice for choice in choices if choice)
-        raise UserError(f"expected {name} to be one of {told}, found {value[:60]!r}")
-    return value
-
-
-def _number(values: Mapping[str, str], name: str, most: float) -> float | None:
-    if name not in values:
-        return None
-    try:
-        number = float(values[name])
-    except ValueError:
-        number = math.nan
-    if not 0 <= number <= most:
-        raise UserError(f"expected {name} between 0 and {most:g}, found {values[name][:60]!r}")
-    return number
-
-
-def _whole(values: Mapping[str, str], name: str) -> int | None:
-    if name not in values:
-        return None
-    text = values[name].strip()
-    if not (text.isascii() and text.isdecimal() and len(text) <= 15):
-        raise UserError(f"expected {name} to be a whole number from 0, found {text[:60]!r}")
-    return int(text)
+def tag_address(tag: str, *, boxed: Literal["", "no"] = "") -> str:
+    """The address of the images with a region of a tag, or with `boxed="no"` without one."""
+    return Filters(tag=(tag,), boxed=boxed).address("/")
 
 
 def _text(value: Any) -> str:

@@ -2,8 +2,10 @@
 
     shards            every Parquet file: its name, version, rows, and what is wrong with it
     images            one row per image: where its record lies, and what is filtered and sorted by
-    regions, given    one row per region; one per tag that the tagger gave
-    tags, cooccurring_tags  counts by tag; the tags that are boxed most often in the same images
+    regions           one row per region
+    image_tags        one row per tag that the tagger found in an image
+    tags              counts by tag
+    cooccurring_tags  for each tag, those detected most often in the same images
     caption_order     the images' places in the alphabetical order of captions
     facts             the figures of the statistics page, as JSON
 
@@ -39,7 +41,7 @@ from pad_pipeline.view.loading import TABLES, load_shard
 
 logger = logging.getLogger(__name__)
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 """Part of the name of an index: raised whenever its tables change."""
 LIMITS = {
     "memory_limit": "400MB",
@@ -54,20 +56,20 @@ PARTS = "_run/progress/"
 _SHARD = re.compile(r"pad-(\d+)\.parquet")
 _OPEN_SHARDS = 8
 _STALE_S = 24 * 3600.0
-_TOLD_EVERY_S = 5.0
+_LOG_PERIOD_S = 5.0
 
 
-_FORGET = f"""
+_DROP_UNFINISHED = f"""
 CREATE TEMP TABLE gone AS
     SELECT shard FROM shards WHERE starts_with(name, '{PARTS}') OR version = '';
 DELETE FROM regions WHERE position IN (
     SELECT position FROM images WHERE shard IN (SELECT shard FROM gone));
-DELETE FROM given WHERE position IN (
+DELETE FROM image_tags WHERE position IN (
     SELECT position FROM images WHERE shard IN (SELECT shard FROM gone));
 DELETE FROM images WHERE shard IN (SELECT shard FROM gone);
 DELETE FROM shards WHERE shard IN (SELECT shard FROM gone);
 """
-"""Of an index that is taken up again: what may have changed without a trace."""
+"""From an index that is extended: what may have changed without a new version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +93,19 @@ class Contents:
     @property
     def key(self) -> str:
         """A text that differs once anything of it has changed."""
-        stated = [LAYOUT_VERSION, duckdb.__version__, self.state, self.shards, self.missing]
-        stated.append(self.parts)
-        return hashlib.sha256(json.dumps(stated).encode()).hexdigest()[:24]
+        versions = [LAYOUT_VERSION, duckdb.__version__, self.state, self.shards, self.missing]
+        versions.append(self.parts)
+        return hashlib.sha256(json.dumps(versions).encode()).hexdigest()[:24]
 
 
-def look(url: str) -> Contents:
-    """Lists a data set's folder, without opening a shard.
+def scan(url: str) -> Contents:
+    """What a data set's folder holds, without opening a shard.
 
     Raises `UserError` where nothing is there, or no data set of PAD records.
     """
     manifest, names = list_dataset(url)
     state = state_of(manifest)
-    stated = {shard["name"] for shard in manifest.get("shards", [])} if state == "finished" else ()
+    named = {shard["name"] for shard in manifest.get("shards", [])} if state == "finished" else ()
     parts = _list_parts(url, manifest, names) if state == "running" else []
     number = manifest.get("num_images")
     return Contents(
@@ -111,7 +113,7 @@ def look(url: str) -> Contents:
         state=state,
         num_expected=number if isinstance(number, int) else None,
         shards=_with_versions(url, names),
-        missing=tuple(sorted(set(stated) - set(names))),
+        missing=tuple(sorted(set(named) - set(names))),
         parts=_with_versions(url, parts),
         manifest=manifest,
     )
@@ -195,7 +197,7 @@ def connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
 
 
 def _make(contents: Contents, path: Path, before: Path | None) -> None:
-    began = told = time.monotonic()
+    began = logged = time.monotonic()
     known: dict[str, str] = {}
     if before is not None and (known := _reusable(before, contents)):
         shutil.copyfile(before, path)
@@ -204,12 +206,12 @@ def _make(contents: Contents, path: Path, before: Path | None) -> None:
         con.execute("SET preserve_insertion_order = true")
         con.execute(f"SET temp_directory = '{str(path).replace(chr(39), chr(39) * 2)}.tmp'")
         con.execute(TABLES)
-        con.execute(_FORGET)
+        con.execute(_DROP_UNFINISHED)
         fresh = [(name, version) for name, version in contents.shards if name not in known]
         for number, (name, version) in enumerate([*fresh, *contents.parts], 1):
             load_shard(con, storage.join(contents.url, name), name, version)
-            if time.monotonic() - told >= _TOLD_EVERY_S:
-                told = time.monotonic()
+            if time.monotonic() - logged >= _LOG_PERIOD_S:
+                logged = time.monotonic()
                 logger.info("indexed %d of %d shards", number, len(fresh) + len(contents.parts))
         for name in contents.missing:
             problem = "the manifest names it, but it is not there"

@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS regions (
     position INTEGER, number INTEGER, tag_id INTEGER, score FLOAT, area BIGINT,
     predicted_iou FLOAT, x0 FLOAT, y0 FLOAT, x1 FLOAT, y1 FLOAT
 );
-CREATE TABLE IF NOT EXISTS given (position INTEGER, tag_id INTEGER, score FLOAT);
+CREATE TABLE IF NOT EXISTS image_tags (position INTEGER, tag_id INTEGER, score FLOAT);
 """
 
 
@@ -116,13 +116,13 @@ def _insert(
         **{name: boxes[:, column] for column, name in enumerate(("x0", "y0", "x1", "y1"))},
     }
     _append(con, "regions", pa.table(regions))
-    given, _, parents = _flat(batch.column("tags"))
+    image_tags, _, parents = _flat(batch.column("tags"))
     rows = {
         "position": positions[parents],
-        "tag_id": _tag_ids(given.field("tag"), tags),
-        "score": given.field("score"),
+        "tag_id": _tag_ids(image_tags.field("tag"), tags),
+        "score": image_tags.field("score"),
     }
-    _append(con, "given", pa.table(rows))
+    _append(con, "image_tags", pa.table(rows))
 
 
 def _flat(column: pa.ListArray) -> tuple[pa.StructArray, np.ndarray, np.ndarray]:

@@ -1,39 +1,21 @@
-"""Templates and what they are given: numbers, colours and addresses as they are shown."""
+"""The templates, and how numbers, colours and addresses are written in them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.templating import Jinja2Templates
 
 from pad_pipeline.drawing.colours import NUM_COLOURS, colour, colour_number
 from pad_pipeline.view.addresses import of_image
+from pad_pipeline.view.filters import tag_address
 
-FOLDER = files("pad_pipeline.view")
-
-
-@lru_cache(maxsize=1)
-def environment() -> Environment:
-    """The templates; whatever they are given is escaped."""
-    made = Environment(
-        loader=FileSystemLoader(str(FOLDER / "templates")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters.update(
-        number=number, percent=percent, score=score, tag_class=tag_class, plural=plural
-    )
-    made.globals.update(of_image=of_image, num_label=num_label)
-    return made
-
-
-def render(template: str, **values: Any) -> str:
-    """A page as text."""
-    return environment().get_template(template).render(**values)
+FOLDER = Path(str(files("pad_pipeline.view")))
 
 
 def number(value: float | None) -> str:
@@ -78,7 +60,7 @@ def tag_stylesheet() -> str:
     return "\n".join(lines) + "\n"
 
 
-def bars(names: list[str], counts: list[int]) -> list[dict[str, Any]]:
+def bars(names: Sequence[str], counts: Sequence[int]) -> list[dict[str, Any]]:
     """Bars of a chart: name, count, and length as a share of the longest."""
     longest, total = max(counts, default=0), sum(counts)
     return [
@@ -90,3 +72,22 @@ def bars(names: list[str], counts: list[int]) -> list[dict[str, Any]]:
         }
         for name, count in zip(names, counts, strict=True)
     ]
+
+
+def _templates() -> Jinja2Templates:
+    """The templates; whatever they are given is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=number, percent=percent, score=score, tag_class=tag_class, plural=plural
+    )
+    environment.globals.update(of_image=of_image, tag_address=tag_address, num_label=num_label)
+    return Jinja2Templates(env=environment)
+
+
+TEMPLATES = _templates()

@@ -50,7 +50,7 @@ class Pictures:
         self._turns = threading.BoundedSemaphore(2)  # decoded images take memory
 
     def thumbnail(self, record: PadRecord, *, boxes: bool = True) -> bytes:
-        """A JPEG of at most `THUMB_SIDE` pixels with the masks, and with the boxes if so told."""
+        """A JPEG of at most `THUMB_SIDE` pixels, with masks and, if wanted, boxes."""
 
         def draw() -> bytes:
             pixels = self.pixels(record)

@@ -1,4 +1,4 @@
-"""The questions that the pages ask of an index, as SQL; every value is a parameter."""
+"""What the pages read from an index, as SQL; every value is a parameter."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pad_pipeline.dataset.stats import Stats
 from pad_pipeline.view import summary
@@ -30,6 +30,7 @@ _CAUSE = "coalesce(stage || ': ' || type, 'unknown')"
 _COUNTS_KEPT = 256
 
 Row = dict[str, Any]
+TagSort = Literal["regions", "images", "given", "unboxed", "score", "tag"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +110,12 @@ class Index:
         return found
 
     def tags_of(self, positions: Sequence[int]) -> dict[int, list[Row]]:
-        """The tags that were given to images, by position, the surest first."""
+        """The tags of images by position, the highest score first."""
         found: dict[int, list[Row]] = {position: [] for position in positions}
         if found:
             marks = ", ".join("?" * len(positions))
             for row in self.rows(
-                "SELECT position, tag, score FROM given JOIN tag_names USING (tag_id) "
+                "SELECT position, tag, score FROM image_tags JOIN tag_names USING (tag_id) "
                 f"WHERE position IN ({marks}) ORDER BY position, score DESC, tag",
                 positions,
             ):
@@ -155,14 +156,14 @@ class Index:
         )
 
     def tags(
-        self, words: str, sort: str, *, reverse: bool, limit: int, offset: int
+        self, words: str, sort: TagSort, *, reverse: bool, limit: int, offset: int
     ) -> tuple[list[Row], int]:
         """Tags whose name holds `words`, with their counts; and how many there are."""
         order = {
             "regions": "num_regions DESC, alphabetical",
             "images": "num_images DESC, alphabetical",
-            "given": "num_given DESC, alphabetical",
-            "unboxed": "num_unboxed DESC, alphabetical",
+            "given": "num_tagged DESC, alphabetical",
+            "unboxed": "num_undetected DESC, alphabetical",
             "score": "mean_score DESC NULLS LAST, alphabetical",
             "tag": "alphabetical",
         }[sort]
@@ -183,7 +184,7 @@ class Index:
         return found[0] if found else None
 
     def cooccurring_tags(self, tag_ids: Sequence[int]) -> dict[int, list[Row]]:
-        """What images with a box of a tag also have boxes of, the most frequent first."""
+        """By tag, those detected in the same images, the most frequent first."""
         found: dict[int, list[Row]] = {tag_id: [] for tag_id in tag_ids}
         if found:
             marks = ", ".join("?" * len(tag_ids))
@@ -241,9 +242,9 @@ def _where(filters: Filters) -> tuple[str, list[Any]]:
     parts: list[str] = ["true"]
     values: list[Any] = []
 
-    def add(condition: str, *given: Any) -> None:
+    def add(condition: str, *parameters: Any) -> None:
         parts.append(condition)
-        values.extend(given)
+        values.extend(parameters)
 
     if filters.status:
         add("status = ?", filters.status)
@@ -261,7 +262,7 @@ def _where(filters: Filters) -> tuple[str, list[Any]]:
     if filters.tag and filters.boxed == "no":
         own = "tag_id = (SELECT tag_id FROM tag_names WHERE tag = ?)"
         for tag in filters.tag:
-            add(f"position IN (SELECT position FROM given WHERE {own})", tag)
+            add(f"position IN (SELECT position FROM image_tags WHERE {own})", tag)
             add(f"position NOT IN (SELECT position FROM regions WHERE {own})", tag)
     elif filters.tag:
         for tag in filters.tag:

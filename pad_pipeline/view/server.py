@@ -1,4 +1,4 @@
-"""Starts the viewer: takes the port, makes the index, serves until it is told to stop."""
+"""Starts the viewer: takes the port, makes the index, serves until it is stopped."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def take_port(host: str, port: int) -> socket.socket:
 def serve(
     viewer: Viewer, listening: socket.socket, host: str, ready: Callable[[str], None]
 ) -> None:
-    """Answers until Ctrl-C or SIGTERM; `ready` is told the address once it does."""
+    """Answers until Ctrl-C or SIGTERM; `ready` is called with the address."""
     port = listening.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     config = uvicorn.Config(

@@ -1,4 +1,4 @@
-"""A data set that is looked at: its index, made anew when shards are added, and its records."""
+"""A data set that is shown: its index, made anew when shards are added, and its records."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from pad_pipeline import storage
 from pad_pipeline.dataset.reader import read_row
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import PadRecord
-from pad_pipeline.view.index import Contents, build, look
+from pad_pipeline.view.index import Contents, build, scan
 from pad_pipeline.view.queries import Index, Row
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 5.0
-LOOK_EVERY_REMOTE_S = 30.0
+SCAN_PERIOD_S = 5.0
+REMOTE_SCAN_PERIOD_S = 30.0
 _RECORDS_KEPT = 64
-_REST = 10
+_BUILD_PAUSE = 10
+"""Between two builds, as a multiple of the time that the last one took."""
 
 
 class DataSet:
@@ -33,13 +34,13 @@ class DataSet:
     def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.url = url
         self._clock = clock
-        self._every_s = LOOK_EVERY_S if storage.local_path(url) else LOOK_EVERY_REMOTE_S
+        self._period_s = SCAN_PERIOD_S if storage.local_path(url) else REMOTE_SCAN_PERIOD_S
         self._lock = threading.Lock()
-        self._is_looking = False
-        self.contents: Contents = look(url)
+        self._is_scanning = False
+        self.contents: Contents = scan(url)
         self.index = Index(build(self.contents))
         self._retired: Index | None = None
-        self._looked_at = clock()
+        self._scanned_at_s = clock()
         self._build_s = 0.0
         self.record = lru_cache(maxsize=_RECORDS_KEPT)(self._record)
 
@@ -49,22 +50,22 @@ class DataSet:
         return self.contents.state == "running"
 
     def refresh(self) -> None:
-        """Looks, every few seconds at most, whether files changed; a new index is made behind.
+        """Scan the folder, every few seconds at most, and make a new index in the background.
 
         Pages show what was there before until the new index is ready.
         """
         with self._lock:
             # A run that writes all the time is not slowed down by an index that is always made.
-            pause_s = max(self._every_s, _REST * self._build_s)
-            if self._is_looking or self._clock() - self._looked_at < pause_s:
+            pause_s = max(self._period_s, _BUILD_PAUSE * self._build_s)
+            if self._is_scanning or self._clock() - self._scanned_at_s < pause_s:
                 return
-            self._is_looking = True
+            self._is_scanning = True
         threading.Thread(target=self.update, daemon=True, name="view-index").start()
 
     def update(self) -> None:
-        """Look now, and take the new index once it is made."""
+        """Scan now, and take the new index once it is made."""
         try:
-            contents = look(self.url)
+            contents = scan(self.url)
             if contents.key != self.contents.key:
                 began = self._clock()
                 fresh = Index(build(contents))
@@ -79,8 +80,8 @@ class DataSet:
             logger.warning("the pages show what was there before: %s", error)
         finally:
             with self._lock:
-                self._looked_at = self._clock()
-                self._is_looking = False
+                self._scanned_at_s = self._clock()
+                self._is_scanning = False
 
     def record_of(self, row: Row) -> PadRecord:
         """The whole record of a row of the index, with masks.
@@ -90,7 +91,7 @@ class DataSet:
         name = self.index.shard_names[row["shard"]]
         found = self.record(name, row["shard_row"])
         if found.image_id != row["image_id"]:
-            raise UserError(f"the shard {name} was written again: look again in a moment")
+            raise UserError(f"the shard {name} was written again: reload the page in a moment")
         return found
 
     def _record(self, shard: str, number: int) -> PadRecord:

@@ -1,4 +1,4 @@
-"""What is counted once when an index is made: tags, what they come with, and the statistics."""
+"""What is counted once when an index is made: tags, their co-occurrence, and the statistics."""
 
 from __future__ import annotations
 
@@ -17,50 +17,51 @@ from pad_pipeline.dataset.stats import (
     Stats,
 )
 
-NUM_COMPANIONS = 12
-"""Tags that are kept for each tag, of those that are boxed in the same images."""
+NUM_COOCCURRING = 12
+"""Tags that are kept for each tag, of those detected in the same images."""
 _MOST_TAGS_PAIRED = 30
 """Different tags of one image that are paired; the pairs of hundreds would outgrow the rest."""
 
 _TABLES = f"""
-CREATE TEMP TABLE boxed AS
+CREATE TEMP TABLE detected_tags AS
     SELECT position, tag_id, count(*)::INTEGER AS regions FROM regions GROUP BY ALL;
 CREATE OR REPLACE TABLE tags AS
     SELECT tag_id, tag, row_number() OVER (ORDER BY tag)::INTEGER AS alphabetical,
         coalesce(r.num_regions, 0) AS num_regions, coalesce(r.num_images, 0) AS num_images,
-        coalesce(g.num_given, 0) AS num_given, coalesce(g.num_unboxed, 0) AS num_unboxed,
+        coalesce(g.num_tagged, 0) AS num_tagged, coalesce(g.num_undetected, 0) AS num_undetected,
         s.mean_score
     FROM tag_names
     LEFT JOIN (
-        SELECT tag_id, sum(regions) AS num_regions, count(*) AS num_images FROM boxed GROUP BY 1
+        SELECT tag_id, sum(regions) AS num_regions, count(*) AS num_images
+        FROM detected_tags GROUP BY 1
     ) r USING (tag_id)
     LEFT JOIN (SELECT tag_id, avg(score) AS mean_score FROM regions GROUP BY 1) s USING (tag_id)
     LEFT JOIN (
-        SELECT tag_id, count(DISTINCT position) AS num_given,
-            count(*) FILTER (WHERE boxed.regions IS NULL) AS num_unboxed
-        FROM given LEFT JOIN boxed USING (position, tag_id) GROUP BY 1
+        SELECT tag_id, count(DISTINCT position) AS num_tagged,
+            count(*) FILTER (WHERE detected_tags.regions IS NULL) AS num_undetected
+        FROM image_tags LEFT JOIN detected_tags USING (position, tag_id) GROUP BY 1
     ) g USING (tag_id)
     ORDER BY num_regions DESC, tag;
 CREATE OR REPLACE TABLE cooccurring_tags AS
     SELECT a.tag_id, b.tag_id AS other_id, count(*) AS num_images
-    FROM boxed a JOIN boxed b USING (position)
+    FROM detected_tags a JOIN detected_tags b USING (position)
     WHERE a.tag_id <> b.tag_id AND position IN (
-        SELECT position FROM boxed GROUP BY position HAVING count(*) <= {_MOST_TAGS_PAIRED}
+        SELECT position FROM detected_tags GROUP BY position HAVING count(*) <= {_MOST_TAGS_PAIRED}
     )
     GROUP BY a.tag_id, b.tag_id
     QUALIFY row_number() OVER (
         PARTITION BY a.tag_id ORDER BY count(*) DESC, b.tag_id
-    ) <= {NUM_COMPANIONS};
+    ) <= {NUM_COOCCURRING};
 CREATE OR REPLACE TABLE caption_order AS
     SELECT position, row_number() OVER (ORDER BY words, position)::INTEGER AS place
     FROM images ORDER BY position;
 CREATE OR REPLACE TABLE facts AS SELECT ''::VARCHAR AS name, ''::VARCHAR AS value LIMIT 0;
-DROP TABLE boxed;
+DROP TABLE detected_tags;
 """
 
 
 def write(con: duckdb.DuckDBPyConnection, url: str, state: State) -> None:
-    """Makes the tables that are derived from images, regions and given tags anew."""
+    """Makes the tables that are derived from images, regions and image tags anew."""
     con.execute(_TABLES)
     stats = _stats(con, url, state)
     text = json.dumps({name: getattr(stats, name) for name in Stats.__slots__}, default=_plain)
@@ -95,7 +96,7 @@ def _stats(con: duckdb.DuckDBPyConnection, url: str, state: State) -> Stats:
     ).fetchall():
         per_image[number] = count
     num_regions = _one(con, "SELECT count(*) FROM regions")
-    num_given, num_unboxed = _row(con, "SELECT sum(num_given), sum(num_unboxed) FROM tags")
+    num_tagged, num_undetected = _row(con, "SELECT sum(num_tagged), sum(num_undetected) FROM tags")
     decoded = sum(per_image)
     pixels = "greatest(width::BIGINT * height, 1)"
     return Stats(
@@ -107,11 +108,11 @@ def _stats(con: duckdb.DuckDBPyConnection, url: str, state: State) -> Stats:
         mean_regions=num_regions / decoded if decoded else 0.0,
         regions_per_image=tuple(per_image),
         num_region_tags=_one(con, "SELECT count(*) FROM tags WHERE num_regions > 0"),
-        num_image_tags=_one(con, "SELECT count(*) FROM tags WHERE num_given > 0"),
-        num_tags_given=int(num_given or 0),
-        num_tags_without_region=int(num_unboxed or 0),
+        num_image_tags=_one(con, "SELECT count(*) FROM tags WHERE num_tagged > 0"),
+        num_tags_given=int(num_tagged or 0),
+        num_tags_without_region=int(num_undetected or 0),
         top_tags=_top(con, "num_regions"),
-        top_tags_without_region=_top(con, "num_unboxed"),
+        top_tags_without_region=_top(con, "num_undetected"),
         area_share=_histogram(
             con, f"area / {pixels}", AREA_SHARE_EDGES, "regions JOIN images USING (position)"
         ),

@@ -7,18 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastapi.responses import HTMLResponse
+from fastapi import Request
+from fastapi.responses import Response
 
-from pad_pipeline import __version__
 from pad_pipeline.errors import UserError
-from pad_pipeline.view.compare import Others
+from pad_pipeline.view.compare import Comparisons
 from pad_pipeline.view.filters import Filters
-from pad_pipeline.view.pages import render
+from pad_pipeline.view.pages import TEMPLATES
 from pad_pipeline.view.pictures import Pictures
 from pad_pipeline.view.runs import Run
 from pad_pipeline.view.source import DataSet
 
-_PROBED = 4
+_NUM_PROBED = 4
+"""Images that are opened to see whether the images are there."""
 
 
 @dataclass
@@ -29,25 +30,23 @@ class Viewer:
     pictures: Pictures
     runs: list[Run] = field(default_factory=list)
     service: str | None = None
-    others: Others = field(default_factory=Others)
-    """Data sets that this one is compared with."""
+    comparisons: Comparisons = field(default_factory=Comparisons)
+    """With other data sets."""
     _probed: tuple[Path, str | None] | None = None
 
-    def page(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
-        """An HTML page with what every page shows."""
+    def page(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
+        """An HTML page: `values` for its template, and what every page shows."""
         self.data.refresh()
-        text = render(
-            template,
-            url=self.data.url,
-            name=self.data.url.rstrip("/").rsplit("/", 1)[-1] or self.data.url,
-            notices=self.notices(),
-            num_failed=self.data.index.stats.images_by_status["failed"],
-            has_runs=bool(self.runs),
-            service=self.service,
-            version=__version__,
+        context = {
+            "url": self.data.url,
+            "name": self.data.url.rstrip("/").rsplit("/", 1)[-1] or self.data.url,
+            "notices": self.notices(),
+            "num_failed": self.data.index.stats.images_by_status["failed"],
+            "has_runs": bool(self.runs),
+            "service": self.service,
             **values,
-        )
-        return HTMLResponse(text, status_code=status)
+        }
+        return TEMPLATES.TemplateResponse(request, template, context, status_code=status)
 
     def notices(self) -> list[str]:
         """Sentences that hold for the whole data set."""
@@ -74,7 +73,7 @@ class Viewer:
 
     def _probe(self) -> str | None:
         reason = None
-        for row in self.data.index.images(Filters(status="ok"), _PROBED, 0):
+        for row in self.data.index.images(Filters(status="ok"), _NUM_PROBED, 0):
             try:
                 record = self.data.record_of(row)
                 reason = self.pictures.missing(record)

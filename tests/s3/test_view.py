@@ -9,7 +9,7 @@ from pad_pipeline.dataset.stats import compute_stats
 from pad_pipeline.view.addresses import of_image
 from tests.dataset.example import example_records, write_dataset, write_images
 from tests.s3.conftest import Bucket
-from tests.view.conftest import ask
+from tests.view.conftest import open_client
 
 
 def upload(folder: Path, url: str) -> None:
@@ -28,7 +28,7 @@ def test_pages_masks_and_pictures_come_from_the_bucket(
     write_images(tmp_path / "images", records)
     for name in ("data", "images"):
         upload(tmp_path / name, f"{bucket.url}/{name}")
-    client = ask(f"{bucket.url}/data", images=f"{bucket.url}/images")
+    client = open_client(f"{bucket.url}/data", images=f"{bucket.url}/images")
     grid = client.get("/")
     assert "1–7 of 7" in grid.text
     assert "cannot be read" not in grid.text

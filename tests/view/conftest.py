@@ -1,7 +1,8 @@
-"""A viewer on the example data set, asked through its application without a port."""
+"""A viewer on the example data set, called in this process without a port."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,21 +20,33 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """The example data set; its images are in `images` beside it."""
+@pytest.fixture(scope="session")
+def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example data set, which no test may change; its images are in `images` beside it."""
+    folder = tmp_path_factory.mktemp("view")
     records = example.example_records()
-    example.write_dataset(tmp_path / "data", records)
-    example.write_images(tmp_path / "images", records)
+    example.write_dataset(folder / "data", records)
+    example.write_images(folder / "images", records)
+    return folder / "data"
+
+
+@pytest.fixture(scope="session")
+def client(shared_data: Path) -> TestClient:
+    """A client of one viewer for all tests that only read."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PAD_CACHE", str(shared_data.parent / "cache"))
+        return open_client(shared_data, images=str(shared_data.parent / "images"))
+
+
+@pytest.fixture
+def data(shared_data: Path, tmp_path: Path) -> Path:
+    """A copy of the example data set and of its images, for a test that changes them."""
+    for name in ("data", "images"):
+        shutil.copytree(shared_data.parent / name, tmp_path / name)
     return tmp_path / "data"
 
 
-@pytest.fixture
-def client(data: Path) -> TestClient:
-    return ask(data, images=str(data.parent / "images"))
-
-
-def ask(data: Path | str, **options) -> TestClient:
-    """A client of a viewer on `data`, as a browser on this machine is one."""
+def open_client(data: Path | str, **options) -> TestClient:
+    """A client of a new viewer on `data`, as a browser on this machine is one."""
     app = make_app(open_viewer(str(data), **options))
     return TestClient(app, base_url="http://127.0.0.1:8500")

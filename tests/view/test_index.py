@@ -17,7 +17,7 @@ from pad_pipeline.dataset.stats import compute_stats
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import PadRecord, Tag, records_to_table
 from pad_pipeline.view.filters import DESCENDING, SORTS, Filters
-from pad_pipeline.view.index import build, look
+from pad_pipeline.view.index import build, scan
 from pad_pipeline.view.source import DataSet
 from tests.dataset.example import ellipse, example_records, failed, record, region, write_dataset
 
@@ -157,7 +157,7 @@ def test_neighbours_walk_through_the_whole_list(many, filters: Filters) -> None:
         assert (found.number, found.total) == (number, len(rows))
 
 
-def test_companions_are_counted_by_image(many) -> None:
+def test_cooccurring_tags_are_counted_by_image(many) -> None:
     data, records = many
     row = data.index.tag("apple")
     with_apple = [one for one in records if any(label.tag == "apple" for label in one.labels)]
@@ -179,15 +179,15 @@ def test_a_record_is_read_from_its_shard_with_masks(many) -> None:
 
 
 def test_an_index_is_made_once_and_again_when_a_shard_changes(data: Path, cache: Path) -> None:
-    first = build(look(str(data)))
-    assert build(look(str(data))) == first
+    first = build(scan(str(data)))
+    assert build(scan(str(data))) == first
     write_dataset(data, example_records()[:4])
-    second = build(look(str(data)))
+    second = build(scan(str(data)))
     assert second != first
     assert [path.name for path in cache.rglob("*.duckdb")] == [second.name]
 
 
-def test_shards_that_come_while_it_is_looked_at_are_added(data: Path) -> None:
+def test_shards_that_a_run_adds_are_indexed_too(data: Path) -> None:
     whole = json.loads((data / "_manifest.json").read_text())
     (data / "_manifest.json").write_text(json.dumps({**whole, "state": "running", "shards": []}))
     last = data.parent / "pad-00002.parquet"
@@ -248,4 +248,4 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(data: Path, monkeypatch)
     (data.parent / "file").write_text("")
     monkeypatch.setenv("PAD_CACHE", str(data.parent / "file"))
     with pytest.raises(UserError, match="cannot write the viewer's index to"):
-        build(look(str(data)))
+        build(scan(str(data)))

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from pad_pipeline.records import RecordError, Tag
 from pad_pipeline.view.addresses import of_image
 from tests.dataset.example import ellipse, record, region, write_dataset
-from tests.view.conftest import ask
+from tests.view.conftest import open_client
 from tests.view.html import page
 
 NAMES = (
@@ -42,7 +42,7 @@ def test_any_name_shows_as_text_and_has_a_page(tmp_path: Path, name: str) -> Non
     )
     broken = RecordError(evil, evil, evil)
     other = record(1, status="failed", error=broken, image_id="<b>failed</b>", width=0, height=0)
-    client = ask(Path(write_dataset(tmp_path / "data", [one, other])))
+    client = open_client(Path(write_dataset(tmp_path / "data", [one, other])))
     grid = page(client, "/")
     links = [link for link in grid.all("a", "href") if link.startswith("/image/")]
     assert len(links) == 2
@@ -76,7 +76,7 @@ def test_no_name_leads_out_of_the_image_folder(tmp_path: Path) -> None:
     names = ["../outside.png", "link.png", "folder/outside.png", f"/..{outside}", "inside.png"]
     records = [record(0, labels, image_id=name) for name in names]
     data = Path(write_dataset(tmp_path / "data", records))
-    client = ask(data, images=str(tmp_path / "images"))
+    client = open_client(data, images=str(tmp_path / "images"))
     for name in names:
         for kind in ("thumb", "picture", "annotated"):
             answer = client.get(of_image(name, kind))
@@ -89,7 +89,7 @@ def test_a_file_that_is_no_picture_never_leaves_the_server(tmp_path: Path) -> No
     secret = tmp_path / "secret"
     secret.write_text("the password is swordfish")
     one = record(0, [region("apple", ellipse(12, 10, 8, 7))], uri=str(secret))
-    client = ask(Path(write_dataset(tmp_path / "data", [one])))
+    client = open_client(Path(write_dataset(tmp_path / "data", [one])))
     for kind in ("thumb", "picture", "annotated", "image"):
         answer = client.get(of_image(one.image_id, kind))
         assert b"swordfish" not in answer.content

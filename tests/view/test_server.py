@@ -30,10 +30,12 @@ def start(*arguments: object, cache: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_on_loopback_until_it_is_told_to_stop(
-    data: Path, cache: Path, end: signal.Signals
+def test_it_serves_on_loopback_until_a_signal(
+    shared_data: Path, cache: Path, end: signal.Signals
 ) -> None:
-    process = start(data, "--images", data.parent / "images", "--port", 0, cache=cache)
+    process = start(
+        shared_data, "--images", shared_data.parent / "images", "--port", 0, cache=cache
+    )
     try:
         assert process.stdout is not None
         said = process.stdout.readline()
@@ -49,12 +51,12 @@ def test_it_serves_on_loopback_until_it_is_told_to_stop(
     assert "Traceback" not in err
 
 
-def test_a_port_that_is_taken_is_one_sentence(capfd, data: Path) -> None:
+def test_a_port_that_is_taken_is_one_sentence(capfd, shared_data: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        sentence = call(capfd, "view", data, "--port", port).sentence
+        sentence = call(capfd, "view", shared_data, "--port", port).sentence
     assert f"port {port} of 127.0.0.1 is taken by another program" in sentence
     assert "--port" in sentence
 
@@ -70,8 +72,8 @@ def test_a_port_that_is_taken_is_one_sentence(capfd, data: Path) -> None:
         (("{data}", "--port", "70000"), "expected a port from 0 to 65535, found 70000"),
     ],
 )
-def test_what_is_wrong_is_one_sentence(capfd, data: Path, arguments, said: str) -> None:
-    words = [word.format(data=data) for word in arguments]
+def test_what_is_wrong_is_one_sentence(capfd, shared_data: Path, arguments, said: str) -> None:
+    words = [word.format(data=shared_data) for word in arguments]
     if "--port" not in words:
         words += ["--port", "0"]
     assert said in call(capfd, "view", *words).sentence

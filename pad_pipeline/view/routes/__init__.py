@@ -1,1 +1,1 @@
-"""The viewer's pages, one router for each."""
+"""The viewer's pages, a router for each."""

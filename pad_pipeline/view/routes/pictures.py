@@ -3,66 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Annotated
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, Depends, HTTPException
 from fastapi.responses import Response
-from starlette.exceptions import HTTPException
 
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import PadRecord
-from pad_pipeline.view.pages import FOLDER
+from pad_pipeline.view.dependencies import CurrentViewer, ImageId, find_image
 from pad_pipeline.view.pictures import NoPicture
-from pad_pipeline.view.routes.images import find
+from pad_pipeline.view.routes.assets import STATIC
 
-if TYPE_CHECKING:
-    from pad_pipeline.view.viewer import Viewer
+router = APIRouter()
 
-_KEPT = {"Cache-Control": "private, max-age=300"}
+_CACHED = {"Cache-Control": "private, max-age=300"}
 _MISSING = {"Cache-Control": "no-store", "X-Picture": "missing"}
 
+Draw = Callable[[Callable[[PadRecord], bytes], str], Response]
 
-def add(app: FastAPI, viewer: Viewer) -> None:
-    """Registers the routes."""
 
-    def answer(
-        request: Request, image_id: str, draw: Callable[[PadRecord], bytes], kind: str
-    ) -> Response:
-        other = request.query_params.get("other")
-        data_set = viewer.data if other is None else viewer.others.opened(other)
-        row = find(data_set, image_id or request.query_params.get("id", ""))
+def _drawing(viewer: CurrentViewer, image_id: ImageId, other: str | None = None) -> Draw:
+    """Answers with a picture of the path's image, in the data set or in the compared `other`."""
+    data_set = viewer.data if other is None else viewer.comparisons.opened(other)
+    row = find_image(data_set, image_id)
+
+    def answer(draw: Callable[[PadRecord], bytes], media_type: str) -> Response:
         try:
             data = draw(data_set.record_of(row))
         except (NoPicture, UserError):
             # A picture all the same: the page itself says in words why it is missing.
-            data = (FOLDER / "static/missing.svg").read_bytes()
+            data = (STATIC / "missing.svg").read_bytes()
             return Response(data, media_type="image/svg+xml", headers=_MISSING)
-        return Response(data, media_type=kind, headers=_KEPT)
+        return Response(data, media_type=media_type, headers=_CACHED)
 
-    @app.get("/thumb/{image_id:id}")
-    def thumb(request: Request, image_id: str, boxes: bool = True) -> Response:
-        def draw(record: PadRecord) -> bytes:
-            return viewer.pictures.thumbnail(record, boxes=boxes)
+    return answer
 
-        return answer(request, image_id, draw, "image/jpeg")
 
-    @app.get("/masks/{image_id:id}")
-    def masks(request: Request, image_id: str) -> Response:
-        return answer(request, image_id, viewer.pictures.masks, "image/jpeg")
+Drawing = Annotated[Draw, Depends(_drawing)]
 
-    @app.get("/picture/{image_id:id}")
-    def picture(request: Request, image_id: str) -> Response:
-        return answer(request, image_id, viewer.pictures.whole, "image/jpeg")
 
-    @app.get("/annotated/{image_id:id}")
-    def annotated(request: Request, image_id: str) -> Response:
-        return answer(request, image_id, viewer.pictures.annotated, "image/png")
+@router.get("/thumb/{image_id:id}")
+def thumb(viewer: CurrentViewer, drawing: Drawing, boxes: bool = True) -> Response:
+    """A small picture with masks."""
+    return drawing(lambda record: viewer.pictures.thumbnail(record, boxes=boxes), "image/jpeg")
 
-    @app.get("/layer/{number}/{part}/{image_id:id}")
-    def layer(request: Request, number: int, part: str, image_id: str) -> Response:
-        def draw(record: PadRecord) -> bytes:
-            if part not in ("fill", "rim") or not 0 <= number < len(record.labels):
-                raise HTTPException(404, "there is no such layer")
-            return viewer.pictures.layer(record, number, part)
 
-        return answer(request, image_id, draw, "image/png")
+@router.get("/masks/{image_id:id}")
+def masks(viewer: CurrentViewer, drawing: Drawing) -> Response:
+    """The image with masks alone."""
+    return drawing(viewer.pictures.masks, "image/jpeg")
+
+
+@router.get("/picture/{image_id:id}")
+def picture(viewer: CurrentViewer, drawing: Drawing) -> Response:
+    """The image without anything over it."""
+    return drawing(viewer.pictures.whole, "image/jpeg")
+
+
+@router.get("/annotated/{image_id:id}")
+def annotated(viewer: CurrentViewer, drawing: Drawing) -> Response:
+    """The picture that `render` draws."""
+    return drawing(viewer.pictures.annotated, "image/png")
+
+
+@router.get("/layer/{number}/{part}/{image_id:id}")
+def layer(viewer: CurrentViewer, drawing: Drawing, number: int, part: str) -> Response:
+    """The mask of one region, its fill or its rim, over a transparent ground."""
+
+    def draw(record: PadRecord) -> bytes:
+        if part not in ("fill", "rim") or not 0 <= number < len(record.labels):
+            raise HTTPException(404, "there is no such layer")
+        return viewer.pictures.layer(record, number, part)
+
+    return drawing(draw, "image/png")

@@ -3,52 +3,55 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import Response
-from starlette.exceptions import HTTPException
 
+from pad_pipeline.view.dependencies import CurrentViewer
+from pad_pipeline.view.parameters import Parameters
 from pad_pipeline.view.runs import Run, frame_of
 
-if TYPE_CHECKING:
-    from pad_pipeline.view.viewer import Viewer
+router = APIRouter(prefix="/runs")
 
-_MOST_LISTED = 8
-
-
-def add(app: FastAPI, viewer: Viewer) -> None:
-    """Registers the routes."""
-
-    @app.get("/runs")
-    def runs(request: Request) -> Response:
-        return _runs(viewer, request)
-
-    @app.get("/runs/frame/{number}/{image_id:id}")
-    def frame(number: int, image_id: str) -> Response:
-        run = viewer.runs[number] if 0 <= number < len(viewer.runs) else None
-        data = frame_of(run, image_id) if run is not None else None
-        if data is None:
-            raise HTTPException(404, "there is no such picture")
-        return Response(data, media_type="image/png")
+_NUM_LISTED = 8
 
 
-def _runs(viewer: Viewer, request: Request) -> Response:
+class RunsQuery(Parameters):
+    """The image that is shown, and the `variant` of the projector that is open at first."""
+
+    image: str | None = None
+    variant: str = ""
+
+
+@router.get("/frame/{number}/{image_id:id}")
+def frame(viewer: CurrentViewer, number: int, image_id: str) -> Response:
+    """An image as the model of a run sees it."""
+    run = viewer.runs[number] if 0 <= number < len(viewer.runs) else None
+    data = frame_of(run, image_id) if run is not None else None
+    if data is None:
+        raise HTTPException(404, "there is no such picture")
+    return Response(data, media_type="image/png")
+
+
+@router.get("")
+def runs(request: Request, viewer: CurrentViewer, query: Annotated[RunsQuery, Query()]) -> Response:
+    """What every variant finds in one image."""
     runs = viewer.runs
     if not runs:
         raise HTTPException(
             404, "no trained run is shown: start the viewer with --run and a folder of `analyze`"
         )
     ids = list(dict.fromkeys(image_id for run in runs for image_id in run.images))
-    chosen = request.query_params.get("image", ids[0] if ids else "")
+    chosen = query.image if query.image is not None else (ids[0] if ids else "")
     if chosen not in ids:
         raise HTTPException(404, f"no run has an image called {chosen[:300]!r}")
     variants = [
         _variant(number, run, chosen) for number, run in enumerate(runs) if chosen in run.images
     ]
-    wanted = request.query_params.get("variant", "")
     names = [variant["name"] for variant in variants]
     return viewer.page(
+        request,
         "runs.html",
         title="Trained runs",
         active="runs",
@@ -59,8 +62,7 @@ def _runs(viewer: Viewer, request: Request) -> Response:
         chosen=chosen,
         in_data_set=viewer.data.index.find(chosen) is not None,
         variants=variants,
-        selected=names.index(wanted) if wanted in names else len(names) - 1,
-        regions=list(dict.fromkeys(tag for variant in variants for tag in variant["tags"])),
+        selected=names.index(query.variant) if query.variant in names else len(names) - 1,
     )
 
 
@@ -74,7 +76,6 @@ def _variant(number: int, run: Run, image_id: str) -> dict[str, Any]:
         "threshold": run.threshold,
         "rows": rows,
         "columns": columns,
-        "tags": [region["tag"] for region in image["regions"]],
         "regions": [_region(region, columns) for region in image["regions"]],
         "iterations": [
             _iteration(*pair, image["colours"], columns, max(largest, 1e-6))
@@ -125,7 +126,7 @@ def _iteration(
         "share": sum(named.values()) / max(len(words), 1),
         "mean": sum(cosines) / max(len(cosines), 1),
         "frequent": [
-            (word, count, colours[word]) for word, count in named.most_common(_MOST_LISTED)
+            (word, count, colours[word]) for word, count in named.most_common(_NUM_LISTED)
         ],
     }
 

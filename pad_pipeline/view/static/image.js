@@ -35,13 +35,13 @@ if (picture) {
     for (const part of parts(number)) part.classList.toggle("off", !on);
     const box = rows[number]?.querySelector("input");
     if (box) box.checked = on;
-    tellLegend();
+    updateLegend();
   };
   const isOn = (number) => !rows[number].classList.contains("off");
 
   const legend = [...document.querySelectorAll(".legend button")];
   const numbersOf = (button) => button.dataset.regions.split(" ").map(Number);
-  const tellLegend = () => {
+  const updateLegend = () => {
     for (const button of legend) button.setAttribute("aria-pressed", numbersOf(button).some(isOn));
   };
   for (const button of legend) {

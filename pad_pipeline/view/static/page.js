@@ -29,16 +29,16 @@ document.addEventListener("keydown", (event) => {
 for (const button of document.querySelectorAll("[data-copy]")) {
   button.addEventListener("click", async () => {
     const source = document.getElementById(button.dataset.copy);
-    let said = "copied";
+    let message = "copied";
     try {
       await navigator.clipboard.writeText(source.textContent);
     } catch {
-      // Not a secure place, or not allowed: select it, so that the keys for copying do.
+      // Not a secure context, or not allowed: select the text, so that the keyboard can copy it.
       getSelection().selectAllChildren(source);
-      said = "selected: copy it with the keyboard";
+      message = "selected: copy it with the keyboard";
     }
-    const told = document.getElementById("copied");
-    if (told) told.textContent = said;
+    const status = document.getElementById("copied");
+    if (status) status.textContent = message;
   });
 }
 

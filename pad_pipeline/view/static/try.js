@@ -2,17 +2,17 @@
 "use strict";
 
 const form = document.getElementById("try");
-const said = document.getElementById("said");
+const statusLine = document.getElementById("status");
 
-async function ask(query, file) {
-  const answer = await fetch(`/try/annotate${query}`, {
+async function post(query, file) {
+  const response = await fetch(`/try/annotate${query}`, {
     method: "POST",
     body: file,
     headers: { "Content-Type": file.type || "application/octet-stream" },
   });
-  if (answer.ok) return answer;
-  const told = await answer.json().catch(() => ({}));
-  throw new Error(told.error || told.message || told.cause || told.detail || `the service answered ${answer.status}`);
+  if (response.ok) return response;
+  const body = await response.json().catch(() => ({}));
+  throw new Error(body.error?.message || body.error || `the service answered ${response.status}`);
 }
 
 function cell(kind, text, isNumber) {
@@ -25,17 +25,17 @@ function cell(kind, text, isNumber) {
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const file = form.elements.image.files[0];
-  if (file.size > Number(form.dataset.mostBytes)) {
-    said.textContent = `The image is larger than ${Number(form.dataset.mostBytes) >> 20} MiB.`;
+  if (file.size > Number(form.dataset.maxBytes)) {
+    statusLine.textContent = `The image is larger than ${Number(form.dataset.maxBytes) >> 20} MiB.`;
     return;
   }
   const button = form.querySelector("button");
   button.disabled = true;
-  said.textContent = "Annotating…";
+  statusLine.textContent = "Annotating…";
   try {
     const [record, drawn] = await Promise.all([
-      ask("", file).then((answer) => answer.json()),
-      ask("?render=1", file).then((answer) => answer.blob()),
+      post("", file).then((response) => response.json()),
+      post("?render=1", file).then((response) => response.blob()),
     ]);
     const labels = Array.isArray(record.labels) ? record.labels : [];
     const image = document.getElementById("drawn");
@@ -52,9 +52,9 @@ form.addEventListener("submit", async (event) => {
       }),
     );
     document.getElementById("result").hidden = false;
-    said.textContent = labels.length === 1 ? "1 region" : `${labels.length} regions`;
+    statusLine.textContent = labels.length === 1 ? "1 region" : `${labels.length} regions`;
   } catch (error) {
-    said.textContent = `That did not work: ${error.message}`;
+    statusLine.textContent = `The image was not annotated: ${error.message}`;
   } finally {
     button.disabled = false;
   }

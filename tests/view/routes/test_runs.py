@@ -12,7 +12,7 @@ from pad_pipeline.errors import UserError
 from pad_pipeline.evaluate.maps import ImageMaps, RegionMap, write_maps
 from pad_pipeline.view.runs import read_runs
 from tests.dataset.example import example_records
-from tests.view.conftest import ask
+from tests.view.conftest import open_client
 from tests.view.html import page
 
 
@@ -45,8 +45,10 @@ def analysis(tmp_path: Path) -> Path:
     return folder
 
 
-def test_every_variant_has_its_maps(data: Path, analysis: Path) -> None:
-    client = ask(data, images=str(data.parent / "images"), runs=[str(analysis)])
+def test_every_variant_has_its_maps(shared_data: Path, analysis: Path) -> None:
+    client = open_client(
+        shared_data, images=str(shared_data.parent / "images"), runs=[str(analysis)]
+    )
     found = page(client, "/runs")
     variants = [attrs for kind, attrs in found.elements if attrs.get("class") == "variant"]
     assert [attrs["data-name"] for attrs in variants] == ["random", "patch-aligned"]
@@ -69,8 +71,10 @@ def test_every_variant_has_its_maps(data: Path, analysis: Path) -> None:
     assert "no run has an image" in page(client, "/runs?image=other", 404).text
 
 
-def test_the_random_projector_of_two_analyses_is_shown_once(data: Path, analysis: Path) -> None:
-    client = ask(data, runs=[str(analysis), str(analysis)])
+def test_the_random_projector_of_two_analyses_is_shown_once(
+    shared_data: Path, analysis: Path
+) -> None:
+    client = open_client(shared_data, runs=[str(analysis), str(analysis)])
     assert page(client, "/runs").text.count("IoU 0.00") == 1
 
 

@@ -1,0 +1,93 @@
+"""The grid of images that pass the filters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from pad_pipeline.view.addresses import of_image
+from pad_pipeline.view.dependencies import CurrentViewer, QueryFilters
+from pad_pipeline.view.filters import SORTS, STATUSES, Filters
+from pad_pipeline.view.parameters import PageNumber
+from pad_pipeline.view.queries import Row
+
+router = APIRouter()
+
+PER_PAGE = 48
+_SUGGESTED_TAGS = 200
+_TAGS_ON_CARD = 3
+
+
+@router.get("/")
+def grid(
+    request: Request, viewer: CurrentViewer, filters: QueryFilters, page: PageNumber = 1
+) -> Response:
+    """A page of thumbnails."""
+    index = viewer.data.index
+    total = index.count(filters)
+    num_pages = max(1, -(-total // PER_PAGE))
+    page = min(max(page, 1), num_pages)
+    offset = (page - 1) * PER_PAGE
+    rows = index.images(filters, PER_PAGE, offset)
+    regions = index.regions([row["position"] for row in rows])
+    cards = [
+        {
+            **row,
+            "href": of_image(row["image_id"], query=filters.query()),
+            "tags": _main_tags(regions[row["position"]]),
+        }
+        for row in rows
+    ]
+    return viewer.page(
+        request,
+        "grid.html",
+        title="Images",
+        active="images",
+        cards=cards,
+        filters=filters,
+        chips=chips(filters),
+        total=total,
+        offset=offset,
+        page_number=page,
+        num_pages=num_pages,
+        address=lambda number: filters.address("/", page=number if number > 1 else None),
+        tags=index.frequent_tags(_SUGGESTED_TAGS),
+        statuses=STATUSES,
+        sorts=SORTS,
+    )
+
+
+def _main_tags(regions: list[Row]) -> list[tuple[str, int]]:
+    """The tags of an image's regions by their best score, with the number of regions."""
+    scores: dict[str, list[float]] = {}
+    for region in regions:
+        scores.setdefault(region["tag"], []).append(region["score"])
+    ordered = sorted(scores.items(), key=lambda item: -max(item[1]))
+    return [(tag, len(of_tag)) for tag, of_tag in ordered[:_TAGS_ON_CARD]]
+
+
+def chips(filters: Filters) -> list[tuple[str, str]]:
+    """What is filtered by, in words, each with the address without it."""
+    found: list[tuple[str, str]] = []
+    for tag in filters.tag:
+        rest = tuple(other for other in filters.tag if other != tag)
+        changes: dict[str, Any] = {"tag": rest} if rest else {"tag": (), "boxed": None}
+        word = "tagged but not detected: " if filters.boxed == "no" else "tag: "
+        found.append((word + tag, filters.address("/", **changes)))
+    for name, text in (
+        ("status", "status: {}"),
+        ("cause", "cause: {}"),
+        ("q", "caption: {}"),
+        ("image", "image id: {}"),
+        ("min_score", "score from {:g}"),
+        ("min_iou", "predicted IoU from {:g}"),
+        ("min_area", "area from {:,} px"),
+        ("min_regions", "regions from {}"),
+        ("max_regions", "regions up to {}"),
+    ):
+        value = getattr(filters, name)
+        if value not in (None, ""):
+            found.append((text.format(value), filters.address("/", **{name: None})))
+    return found
