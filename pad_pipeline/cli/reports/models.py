@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 def print_models() -> None:
     """The known models and those on disk."""
-    from pad_pipeline.models.references import models_folder
     from pad_pipeline.models.catalogue import list_models
+    from pad_pipeline.models.references import models_folder
 
     for entry in list_models():
         known = entry.known

@@ -1,7 +1,7 @@
 """The gather of deformable attention as one Triton kernel, for GPUs.
 
-Triton comes with torch's CUDA build; without it `deformable_attention` does the same with torch's operators,
-which takes a dozen passes over tables of 64 places and weights for every head of every query.
+Triton comes with torch's CUDA build; without it `deformable_attention` does the same with torch's
+operators, which takes a dozen passes over tables of 64 places and weights for every head of every query.
 """
 
 from __future__ import annotations
