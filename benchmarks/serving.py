@@ -33,7 +33,7 @@ import numpy as np
 import psutil
 
 from pad_pipeline.engine.config import demo
-from pad_pipeline.scenes.demo import write_scenes
+from pad_pipeline.scenes.writer import write_scenes
 
 # as the service's workers have it: threads that spin while they wait lose on a busy machine
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -24,12 +24,14 @@ import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
 from pad_pipeline.train.data.batch import Batch
-from pad_pipeline.train.loop import make_optimizer, train
+from pad_pipeline.train.distributed import OneWorker
+from pad_pipeline.train.loop import train
 from pad_pipeline.train.model.projectors import build_projector
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.run.config import PRESETS, TrainConfig
-from pad_pipeline.train.run.files import Run
-from pad_pipeline.train.step import OneWorker, training_step
+from pad_pipeline.train.run.folder import Run
+from pad_pipeline.train.step import training_step
+from pad_pipeline.train.trainer import make_optimizer
 
 SIZES: dict[str, dict[str, Any]] = {
     # CLIP ViT-L/14-336 and Vicuna-7B
@@ -167,7 +169,6 @@ def make_batch(model: VisionLanguageModel, number: int, words: int, num_regions:
         attention_BT=torch.ones(number, length, dtype=torch.bool),
         image_mask_BT=image_mask,
         pixels_ICHW=torch.randn(number, 3, 336, 336),
-        image_index=torch.arange(number),
         coverage_IRS=coverage,
         region_mask_IR=torch.ones(number, num_regions, dtype=torch.bool),
         label_index_IR=torch.arange(num_regions).repeat(number, 1),
@@ -182,10 +183,10 @@ def ray_cost(threads: int) -> dict[str, Any]:
     on both. With one thread on two cores Ray's own processes have a core to themselves, as on a
     machine with a GPU; where the models compute on every core, the two share.
     """
-    from pad_pipeline.scenes.demo import write_scenes
+    from pad_pipeline.scenes.writer import write_scenes
     from pad_pipeline.train.run import on_ray
-    from pad_pipeline.train.run.files import open_run
-    from pad_pipeline.train.run.logs import read_metrics
+    from pad_pipeline.train.run.folder import open_run
+    from pad_pipeline.train.run.metrics_file import read_metrics
 
     config = dataclasses.replace(
         PRESETS["pretrain"]["demo"](),

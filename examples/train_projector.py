@@ -9,10 +9,10 @@ The same command again goes on from the last checkpoint. For several GPUs or mac
 import sys
 from dataclasses import replace
 
+from pad_pipeline.train.distributed import OneWorker
 from pad_pipeline.train.loop import train
 from pad_pipeline.train.run.config import PRESETS
-from pad_pipeline.train.run.files import open_run
-from pad_pipeline.train.step import OneWorker
+from pad_pipeline.train.run.folder import open_run
 
 
 def main(annotations: str, output: str) -> None:

@@ -158,7 +158,7 @@ def test_the_exceptions_name_what_would_be_allowed() -> None:
         ("dataset/stats", "    from ..annotate import report"),
         ("sources/folder", "import pad_pipeline.engine.config"),
         ("scenes/quality", "from pad_pipeline.dataset import reader"),
-        ("train/loop", "from pad_pipeline.evaluate import analyze"),
+        ("train/loop", "from pad_pipeline.evaluate import analysis"),
         ("serve/app", "from pad_pipeline.annotate.run import annotate"),
         ("engine/plan", "if True:\n    from pad_pipeline.annotate.run import annotate"),
     ],

@@ -125,7 +125,7 @@ def status(
     """
     from pad_pipeline.annotate.status import read_status
     from pad_pipeline.cli.reports.runs import print_status, print_training_status
-    from pad_pipeline.train.run.files import RUN_FILE
+    from pad_pipeline.train.run.folder import RUN_FILE
     from pad_pipeline.train.run.status import read_training_status
 
     if storage.exists(storage.join(output, RUN_FILE)):

@@ -30,7 +30,7 @@ def analyze(
         iterations: Words that matching pursuit picks per patch.
         num_pictures: Images of which pictures are drawn.
     """
-    from pad_pipeline.evaluate.analyze import analyze_run
+    from pad_pipeline.evaluate.analysis import analyze_run
 
     report = analyze_run(
         run,

@@ -10,7 +10,8 @@ from tyro.conf import Positional, arg
 
 from pad_pipeline.cli.options import Preset, RayOptions, Run, TrainingImages
 from pad_pipeline.cli.reports.output import say
-from pad_pipeline.train.run.config import Stage, TrainConfig
+from pad_pipeline.train.choices import TrainingStage
+from pad_pipeline.train.run.config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,14 +104,14 @@ def export(
 
 
 def _train(
-    stage: Stage,
+    stage: TrainingStage,
     source: str,
     projector: str | None,
     config: TrainConfig,
     options: RunOptions,
     ray: RayOptions,
 ) -> None:
-    from pad_pipeline.train.run.launch import dry_run as describe
+    from pad_pipeline.train.run.dry_run import dry_run as describe
     from pad_pipeline.train.run.launch import launch
 
     if options.dry_run:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAPER, INK, SOFT, RULE = "#ffffff", "#22252b", "#767b85", "#e4e4e0"
-GREEN, ROSE, BLUE = "#2f9e77", "#d4475d", "#3c78b4"
+GREEN, ROSE = "#2f9e77", "#d4475d"
 LINES = ("#3c78b4", "#d1722f", "#2f9e77", "#8a5cc0", "#c8596b", "#64707f", "#a08a1c", "#2a9fb0")
 
 Grid = int | tuple[int, int]
@@ -51,6 +51,11 @@ def png(figure: Figure) -> bytes:
     return file.getvalue()
 
 
+def shorten(text: str, longest: int) -> str:
+    """The text, cut to `longest` characters with an ellipsis at its end."""
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
 def place(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
     """Axes at inches from the page's upper left corner."""
     page_width, page_height = figure.get_size_inches()
@@ -68,7 +73,7 @@ def write(figure: Figure, left: float, top: float, text: str, **style) -> None:
 
 
 def show_image(axes: Axes, image_HWC: NDArray[np.uint8], grid: Grid, white: float = 0.0) -> None:
-    """The image over the whole axes, in units of patches, mixed with a share of `white`."""
+    """The image over the whole axes, in units of patches, mixed with a fraction of `white`."""
     rows, columns = grid_shape(grid)
     axes.set_axis_off()
     mixed = image_HWC * (1 - white) + 255 * white

@@ -24,9 +24,9 @@ from pad_pipeline.evaluate.measures.alignment import AlignmentMeter, Threshold
 from pad_pipeline.evaluate.measures.pursuit import matching_pursuit
 from pad_pipeline.evaluate.tokenmaps import shown_piece, word_colours
 from pad_pipeline.train.data.batch import Batch
-from pad_pipeline.train.data.loader import Example
+from pad_pipeline.train.data.examples import Example
 from pad_pipeline.train.model.vlm import VisionLanguageModel
-from pad_pipeline.train.patch_loss import COVERED
+from pad_pipeline.train.regions import covered_tokens
 
 MAPS = "maps"
 _UNSAFE = re.compile(r"[^\w.-]+")
@@ -75,7 +75,7 @@ def image_maps(
     batch = batch.to(model.device)
     tokens_PD = model.project(model.encode(batch.pixels_ICHW))[0].float()
     labels = model.label_embeddings(batch.label_ids or [[0]]).float()
-    covered_RP = model.projector.token_coverage(batch.coverage_IRS)[0] >= COVERED
+    covered_RP = covered_tokens(model.projector.token_coverage(batch.coverage_IRS))[0]
     regions = []
     if covered_RP.any():
         found = AlignmentMeter(threshold).add(
@@ -116,7 +116,7 @@ def write_maps(
 ) -> None:
     """Write the maps of one variant, the `number`-th to be shown, where the viewer finds them.
 
-    `measures` are the variant's figures by name. Nothing is written where there is no image.
+    `measures` are the variant's measures by name. Nothing is written where there is no image.
     """
     if not maps:
         return

@@ -1,15 +1,51 @@
-"""The workers of a run as a torch process group."""
+"""The workers of a run: this process alone, or a torch process group."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 
-from pad_pipeline.train.step import OneWorker, Workers
+
+class Workers(Protocol):
+    """The workers of a run, as a step needs them."""
+
+    rank: int
+    size: int
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """The sums over all workers, the same on each."""
+        ...
+
+    def all_reduce_max(self, value: int) -> int:
+        """The largest value of all workers."""
+        ...
+
+    def sum_gradients(self, parameters: Iterable[Parameter]) -> None:
+        """Replace every gradient by its sum over all workers."""
+        ...
+
+
+class OneWorker:
+    """This process alone."""
+
+    rank = 0
+    size = 1
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """The values themselves."""
+        return list(values)
+
+    def all_reduce_max(self, value: int) -> int:
+        """The value itself."""
+        return value
+
+    def sum_gradients(self, parameters: Iterable[Parameter]) -> None:
+        """Nothing to add."""
 
 
 class ProcessGroup:
@@ -28,7 +64,7 @@ class ProcessGroup:
         dist.all_reduce(tensor)
         return tensor.tolist()
 
-    def most(self, value: int) -> int:
+    def all_reduce_max(self, value: int) -> int:
         """The largest value of all workers."""
         tensor = torch.tensor([value], device=self._device)
         dist.all_reduce(tensor, op=dist.ReduceOp.MAX)

@@ -7,17 +7,15 @@ R regions (padded to the most of any image), N = I · R, D width of the LLM.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from pad_pipeline.errors import UserError
+from pad_pipeline.train.choices import PatchLossKind
+from pad_pipeline.train.regions import covered_tokens
 
-PatchLossKind = Literal["region", "patch", "contrastive"]
-
-COVERED = 0.5
-"""The share of a token's area from which on it belongs to a region; half itself counts."""
 TEMPERATURE = 0.07
 """Of the contrastive kind, as CLIP starts with (Radford et al. 2021)."""
 _SAME_LABEL = 1 - 1e-5
@@ -65,10 +63,10 @@ def patch_loss(
 ) -> PatchLoss:
     """How far the tokens of each region are from its label (paper, equations 2 and 5).
 
-    `coverage_IRP` is the share (0–1) of each token's area that the region's mask covers,
+    `coverage_IRP` is the fraction (0–1) of each token's area that the region's mask covers,
     `region_mask_IR` is true where a region is real and not padding, `label_embeds_IRD` holds the
-    mean of the LLM's embedding rows of each label. Of region p, v_p is the mean of the tokens
-    covered at least by half and t_p the label's embedding. Kinds:
+    mean of the LLM's embedding rows of each label. Of region p, v_p is the mean of its tokens (see
+    `regions.covered_tokens`) and t_p the label's embedding. Kinds:
 
     - "region" (the paper's): 1 − cos(v_p, t_p);
     - "patch": 1 − the mean over the region's tokens of cos(token, t_p);
@@ -85,22 +83,22 @@ def patch_loss(
     assert tokens_IPD.shape[:2] == (images, tokens), (tokens_IPD.shape, coverage_IRP.shape)
     assert label_embeds_IRD.shape == (images, regions, tokens_IPD.shape[2]), label_embeds_IRD.shape
     assert region_mask_IR.shape == (images, regions), region_mask_IR.shape
-    if kind not in ("region", "patch", "contrastive"):
+    if kind not in get_args(PatchLossKind):
         raise UserError(
-            f"a patch loss of the kind {kind!r} was asked for: choose 'region' (the paper's), "
-            "'patch' or 'contrastive'"
+            f"there is no patch loss {kind!r}; choose 'region' (the paper's), 'patch' or "
+            "'contrastive'"
         )
-    covered_IRP = _covered(coverage_IRP, best_patch) & region_mask_IR.unsqueeze(-1)
+    covered_IRP = covered_tokens(coverage_IRP, best_patch=best_patch) & region_mask_IR.unsqueeze(-1)
     used_IR = covered_IRP.any(dim=-1)
     dtype = torch.promote_types(tokens_IPD.dtype, torch.float32)
     with torch.autocast(tokens_IPD.device.type, enabled=False):
-        share_IRP = covered_IRP.to(dtype)
-        share_IRP = share_IRP / share_IRP.sum(dim=-1, keepdim=True).clamp(min=1)
+        weight_IRP = covered_IRP.to(dtype)
+        weight_IRP = weight_IRP / weight_IRP.sum(dim=-1, keepdim=True).clamp(min=1)
         labels_IRD = _keep(_unit(label_embeds_IRD.to(dtype)), used_IR)
         if kind == "patch":
-            loss_IR, cosine_IR = _patch_kind(tokens_IPD.to(dtype), labels_IRD, share_IRP, used_IR)
+            loss_IR, cosine_IR = _patch_kind(tokens_IPD.to(dtype), labels_IRD, weight_IRP, used_IR)
         else:
-            means_IRD = _unit(_keep(torch.bmm(share_IRP, tokens_IPD.to(dtype)), used_IR))
+            means_IRD = _unit(_keep(torch.bmm(weight_IRP, tokens_IPD.to(dtype)), used_IR))
             cosine_IR = (means_IRD * labels_IRD).sum(dim=-1)
             loss_IR = 1 - cosine_IR
             if kind == "contrastive":
@@ -120,24 +118,14 @@ def patch_loss(
     )
 
 
-def _covered(coverage_IRP: Tensor, best_patch: bool) -> Tensor:
-    covered_IRP = coverage_IRP >= COVERED
-    if not best_patch or coverage_IRP.shape[-1] == 0:
-        return covered_IRP
-    most_IR, first_IR = coverage_IRP.max(dim=-1).values, coverage_IRP.argmax(dim=-1)
-    wanting_IR = ~covered_IRP.any(dim=-1) & (most_IR > 0)
-    places_P = torch.arange(coverage_IRP.shape[-1], device=coverage_IRP.device)
-    return covered_IRP | (wanting_IR.unsqueeze(-1) & (places_P == first_IR.unsqueeze(-1)))
-
-
 def _patch_kind(
-    tokens_IPD: Tensor, labels_IRD: Tensor, share_IRP: Tensor, used_IR: Tensor
+    tokens_IPD: Tensor, labels_IRD: Tensor, weight_IRP: Tensor, used_IR: Tensor
 ) -> tuple[Tensor, Tensor]:
     # The mean of the tokens' cosines is the product of the label with the mean of unit tokens.
-    mean_units_IRD = _keep(torch.bmm(share_IRP, _unit(tokens_IPD)), used_IR)
+    mean_units_IRD = _keep(torch.bmm(weight_IRP, _unit(tokens_IPD)), used_IR)
     loss_IR = 1 - (mean_units_IRD * labels_IRD).sum(dim=-1)
     with torch.no_grad():
-        means_IRD = _unit(_keep(torch.bmm(share_IRP, tokens_IPD), used_IR))
+        means_IRD = _unit(_keep(torch.bmm(weight_IRP, tokens_IPD), used_IR))
         cosine_IR = (means_IRD * labels_IRD).sum(dim=-1)
     return loss_IR, cosine_IR
 

@@ -1,4 +1,4 @@
-"""One optimiser step as a plain function: micro-batches in, updated weights and figures out.
+"""One optimiser step as a plain function: micro-batches in, updated weights and metrics out.
 
 The result does not depend on how the global batch is divided: losses are sums over micro-batches
 and workers divided by global counts, which are known before the first backward pass.
@@ -6,62 +6,25 @@ and workers divided by global counts, which are known before the first backward 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
-from torch.nn import Parameter
 
 from pad_pipeline.errors import UserError
 from pad_pipeline.train.data.batch import Batch
+from pad_pipeline.train.distributed import Workers
 from pad_pipeline.train.model.vlm import VisionLanguageModel
-from pad_pipeline.train.patch_loss import COVERED, PatchLoss, patch_loss
+from pad_pipeline.train.patch_loss import PatchLoss, patch_loss
+from pad_pipeline.train.regions import covered_tokens
 from pad_pipeline.train.run.config import TrainConfig
 
 
-class Workers(Protocol):
-    """The workers of a run, as a step needs them."""
-
-    rank: int
-    size: int
-
-    def sum(self, values: Sequence[float]) -> list[float]:
-        """The sums over all workers, the same on each."""
-        ...
-
-    def most(self, value: int) -> int:
-        """The largest value of all workers."""
-        ...
-
-    def sum_gradients(self, parameters: Iterable[Parameter]) -> None:
-        """Replace every gradient by its sum over all workers."""
-        ...
-
-
-class OneWorker:
-    """This process alone."""
-
-    rank = 0
-    size = 1
-
-    def sum(self, values: Sequence[float]) -> list[float]:
-        """The values themselves."""
-        return list(values)
-
-    def most(self, value: int) -> int:
-        """The value itself."""
-        return value
-
-    def sum_gradients(self, parameters: Iterable[Parameter]) -> None:
-        """Nothing to add."""
-
-
 @dataclass(frozen=True, slots=True)
-class StepFigures:
-    """What a global batch gave, over all workers; means are over what they are named after."""
+class StepMetrics:
+    """The metrics of a global batch, over all workers; means are over what they are named after."""
 
     caption_loss: float
     patch_loss: float
@@ -87,7 +50,7 @@ def training_step(
     config: TrainConfig,
     workers: Workers,
     step: int,
-) -> StepFigures:
+) -> StepMetrics:
     """Train on `batches`, this worker's part of a global batch.
 
     Raises `NotFiniteError` naming the samples where a loss is not a number, and `UserError` where
@@ -133,14 +96,14 @@ def training_step(
     norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
     norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
     optimizer.step()
-    return _figures(workers.sum(totals.tolist()), num_targets, num_images, float(norm))
+    return _step_metrics(workers.sum(totals.tolist()), num_targets, num_images, float(norm))
 
 
 @torch.no_grad()
 def evaluation_step(
     model: VisionLanguageModel, batches: Sequence[Batch], config: TrainConfig, workers: Workers
-) -> StepFigures:
-    """The same figures without training."""
+) -> StepMetrics:
+    """The same metrics without training."""
     totals = torch.zeros(6, dtype=torch.float64)
     counts = [0.0, 0.0]
     for batch in batches:
@@ -150,7 +113,7 @@ def evaluation_step(
         caption_sum, patch = losses(model, batch, config, with_gradient=False)
         totals += _totals(caption_sum, patch, batch)
     num_targets, num_images = workers.sum(counts)
-    return _figures(workers.sum(totals.tolist()), num_targets, num_images, 0.0)
+    return _step_metrics(workers.sum(totals.tolist()), num_targets, num_images, 0.0)
 
 
 def losses(
@@ -179,11 +142,8 @@ def losses(
 
 def _num_images_with_regions(model: VisionLanguageModel, batch: Batch, best_patch: bool) -> int:
     coverage_IRP = model.projector.token_coverage(batch.coverage_IRS)
-    if not coverage_IRP.numel():
-        return 0
-    best_IR = coverage_IRP.amax(-1)
-    there_IR = (best_IR > 0) if best_patch else (best_IR >= COVERED)
-    return int((there_IR & batch.region_mask_IR).any(-1).sum())
+    used_IR = covered_tokens(coverage_IRP, best_patch=best_patch).any(-1) & batch.region_mask_IR
+    return int(used_IR.any(-1).sum())
 
 
 def _totals(caption_sum: Tensor, patch: PatchLoss, batch: Batch) -> Tensor:
@@ -198,11 +158,11 @@ def _totals(caption_sum: Tensor, patch: PatchLoss, batch: Batch) -> Tensor:
     return torch.cat([found, torch.tensor([float(batch.num_tokens)], dtype=torch.float64)])
 
 
-def _figures(
+def _step_metrics(
     totals: Sequence[float], num_targets: float, num_images: float, norm: float
-) -> StepFigures:
+) -> StepMetrics:
     caption, patch, cosine, regions, dropped, tokens = totals
-    return StepFigures(
+    return StepMetrics(
         caption_loss=caption / max(num_targets, 1),
         patch_loss=patch / max(num_images, 1),
         cosine=cosine / max(regions, 1),

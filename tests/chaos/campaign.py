@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 
-from pad_pipeline.scenes.demo import write_scenes
+from pad_pipeline.scenes.writer import write_scenes
 from tests.chaos import processes
 from tests.chaos.command import ROWS_PER_SHARD, Command, files, shards
 from tests.chaos.kills import Kill, draw

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from pad_pipeline.train.distributed import OneWorker
 from pad_pipeline.train.loop import train
-from pad_pipeline.train.run.files import open_run
-from pad_pipeline.train.step import OneWorker
+from pad_pipeline.train.run.folder import open_run
 from tests.cli.runner import call
 from tests.train.scenes import write_annotations, write_conversations
 from tests.train.test_loop import PRETRAIN

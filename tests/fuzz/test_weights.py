@@ -22,7 +22,7 @@ from pad_pipeline.models.checkpoints import read_checkpoint
 from pad_pipeline.models.convert import convert
 from pad_pipeline.models.references import EMBEDDED_WEIGHTS
 from pad_pipeline.models.registry import load_tagger
-from pad_pipeline.train.model.load import load_projector
+from pad_pipeline.train.model.projector_files import load_projector
 from pad_pipeline.train.run.checkpoint import Checkpoints
 
 PACKAGE = Path(pad_pipeline.__file__).parent

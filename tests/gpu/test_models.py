@@ -18,9 +18,9 @@ from pad_pipeline.models.grounding_dino.deformable_attention import Levels, read
 from pad_pipeline.models.resize import resize_uint8, resize_with_pillow
 from pad_pipeline.records import PadRecord
 from pad_pipeline.resampling import Filter
-from pad_pipeline.scenes.demo import HELD_OUT_SEED
 from pad_pipeline.scenes.generator import Scene, generate_scene
 from pad_pipeline.scenes.quality import Quality, measure
+from pad_pipeline.scenes.writer import HELD_OUT_SEED
 from pad_pipeline.verify.run import verify
 from tests.golden_data import golden_dir
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pad_pipeline.train.distributed import OneWorker
 from pad_pipeline.train.loop import train
 from pad_pipeline.train.run.config import TrainConfig
-from pad_pipeline.train.run.files import open_run, read_run
-from pad_pipeline.train.run.logs import read_metrics
-from pad_pipeline.train.step import OneWorker
+from pad_pipeline.train.run.folder import open_run, read_run
+from pad_pipeline.train.run.metrics_file import read_metrics
 from tests.train.scenes import write_annotations
 from tests.train.test_loop import PRETRAIN
 

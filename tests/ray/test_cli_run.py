@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pad_pipeline.scenes.demo import write_scenes
+from pad_pipeline.scenes.writer import write_scenes
 from tests.cli import place as cli_place
 from tests.cli.runner import call
 

@@ -13,9 +13,9 @@ from pad_pipeline.annotate.annotator import Annotator
 from pad_pipeline.annotate.run import annotate
 from pad_pipeline.engine.config import AnnotateConfig, demo
 from pad_pipeline.records import PadRecord, table_to_records
-from pad_pipeline.scenes.demo import HELD_OUT_SEED, write_scenes
 from pad_pipeline.scenes.generator import generate_scene
 from pad_pipeline.scenes.quality import measure
+from pad_pipeline.scenes.writer import HELD_OUT_SEED, write_scenes
 
 NUM_SCENES = 20
 NUM_HELD_OUT = 60

@@ -21,7 +21,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from pad_pipeline.scenes.demo import write_scenes
+from pad_pipeline.scenes.writer import write_scenes
 from tests.ports import free_port
 from tests.train.scenes import write_annotations
 

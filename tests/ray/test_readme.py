@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 
 from pad_pipeline.models.references import EMBEDDED_WEIGHTS
 from pad_pipeline.records import PadRecord, Region, records_to_table
-from pad_pipeline.scenes.demo import write_scenes
+from pad_pipeline.scenes.writer import write_scenes
 from tests.golden_data import golden_dir
 from tests.ports import free_port
 

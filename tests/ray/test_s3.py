@@ -17,11 +17,11 @@ pytest.importorskip("s3fs", reason="s3fs is not installed")
 
 from pad_pipeline import storage
 from pad_pipeline.engine import ray_session
+from pad_pipeline.train.distributed import OneWorker
 from pad_pipeline.train.loop import train
 from pad_pipeline.train.run.checkpoint import Checkpoints
-from pad_pipeline.train.run.files import open_run, read_run
-from pad_pipeline.train.run.logs import read_metrics
-from pad_pipeline.train.step import OneWorker
+from pad_pipeline.train.run.folder import open_run, read_run
+from pad_pipeline.train.run.metrics_file import read_metrics
 from tests import fakes
 from tests.s3.conftest import Bucket, bucket, s3_server
 from tests.s3.faults import Fault, seeded
@@ -106,7 +106,7 @@ def test_annotate_killed_on_s3(bucket: Bucket, tmp_path: Path) -> None:
 TRAIN = """
 import sys
 from pad_pipeline.train.run.on_ray import train_on_ray
-from pad_pipeline.train.run.files import open_run
+from pad_pipeline.train.run.folder import open_run
 from tests.ray.test_s3 import TRAINING
 url, source, images, address = sys.argv[1:]
 run = open_run(url, "pretrain", TRAINING, source, images, None)

@@ -26,7 +26,7 @@ from pad_pipeline.engine.config import demo
 from pad_pipeline.engine.plan import STAGE_NAMES, Pool, StageSpec
 from pad_pipeline.engine.sample import Sample
 from pad_pipeline.records import PadRecord, Tag
-from pad_pipeline.scenes.demo import write_scenes
+from pad_pipeline.scenes.writer import write_scenes
 from pad_pipeline.serve.config import ServiceConfig
 from tests.ports import free_port
 

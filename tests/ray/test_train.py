@@ -16,12 +16,12 @@ import psutil
 import pytest
 
 from pad_pipeline.errors import UserError
+from pad_pipeline.train.distributed import OneWorker
 from pad_pipeline.train.loop import train
 from pad_pipeline.train.run import on_ray
-from pad_pipeline.train.run.files import open_run, read_run
-from pad_pipeline.train.run.logs import read_metrics
+from pad_pipeline.train.run.folder import open_run, read_run
+from pad_pipeline.train.run.metrics_file import read_metrics
 from pad_pipeline.train.run.on_ray import train_on_ray
-from pad_pipeline.train.step import OneWorker
 from tests.train.scenes import write_annotations
 from tests.train.test_loop import PRETRAIN, curves
 

@@ -14,11 +14,11 @@ import torch
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
 from pad_pipeline.storage import s3 as store
+from pad_pipeline.train.distributed import OneWorker
 from pad_pipeline.train.loop import train
 from pad_pipeline.train.run.checkpoint import Checkpoints
-from pad_pipeline.train.run.files import open_run, read_run
-from pad_pipeline.train.run.logs import read_metrics
-from pad_pipeline.train.step import OneWorker
+from pad_pipeline.train.run.folder import open_run, read_run
+from pad_pipeline.train.run.metrics_file import read_metrics
 from tests.s3.conftest import Bucket
 from tests.s3.faults import Fault, seeded
 from tests.train.scenes import write_annotations

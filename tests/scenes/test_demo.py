@@ -18,8 +18,8 @@ from pad_pipeline import masks
 from pad_pipeline.dataset.reader import iter_records, open_dataset
 from pad_pipeline.dataset.validate import validate
 from pad_pipeline.errors import UserError
-from pad_pipeline.scenes.demo import HELD_OUT_SEED, write_scenes
 from pad_pipeline.scenes.generator import generate_scene
+from pad_pipeline.scenes.writer import HELD_OUT_SEED, write_scenes
 from tests.cli import place as cli_place
 
 NUM_IMAGES = 6

@@ -13,13 +13,13 @@ import torch
 import torch.multiprocessing
 
 from pad_pipeline.errors import UserError
+from pad_pipeline.train.distributed import OneWorker
 from pad_pipeline.train.loop import train
 from pad_pipeline.train.run.checkpoint import Checkpoints
 from pad_pipeline.train.run.config import PRESETS, TrainConfig
-from pad_pipeline.train.run.files import Run, open_run, read_run
-from pad_pipeline.train.run.logs import read_metrics
+from pad_pipeline.train.run.folder import Run, open_run, read_run
+from pad_pipeline.train.run.metrics_file import read_metrics
 from pad_pipeline.train.run.models import load_finished_model
-from pad_pipeline.train.step import OneWorker
 from tests.ports import free_port
 from tests.train.scenes import write_annotations, write_conversations
 

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pad_pipeline.errors import UserError
-from pad_pipeline.train.patch_loss import TEMPERATURE, PatchLossKind, patch_loss
+from pad_pipeline.train.choices import PatchLossKind
+from pad_pipeline.train.patch_loss import TEMPERATURE, patch_loss
 from tests.golden_data import golden_dir
 
 KINDS: list[PatchLossKind] = ["region", "patch", "contrastive"]

@@ -12,6 +12,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from pad_pipeline.train.constants import IGNORE_INDEX
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
@@ -19,10 +21,10 @@ class Batch:
 
     `input_ids_BT` is 0 where an image token or padding stands. `image_mask_BT` marks the places of
     the image tokens, for every image as many as the projector gives, in the order of
-    `pixels_ICHW` (float32, normalised). `labels_BT` are ids, -100 where nothing is predicted; the
-    token at t is predicted from those before it. `coverage_IRS` is the share of each patch that a
-    region covers, `region_mask_IR` says which regions are there, `label_index_IR` which row of
-    `label_ids` (token ids of each distinct tag) names the region.
+    `pixels_ICHW` (float32, normalised). `labels_BT` are ids, `IGNORE_INDEX` where nothing is
+    predicted; the token at t is predicted from those before it. `coverage_IRS` is the fraction of
+    each patch that a region covers, `region_mask_IR` says which regions are real and not padding,
+    `label_index_IR` which row of `label_ids` (token ids of each distinct tag) names the region.
     """
 
     sample_ids: list[str]
@@ -31,8 +33,6 @@ class Batch:
     attention_BT: Tensor
     image_mask_BT: Tensor
     pixels_ICHW: Tensor
-    image_index: Tensor
-    """(I,) int64: the sample of each image."""
     coverage_IRS: Tensor
     region_mask_IR: Tensor
     label_index_IR: Tensor
@@ -41,7 +41,7 @@ class Batch:
     @property
     def num_targets(self) -> int:
         """Tokens that are predicted: supervised ones but those at the very beginning."""
-        return int((self.labels_BT[:, 1:] != -100).sum())
+        return int((self.labels_BT[:, 1:] != IGNORE_INDEX).sum())
 
     @property
     def num_tokens(self) -> int:
@@ -61,6 +61,6 @@ class Batch:
         """The batch with nothing to learn from it."""
         return replace(
             self,
-            labels_BT=torch.full_like(self.labels_BT, -100),
+            labels_BT=torch.full_like(self.labels_BT, IGNORE_INDEX),
             region_mask_IR=torch.zeros_like(self.region_mask_IR),
         )

@@ -7,7 +7,7 @@ of workers. Random numbers come from PCG64's raw output, which NumPy keeps the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,26 +57,6 @@ def group_by_length(
     together = np.concatenate(batches)
     shuffled = together[permute(len(together))]
     return np.concatenate([shuffled.ravel(), np.sort(np.concatenate(last))])
-
-
-def split_evenly(
-    indices: Sequence[int], lengths: NDArray[np.integer], num_parts: int
-) -> list[list[int]]:
-    """A batch in parts of equal number whose lengths add up to about the same, as in LLaVA.
-
-    Each index in turn goes to the shortest part that is not full. Where the number does not divide
-    evenly the indices are dealt out one by one.
-    """
-    if len(indices) % num_parts:
-        return [list(indices[part::num_parts]) for part in range(num_parts)]
-    parts: list[list[int]] = [[] for _ in range(num_parts)]
-    totals = [0.0] * num_parts
-    for index in indices:
-        shortest = min(range(num_parts), key=totals.__getitem__)
-        parts[shortest].append(index)
-        is_full = len(parts[shortest]) == len(indices) // num_parts
-        totals[shortest] += np.inf if is_full else int(lengths[index])
-    return parts
 
 
 def _sorted_batches(

@@ -27,7 +27,7 @@ from pad_pipeline.sources import ManifestRow
 from pad_pipeline.sources.entries import read_json_array, read_json_lines
 from pad_pipeline.sources.manifests import make_locator
 from pad_pipeline.sources.rows import relative_id
-from pad_pipeline.train.run.config import Stage
+from pad_pipeline.train.choices import TrainingStage
 
 _SCHEMA = pa.schema(
     [
@@ -49,7 +49,7 @@ _SAMPLED = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class TrainingSample:
     """One sample before it is read: a caption (stage 1) or turns (stage 2), image and regions.
 
     `image` is None for text alone. `width` and `height` are the annotated image's pixels, 0 where
@@ -73,7 +73,7 @@ class Sample:
         return words if self.image is not None else -words
 
 
-class Samples:
+class TrainingSamples:
     """The samples of a run by number; mapped from the file that `write_samples` wrote."""
 
     def __init__(self, path: str | Path) -> None:
@@ -87,13 +87,13 @@ class Samples:
         """The number of samples."""
         return len(self.lengths)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> TrainingSample:
         """One sample."""
         row = {name: column[index].as_py() for name, column in self._columns.items()}
         image = None
         if row["uri"] is not None:
             image = ManifestRow(row["id"], row["uri"], None, row["offset"], row["size"])
-        return Sample(
+        return TrainingSample(
             id=row["id"],
             image=image,
             caption=row["caption"],
@@ -106,7 +106,7 @@ class Samples:
 
 
 def write_samples(
-    source: str, images: str | None, stage: Stage, path: Path
+    source: str, images: str | None, stage: TrainingStage, path: Path
 ) -> tuple[int, Counter[str]]:
     """Write the samples of `source` to `path`; returns their number and what was left out.
 
@@ -155,7 +155,7 @@ def local_copy(url: str) -> Path:
     return target
 
 
-def _annotated(source: str, images: str | None, left_out: Counter[str]) -> Iterator[Sample]:
+def _annotated(source: str, images: str | None, left_out: Counter[str]) -> Iterator[TrainingSample]:
     dataset = open_dataset(source)
     if images is not None and not storage.exists(images):
         raise UserError(f"no such folder or archive of images: {images}")
@@ -167,7 +167,7 @@ def _annotated(source: str, images: str | None, left_out: Counter[str]) -> Itera
         elif (image := find_picture(record, images)) is None:
             left_out[f"whose image is not in {images}"] += 1
         else:
-            yield Sample(
+            yield TrainingSample(
                 id=record.image_id,
                 image=image,
                 caption=record.caption,
@@ -179,8 +179,8 @@ def _annotated(source: str, images: str | None, left_out: Counter[str]) -> Itera
 
 
 def _conversations(
-    source: str, images: str | None, stage: Stage, left_out: Counter[str]
-) -> Iterator[Sample]:
+    source: str, images: str | None, stage: TrainingStage, left_out: Counter[str]
+) -> Iterator[TrainingSample]:
     entries = _entries(source)
     first = list(islice(entries, _SAMPLED))
     paths = [entry["image"] for entry in first if isinstance(entry.get("image"), str)]
@@ -193,7 +193,7 @@ def _conversations(
             name = relative_id(path)
             image = ManifestRow(name, locate(path)[0], None, *locate(path)[1:])
         if stage == "finetune":
-            yield Sample(id=name, image=image, turns=turns)
+            yield TrainingSample(id=name, image=image, turns=turns)
             continue
         answers = [turn["value"] for turn in turns if turn["from"] in ("gpt", "assistant")]
         if image is None:
@@ -201,7 +201,7 @@ def _conversations(
         elif not answers or not answers[0].strip():
             left_out["without a caption"] += 1
         else:
-            yield Sample(id=name, image=image, caption=answers[0])
+            yield TrainingSample(id=name, image=image, caption=answers[0])
 
 
 def _entries(source: str) -> Iterator[dict[str, Any]]:
@@ -238,7 +238,7 @@ def _chained(first: list[dict[str, Any]], rest: Iterator[dict[str, Any]]) -> Ite
     yield from rest
 
 
-def _to_batch(samples: list[Sample]) -> pa.RecordBatch:
+def _to_batch(samples: list[TrainingSample]) -> pa.RecordBatch:
     rows = [
         {
             "id": sample.id,

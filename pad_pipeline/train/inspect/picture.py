@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pad_pipeline import storage
 from pad_pipeline.drawing.colours import tag_colour
+from pad_pipeline.train.regions import covered_tokens
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +48,7 @@ def draw_sample(
     """Write a PNG (a path or fsspec URL) of one sample as the model sees it.
 
     `pixels` is the frame, HWC uint8 RGB before normalisation. `coverage_RP` (R, grid²) says for
-    each region which share of each patch it covers, 0–1, row-major; patches covered by at least
+    each region which fraction of each patch it covers, 0–1, row-major; patches covered by at least
     half are tinted in the colour of the region's tag. `tokens` are the strings of the sequence in
     order, each with whether its prediction is supervised. Raises `UserError` where the file cannot
     be written, `ValueError` where the shapes do not fit each other.
@@ -89,7 +91,8 @@ def _covered_patches(coverage_RP: NDArray[np.floating], tags: Sequence[str]) -> 
             f"coverage of shape {coverage.shape} for {len(tags)} tags: expected one row for each "
             "tag and a square number of patches"
         )
-    return (coverage >= 0.5).reshape(len(tags), grid, grid)
+    covered = covered_tokens(torch.tensor(coverage)).numpy()
+    return covered.reshape(len(tags), grid, grid)
 
 
 def _colour(tag: str) -> NDArray[np.float64]:

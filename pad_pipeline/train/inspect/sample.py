@@ -9,19 +9,20 @@ import torch
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
-from pad_pipeline.train.data.loader import Loader
-from pad_pipeline.train.data.samples import Samples, write_samples
+from pad_pipeline.train.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
+from pad_pipeline.train.data.examples import ExampleReader
+from pad_pipeline.train.data.samples import TrainingSamples, write_samples
 from pad_pipeline.train.inspect.picture import draw_sample
-from pad_pipeline.train.model.load import load_model
+from pad_pipeline.train.regions import covered_tokens
 from pad_pipeline.train.run.config import TrainConfig
-from pad_pipeline.train.run.models import image_format, locate
-from pad_pipeline.train.text.encode import IGNORE, IMAGE_TOKEN, load_tokenizer
+from pad_pipeline.train.run.models import image_format, load_skeleton, locate
+from pad_pipeline.train.text.encode import load_tokenizer
 
 
 def inspect_sample(
     source: str, images: str | None, config: TrainConfig, sample_id: str | None, output: str
 ) -> str:
-    """Write the PNG and say in a line what it shows.
+    """Write the PNG; returns a line on what it shows.
 
     Without an id the first sample with regions is taken, or the first one. Raises `UserError` where
     the source has no such sample or it has no image.
@@ -31,34 +32,27 @@ def inspect_sample(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "samples.arrow")
         write_samples(source, images, stage, path)
-        samples = Samples(path)
+        samples = TrainingSamples(path)
         index = _find(samples, sample_id, source)
-        model = load_model(
-            locate(config.vision, "vision"),
-            locate(config.llm, "language"),
-            config.projector_kind,
-            device="meta",
-            dtype=torch.float32,
-            num_tokens=config.image_tokens,
-        )
+        model = load_skeleton(config)
         tokenizer = load_tokenizer(locate(config.llm, "language"))
-        loader = Loader(samples, tokenizer, config, image_format(model, config.vision))
-        example = loader.load(index)
+        reader = ExampleReader(tokenizer, config, image_format(model, config.vision))
+        example = reader.read(samples[index])
     if example.frame is None:
         raise UserError(f"{example.id} is text alone; choose a sample with an image")
     tokens = [
         (
-            "<image>" if token == IMAGE_TOKEN else tokenizer.convert_ids_to_tokens(token),
-            label != IGNORE,
+            "<image>" if token == IMAGE_TOKEN_INDEX else tokenizer.convert_ids_to_tokens(token),
+            label != IGNORE_INDEX,
         )
         for token, label in zip(example.input_ids, example.labels, strict=True)
     ]
     draw_sample(example.frame, example.coverage_RS, example.tags, tokens, output)
-    covered = int((example.coverage_RS >= 0.5).any(-1).sum())
+    covered = int(covered_tokens(torch.tensor(example.coverage_RS)).any(-1).sum())
     learnt = sum(supervised for _, supervised in tokens)
     return (
         f"wrote {output}: {example.id}, {len(example.tags)} regions of which {covered} cover a "
-        f"patch, {len(tokens)} tokens of which {learnt} are learnt"
+        f"patch, {len(tokens)} tokens of which {learnt} are supervised"
     )
 
 
@@ -66,7 +60,7 @@ def _is_list(source: str) -> bool:
     return source.lower().endswith((".json", ".jsonl"))
 
 
-def _find(samples: Samples, sample_id: str | None, source: str) -> int:
+def _find(samples: TrainingSamples, sample_id: str | None, source: str) -> int:
     first = None
     for index in range(len(samples)):
         sample = samples[index]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from pad_pipeline.train.model import c_abstractor
-from pad_pipeline.train.model.load import PROJECTOR_FILES, SETTINGS_FILE, save_projector
+from pad_pipeline.train.model.projector_files import PROJECTOR_FILES, SETTINGS_FILE, save_projector
 from pad_pipeline.train.model.projectors import Projector
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 

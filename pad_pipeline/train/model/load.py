@@ -1,40 +1,21 @@
-"""Models for training from hub ids, directories and original LLaVA checkpoints; adapters."""
+"""The model from hub ids and directories, checked as a whole before a weight is read."""
 
 from __future__ import annotations
 
-import json
 import pickle
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, CLIPVisionConfig, CLIPVisionModel
 
 from pad_pipeline.errors import UserError
-from pad_pipeline.models.base import check_device, list_keys, load_strictly
+from pad_pipeline.models.base import check_device, list_keys
 from pad_pipeline.models.pretrained import quiet, read_config, unreachable
-from pad_pipeline.train.model.projectors import (
-    Projector,
-    ProjectorKind,
-    build_projector,
-    kind_of,
-    llava_state,
-    load_llava_state,
-    strip_prefix,
-)
-from pad_pipeline.train.model.vlm import VisionLanguageModel, grid_of
-
-KINDS: tuple[ProjectorKind, ...] = ("linear", "mlp", "c-abstractor")
-
-PROJECTOR_FILES = ("mm_projector.safetensors", "mm_projector.bin")
-"""Weights in a projector's directory, in the order of preference."""
-
-SETTINGS_FILE = "projector.json"
-"""What `build_projector` takes, beside the weights."""
+from pad_pipeline.train.model.projector_files import load_projector
+from pad_pipeline.train.model.projectors import Projector
+from pad_pipeline.train.model.vlm import VisionLanguageModel
 
 _NOT_OF_THE_TOWER = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
 """Weights of a whole CLIP that its vision tower does without."""
@@ -130,134 +111,6 @@ def read_llm_config(reference: str | Path) -> Any:
     return config
 
 
-def load_projector(
-    reference: str | Path,
-    *,
-    vision_config: Any,
-    llm_width: int,
-    num_tokens: int = 256,
-    hidden_width: int | None = None,
-) -> Projector:
-    """A projector of a kind, or the one of a directory or file, for this tower and LLM.
-
-    Raises `UserError` where it is missing, unreadable or of other sizes.
-    """
-    grid, vision_width = grid_of(vision_config), int(vision_config.hidden_size)
-    if reference in KINDS:
-        return build_projector(
-            cast(ProjectorKind, reference),
-            vision_width=vision_width,
-            llm_width=llm_width,
-            grid=grid,
-            num_tokens=num_tokens,
-            hidden_width=hidden_width,
-        )
-    file, settings = _projector_file(Path(reference))
-    state = _read_state(file)
-    if not settings:
-        own = strip_prefix(state)
-        readout = own.get("readout.0.weight")
-        settings = {
-            "kind": kind_of(state, str(file)),
-            "num_tokens": num_tokens,
-            "hidden_width": readout.shape[1] if readout is not None else hidden_width,
-        }
-    known = {"kind", "vision_width", "llm_width", "grid", "num_tokens", "hidden_width"}
-    try:
-        projector = build_projector(
-            **{
-                "vision_width": vision_width,
-                "llm_width": llm_width,
-                "grid": grid,
-                **{name: value for name, value in settings.items() if name in known},
-            }
-        )
-    except TypeError as error:
-        raise UserError(
-            f"{file.parent / SETTINGS_FILE} does not describe a projector ({error})"
-        ) from error
-    load_llava_state(projector, state, source=str(file))
-    return projector
-
-
-def save_projector(projector: Projector, directory: str | Path) -> list[Path]:
-    """Write the projector's weights (public names, float32) and settings; the files written.
-
-    The directory must be there.
-    """
-    weights, settings = Path(directory) / PROJECTOR_FILES[0], Path(directory) / SETTINGS_FILE
-    save_file(
-        {
-            name: tensor.detach().float().contiguous().cpu()
-            for name, tensor in llava_state(projector).items()
-        },
-        weights,
-    )
-    settings.write_text(json.dumps(projector.settings(), indent=1) + "\n", encoding="utf-8")
-    return [weights, settings]
-
-
-def llava_keys(model: VisionLanguageModel) -> dict[str, str]:
-    """Names of an original LLaVA checkpoint -> names in `model.state_dict()`."""
-    prefixes = {
-        "vision.": "model.vision_tower.vision_tower.vision_model.",
-        "projector.network.": next(iter(llava_state(model.projector))).partition(
-            next(iter(model.projector.network.state_dict()))
-        )[0],
-        "llm.": "",
-    }
-    keys = {}
-    for name in model.state_dict():
-        prefix = next(prefix for prefix in prefixes if name.startswith(prefix))
-        keys[prefixes[prefix] + name.removeprefix(prefix)] = name
-    return keys
-
-
-def load_llava_checkpoint(
-    model: VisionLanguageModel, state: Mapping[str, Tensor], *, source: str
-) -> None:
-    """Copy an original LLaVA checkpoint (`model.mm_projector.*`, `model.vision_tower.*`, Llama's
-    names) into `model`; for a model on the meta device the tensors are taken as they are.
-
-    Buffers that old checkpoints hold and models compute are skipped. Raises `UserError` naming
-    `source` and the first names that differ.
-    """
-    keys = llava_keys(model)
-    renamed = {
-        keys.get(name, name): tensor
-        for name, tensor in state.items()
-        if not name.endswith(_COMPUTED)
-    }
-    load_strictly(model, renamed, source=source)
-
-
-def add_lora(
-    model: VisionLanguageModel, rank: int = 128, alpha: float = 256.0, dropout: float = 0.05
-) -> None:
-    """Give the language model low-rank adapters on all linear layers but the output, and train
-    these (float32) beside the projector in place of its weights.
-
-    LLaVA-1.5's values are the defaults. Raises `UserError` where peft is not installed.
-    """
-    try:
-        from peft import LoraConfig, get_peft_model  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise UserError(
-            "low-rank adapters need peft: pip install 'pad-pipeline[train]', or train without "
-            "--lora-rank"
-        ) from error
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=alpha,  # pyright: ignore[reportArgumentType] - any number will do
-        lora_dropout=dropout,
-        bias="none",
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
-    model.llm = get_peft_model(model.llm, config)
-    model.freeze("finetune")
-
-
 def _check_there(reference: str | Path, what: str) -> None:
     """A path that is not there would be taken for a hub id."""
     path = Path(reference).expanduser()
@@ -306,44 +159,3 @@ def _load(
     if differing:
         raise UserError(f"{reference} does not fit {type(model).__name__}: {differing}")
     return model
-
-
-def _projector_file(path: Path) -> tuple[Path, dict[str, Any]]:
-    """The weights of a directory or file, and the settings beside them."""
-    if path.is_dir():
-        found = [path / name for name in PROJECTOR_FILES if (path / name).is_file()]
-        if not found:
-            raise UserError(
-                f"{path} holds no projector: expected one of {', '.join(PROJECTOR_FILES)}"
-            )
-        file = found[0]
-    elif path.is_file():
-        file = path
-    else:
-        raise UserError(
-            f"the projector {path} is not there; give a directory or file of one, or a kind: "
-            + ", ".join(KINDS)
-        )
-    settings = file.parent / SETTINGS_FILE
-    if not settings.is_file():
-        return file, {}
-    try:
-        return file, dict(json.loads(settings.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{settings} cannot be read: {error}") from error
-
-
-def _read_state(file: Path) -> dict[str, Tensor]:
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"{file} cannot be read as a projector's weights: {reason}; expected a dictionary of "
-            "tensors in safetensors or torch's format"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(each, Tensor) for each in state.values()):
-        raise UserError(f"{file} holds no dictionary of tensors, so no projector's weights")
-    return state

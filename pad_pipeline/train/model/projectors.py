@@ -7,16 +7,15 @@ width, R regions (padded).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pad_pipeline.errors import UserError
 from pad_pipeline.models.base import load_strictly
+from pad_pipeline.train.choices import ProjectorKind
 from pad_pipeline.train.model.c_abstractor import CAbstractor
-
-ProjectorKind = Literal["linear", "mlp", "c-abstractor"]
 
 _PREFIX: dict[ProjectorKind, str] = {
     "linear": "model.mm_projector.",
@@ -66,7 +65,7 @@ class Projector(nn.Module):
         return self.network(patches_BSV)
 
     def token_coverage(self, coverage_BRS: Tensor) -> Tensor:
-        """The share (0-1) of each token that regions cover, (B, R, P), from that of each patch.
+        """The fraction (0-1) of each token that regions cover, (B, R, P), from that of each patch.
 
         Tokens of Linear and MLP are patches. A token of the C-Abstractor reads the patches that
         its adaptive pooling averages: at 24 to 16 two along either axis, shared with neighbours.
@@ -109,7 +108,7 @@ def build_projector(
     """
     if kind not in get_args(ProjectorKind):
         raise UserError(
-            f"a projector of the kind {kind!r} was asked for: choose "
+            f"there is no projector {kind!r}; choose "
             + ", ".join(repr(name) for name in get_args(ProjectorKind))
         )
     token_grid = grid

@@ -9,31 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.parameter import Parameter
-from torch.utils.checkpoint import checkpoint
 from transformers import CLIPVisionModel, PreTrainedModel
 
 from pad_pipeline.errors import UserError
 from pad_pipeline.models.base import list_keys
+from pad_pipeline.train.caption_loss import summed_cross_entropy
+from pad_pipeline.train.choices import TrainingStage
+from pad_pipeline.train.constants import IGNORE_INDEX
 from pad_pipeline.train.data.batch import Batch
+from pad_pipeline.train.model.compatibility import check_compatible
 from pad_pipeline.train.model.projectors import Projector
-
-Stage = Literal["pretrain", "finetune"]
-
-IGNORE = -100
-"""The label of a position that is not supervised."""
-
-LOGITS_AT_ONCE = 2**27
-"""Logits that are held at a time: 0.5 GB of float32, or 4,194 positions at 32,000 words."""
-
-_OUTPUT_CHANGES = {"final_logit_softcapping": None, "logit_scale": 1, "logits_scaling": 1}
-"""Settings of language models that change the logits after the output layer, and the value that
-does not; the others are refused."""
 
 
 class VisionLanguageModel(nn.Module):
@@ -56,7 +46,7 @@ class VisionLanguageModel(nn.Module):
         compute_dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_fit(vision.config, projector, llm.config)
+        check_compatible(vision.config, projector, llm.config)
         self.vision = vision
         self.projector = projector
         self.llm: Any = llm
@@ -71,7 +61,7 @@ class VisionLanguageModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The number format of the passes."""
+        """The data type of the passes."""
         return self.compute_dtype or self.embedding.dtype
 
     @property
@@ -90,7 +80,7 @@ class VisionLanguageModel(nn.Module):
 
     # What is trained
 
-    def freeze(self, stage: Stage) -> None:
+    def freeze(self, stage: TrainingStage) -> None:
         """Choose what is trained: in `pretrain` the projector, in `finetune` the LLM as well.
 
         What is trained is kept in float32 (float64 stays). Of an LLM with low-rank adapters only
@@ -246,25 +236,13 @@ class VisionLanguageModel(nn.Module):
             "batches are padded on the right"
         )
         targets_BT = batch.labels_BT[:, 1:]
-        supervised_BT = targets_BT != IGNORE
+        supervised_BT = targets_BT != IGNORE_INDEX
         hidden_BTD = self.hidden(self.embed(batch, tokens_IPD))
         places_N = supervised_BT.flatten().nonzero().squeeze(-1)  # waits for the device, once
         hidden_ND = hidden_BTD[:, :-1].flatten(0, 1)[places_N]
         targets_N = targets_BT.flatten()[places_N]
-        return self._summed_loss(hidden_ND, targets_N), len(targets_N)
-
-    def _summed_loss(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
-        chunk = max(1, LOGITS_AT_ONCE // len(self.llm.get_output_embeddings().weight))
-        if len(targets_N) <= chunk:
-            return self._cross_entropy(hidden_ND, targets_N)
-        parts = [
-            checkpoint(self._cross_entropy, hidden, targets, use_reentrant=False)
-            for hidden, targets in zip(hidden_ND.split(chunk), targets_N.split(chunk), strict=True)
-        ]
-        return torch.stack(parts).sum()  # pyright: ignore[reportArgumentType]
-
-    def _cross_entropy(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
-        return functional.cross_entropy(self.logits(hidden_ND), targets_N, reduction="sum")
+        num_words = len(self.llm.get_output_embeddings().weight)
+        return summed_cross_entropy(self.logits, hidden_ND, targets_N, num_words), len(targets_N)
 
     @torch.no_grad()
     def label_embeddings(self, label_ids: Sequence[Sequence[int]]) -> Tensor:
@@ -288,43 +266,7 @@ class VisionLanguageModel(nn.Module):
         return sums_LD / lengths_L.unsqueeze(-1)
 
     def _precision(self, weight: Tensor) -> AbstractContextManager[Any]:
-        """Autocast to the passes' number format where the weights are kept in another."""
+        """Autocast to the data type of the passes where the weights are kept in another."""
         if self.compute_dtype is None or weight.dtype == self.compute_dtype:
             return nullcontext()
         return torch.autocast(weight.device.type, dtype=self.compute_dtype)
-
-
-def grid_of(vision_config: Any) -> int:
-    """Patches along a side of the tower's square image."""
-    return int(vision_config.image_size) // int(vision_config.patch_size)
-
-
-def check_fit(vision_config: Any, projector: Projector, llm_config: Any) -> None:
-    """Raise `UserError` where tower, projector and language model do not go together."""
-    grid, width = grid_of(vision_config), int(vision_config.hidden_size)
-    if projector.grid != grid:
-        raise UserError(
-            f"the projector is for {projector.grid} x {projector.grid} patches, but the vision "
-            f"tower gives {grid} x {grid} ({vision_config.image_size} pixels, patches of "
-            f"{vision_config.patch_size}); take the tower that it was trained with"
-        )
-    if projector.vision_width != width:
-        raise UserError(
-            f"the projector takes features of width {projector.vision_width}, but the vision "
-            f"tower's have {width}; take the tower that it was trained with"
-        )
-    if int(vision_config.num_hidden_layers) < 2:
-        raise UserError("the vision tower has one layer; its last but one is used, so take another")
-    if projector.llm_width != int(llm_config.hidden_size):
-        raise UserError(
-            f"the projector gives tokens of width {projector.llm_width}, but the language model's "
-            f"embedding has {llm_config.hidden_size}; take the language model that it was trained "
-            "with"
-        )
-    for name, neutral in _OUTPUT_CHANGES.items():
-        value = getattr(llm_config, name, neutral)
-        if value not in (neutral, None):
-            raise UserError(
-                f"the language model {llm_config.model_type} changes its logits ({name} = {value}),"
-                " which the caption loss here does not do; take a Llama, Vicuna, Mistral or Qwen"
-            )

@@ -1,4 +1,4 @@
-"""What a run of `train` can be told: a frozen dataclass whose field docstrings are the help."""
+"""The settings of a training run: a frozen dataclass whose field docstrings are the help."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pad_pipeline.errors import UserError
-
-Stage = Literal["pretrain", "finetune"]
+from pad_pipeline.train.choices import (
+    FrameGeometry,
+    PatchLossKind,
+    ProjectorKind,
+    Template,
+    TrainingStage,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +25,13 @@ class TrainConfig:
     """CLIP vision tower: hub id, directory, or `embedded`."""
     llm: str
     """Causal language model: hub id, directory, or `embedded`."""
-    projector_kind: Literal["linear", "mlp", "c-abstractor"] = "mlp"
+    projector_kind: ProjectorKind = "mlp"
     """What stands between tower and language model; in stage 2 that of --projector is taken."""
     image_tokens: int = 256
     """Tokens per image of the C-Abstractor, a square number; the others have one per patch."""
-    geometry: Literal["crop", "pad"] = "crop"
+    geometry: FrameGeometry = "crop"
     """`crop` takes the centre square, `pad` adds borders in the tower's mean colour."""
-    template: Literal["vicuna-v1", "llama-3"] = "vicuna-v1"
+    template: Template = "vicuna-v1"
     """How conversations are written (stage 2)."""
     max_length: int = 2048
     """Longest sequence, image tokens included; what is longer is cut, counted and reported."""
@@ -50,7 +55,7 @@ class TrainConfig:
     """Largest norm of the gradient; 0 does not clip."""
     patch_weight: float = 5.0
     """Beta at the last step; it rises linearly from 0. 0 trains with the caption loss alone."""
-    patch_loss: Literal["region", "patch", "contrastive"] = "region"
+    patch_loss: PatchLossKind = "region"
     """`region` is the paper's; `patch` compares every patch; `contrastive` is symmetric InfoNCE."""
     best_patch: bool = False
     """Give a region that covers no patch by half the one that it covers most."""
@@ -65,8 +70,8 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the models run; `auto` takes the GPU where there is one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Number format of frozen weights and of the passes; `auto` is bfloat16 on a GPU and float32
-    on a CPU. What is trained is kept in float32."""
+    """Data type of frozen weights and of the passes; `auto` is bfloat16 on a GPU and float32 on a
+    CPU. What is trained is kept in float32."""
     activation_checkpointing: bool = False
     """Compute activations again in the backward pass: slower, much less memory."""
     num_validation: int = 100
@@ -207,7 +212,7 @@ def _demo_finetune() -> TrainConfig:
     )
 
 
-PRESETS: dict[Stage, dict[str, Callable[[], TrainConfig]]] = {
+PRESETS: dict[TrainingStage, dict[str, Callable[[], TrainConfig]]] = {
     "pretrain": {"paper": _paper_pretrain, "demo": _demo_pretrain},
     "finetune": {"paper": _paper_finetune, "demo": _demo_finetune},
 }

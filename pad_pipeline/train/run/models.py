@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from pad_pipeline import storage
 from pad_pipeline.errors import UserError
 from pad_pipeline.models.references import EMBEDDED, EMBEDDED_WEIGHTS
 from pad_pipeline.normalisation import CLIP_MEAN, CLIP_STD
-from pad_pipeline.train.data.loader import ImageFormat
-from pad_pipeline.train.model.load import PROJECTOR_FILES, SETTINGS_FILE, add_lora, load_model
+from pad_pipeline.train.data.image_format import ImageFormat
+from pad_pipeline.train.model.load import load_model
+from pad_pipeline.train.model.lora import add_lora
+from pad_pipeline.train.model.projector_files import PROJECTOR_FILES, SETTINGS_FILE
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.run.config import TrainConfig
-from pad_pipeline.train.run.files import Run, config_of, read_run
+from pad_pipeline.train.run.folder import Run, config_of, read_run
 from pad_pipeline.train.text.encode import load_tokenizer
 
 LLM_FOLDER = "llm"
@@ -30,7 +33,7 @@ def locate(reference: str, part: str) -> str:
 
 
 def device_and_dtype(config: TrainConfig) -> tuple[str, torch.dtype]:
-    """Where and in which number format the passes run."""
+    """Where and in which data type the passes run."""
     device = config.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -72,7 +75,7 @@ def load_finished_model(
 ) -> tuple[VisionLanguageModel, Any, TrainConfig]:
     """(model, tokenizer, config) as a run left them; `UserError` where it has not finished."""
     if not run.finished:
-        raise UserError(f"{run.url} has not finished yet; run its command again to go on")
+        raise UserError(f"{run.url} has not finished yet; run its command again to resume")
     config = config_of(run)
     place, dtype = device_and_dtype(TrainConfig(vision="", llm="", device=device))  # type: ignore[arg-type]
     llm = locate(config.llm, "language")
@@ -89,6 +92,47 @@ def load_finished_model(
             num_tokens=config.image_tokens,
         )
     return model.eval(), load_tokenizer(llm), config
+
+
+def check_models(config: TrainConfig) -> None:
+    """Raise `UserError` where tower, projector, language model or tokenizer do not fit together."""
+    load_skeleton(config)
+    load_tokenizer(locate(config.llm, "language"))
+
+
+def load_skeleton(config: TrainConfig) -> VisionLanguageModel:
+    """The model of a config on the meta device: sizes without weights."""
+    return load_model(
+        locate(config.vision, "vision"),
+        locate(config.llm, "language"),
+        config.projector_kind,
+        device="meta",
+        dtype=torch.float32,
+        num_tokens=config.image_tokens,
+    )
+
+
+def with_projector(config: TrainConfig, projector: str | None) -> TrainConfig:
+    """The config with kind and tokens of the projector that the run at `projector` has trained.
+
+    Raises `UserError` where that projector does not go with the config.
+    """
+    if projector is None:
+        return config
+    if config.patch_weight:
+        raise UserError("--patch-weight is for stage 1: conversations have no regions")
+    kind = projector_kind_of(projector)
+    trained = read_run(projector).facts["config"]
+    if trained["vision"] != config.vision:
+        raise UserError(
+            f"the projector of {projector} was trained with the tower {trained['vision']}, not "
+            f"{config.vision}; give --vision {trained['vision']}"
+        )
+    return dataclasses.replace(
+        config,
+        projector_kind=kind,
+        image_tokens=trained["image_tokens"],  # type: ignore[arg-type]
+    )
 
 
 def image_format(model: VisionLanguageModel, vision: str) -> ImageFormat:
@@ -111,11 +155,11 @@ def projector_kind_of(url: str) -> str:
     """The kind of the projector that a run of stage 1 has trained."""
     run = read_run(url)
     if not run.finished:
-        raise UserError(f"{url} has not finished yet; run its command again to go on")
+        raise UserError(f"{url} has not finished yet; run its command again to resume")
     return run.facts["config"]["projector_kind"]
 
 
-def _projector_folder(url: str) -> tempfile.TemporaryDirectory | _Here:
+def _projector_folder(url: str) -> AbstractContextManager[str]:
     """A local folder with the projector's files."""
     if not storage.exists(storage.join(url, SETTINGS_FILE)):
         raise UserError(
@@ -123,24 +167,11 @@ def _projector_folder(url: str) -> tempfile.TemporaryDirectory | _Here:
         )
     path = storage.local_path(url)
     if path is not None:
-        return _Here(str(path))
+        return nullcontext(str(path))
     folder = tempfile.TemporaryDirectory()
     for name in (PROJECTOR_FILES[0], SETTINGS_FILE):
         Path(folder.name, name).write_bytes(storage.read_bytes(storage.join(url, name)))
     return folder
-
-
-class _Here:
-    """A folder that stays, in the place of a temporary one."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def __enter__(self) -> str:
-        return self._path
-
-    def __exit__(self, *error: object) -> None:
-        pass
 
 
 def _local_folder(url: str) -> Path:

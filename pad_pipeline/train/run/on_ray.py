@@ -1,4 +1,4 @@
-"""Training on Ray Train: starts the workers, restarts those that die, tells what happens."""
+"""Training on Ray Train: starts the workers, restarts those that die, shows the progress."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import logging
 import os
 import shutil
 import tempfile
-import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -23,16 +22,12 @@ from pad_pipeline import storage
 from pad_pipeline.engine import ray_session
 from pad_pipeline.errors import UserError
 from pad_pipeline.train.run.config import TrainConfig
-from pad_pipeline.train.run.files import Run, read_run
-from pad_pipeline.train.run.logs import METRICS
+from pad_pipeline.train.run.folder import Run, read_run
+from pad_pipeline.train.run.progress import Progress, follow_metrics
 
 logger = logging.getLogger(__name__)
 
 ERROR_FILE = "_error.json"
-_POLL_S = 1.0
-_REMOTE_POLL_S = 5.0
-
-Progress = Callable[[dict[str, Any]], None]
 
 
 def train_on_ray(
@@ -45,10 +40,10 @@ def train_on_ray(
 ) -> None:
     """Train `run` to its end on `config.workers` workers.
 
-    `progress` is called with each new line of the run's figures. Joins the Ray cluster at
+    `progress` is called with each new line of the run's metrics. Joins the Ray cluster at
     `ray_address` or the one that is there, else starts Ray here. A worker that dies is started
-    again, `config.max_failures` times, and goes on from the last checkpoint. Raises `UserError`
-    where training cannot go on.
+    again, `config.max_failures` times, and resumes from the last checkpoint. Raises `UserError`
+    where training cannot continue.
     """
     with ray_session.shut_down_after():
         cluster = ray_session.join(ray_address, verbose=ray_logs)
@@ -59,9 +54,11 @@ def train_on_ray(
         if config.device == "cuda" and not use_gpu:
             raise UserError("--device cuda, but Ray sees no GPU; use --device cpu")
         if use_gpu and num_gpus < config.workers:
-            logger.warning("%d workers wait for a GPU each; %d are here", config.workers, num_gpus)
+            logger.warning(
+                "%d workers need a GPU each, but the cluster has %d", config.workers, num_gpus
+            )
         storage.remove(storage.join(run.url, ERROR_FILE))
-        with _state_folder(run) as (folder, filesystem), _watched(run, progress):
+        with _state_folder(run) as (folder, filesystem), follow_metrics(run.url, progress):
             trainer = ray.train.torch.TorchTrainer(
                 _work,
                 train_loop_config={"run": run.url, "config": config},
@@ -76,23 +73,23 @@ def train_on_ray(
             try:
                 trainer.fit()
             except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
-                raise _explain(run, error) from error
+                raise _to_user_error(run, error) from error
 
 
 def _work(config: dict[str, Any]) -> None:
-    """One worker: trains its share of every step."""
+    """One worker: trains on its part of every step."""
     import torch
 
     from pad_pipeline.train.distributed import workers
     from pad_pipeline.train.loop import train
 
     run = read_run(config["run"])
-    _fail_again(run)
+    _stop_if_failed(run)
     context = ray.train.get_context()
     if not ray.get_gpu_ids():
         # Ray sets one thread per reserved CPU slot, which are not cores here
-        share = max(1, (os.cpu_count() or 1) // context.get_local_world_size())
-        torch.set_num_threads(config["config"].threads or share)
+        own_cores = max(1, (os.cpu_count() or 1) // context.get_local_world_size())
+        torch.set_num_threads(config["config"].threads or own_cores)
     if context.get_world_rank() == 0:
         logging.getLogger("pad_pipeline").setLevel(logging.INFO)
     try:
@@ -103,27 +100,28 @@ def _work(config: dict[str, Any]) -> None:
         raise
 
 
-def _fail_again(run: Run) -> None:
-    """An error that a restart does not mend ends the restarted workers at once."""
-    told = _told_error(run)
-    if told is not None:
-        raise UserError(told)
+def _stop_if_failed(run: Run) -> None:
+    """An error that a restart cannot fix ends the restarted workers at once."""
+    message = _saved_error(run)
+    if message is not None:
+        raise UserError(message)
 
 
-def _told_error(run: Run) -> str | None:
+def _saved_error(run: Run) -> str | None:
+    """The `UserError` that a worker left for the driver, if one did."""
     url = storage.join(run.url, ERROR_FILE)
     return json.loads(storage.read_bytes(url))["error"] if storage.exists(url) else None
 
 
-def _explain(run: Run, error: BaseException) -> UserError:
-    told = _told_error(run)
-    if told is not None:
+def _to_user_error(run: Run, error: BaseException) -> UserError:
+    message = _saved_error(run)
+    if message is not None:
         storage.remove(storage.join(run.url, ERROR_FILE))
-        return UserError(told)
+        return UserError(message)
     lines = [line for line in str(error).splitlines() if line.strip()]
     return UserError(
         f"training failed: {lines[-1].strip() if lines else type(error).__name__}. The same "
-        "command goes on from the last checkpoint; --debug --ray-logs shows the whole story"
+        "command resumes from the last checkpoint; --debug --ray-logs shows all of Ray's logs"
     )
 
 
@@ -148,71 +146,3 @@ def _state_folder(run: Run) -> Iterator[tuple[str, pyarrow.fs.FileSystem | None]
         yield folder, None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _watched(run: Run, progress: Progress | None) -> Iterator[None]:
-    """While the block lasts, every new line of the run's figures goes to `progress`."""
-    if progress is None:
-        yield
-        return
-    ended = threading.Event()
-    reader = _NewLines(storage.join(run.url, METRICS))
-    known = max((values["step"] for values in reader.read()), default=-1)
-    is_remote = storage.local_path(run.url) is None
-
-    def look() -> None:
-        nonlocal known
-        for values in reader.read():
-            if values["step"] > known:
-                known = values["step"]
-                progress(values)
-
-    def watch() -> None:
-        while not ended.wait(_REMOTE_POLL_S if is_remote else _POLL_S):
-            # The workers tell what is wrong with the place; this thread only shows what it finds.
-            with suppress(UserError):
-                look()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        with suppress(UserError):
-            look()
-
-
-class _NewLines:
-    """The lines that a file of figures got since it was last read."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._place = storage.local_path(url)
-        self._offset = 0
-        self._inode = 0
-        self._version = ""
-
-    def read(self) -> list[dict[str, Any]]:
-        """Whole lines alone; all of them where a file that is not on this machine has changed."""
-        if not storage.exists(self._url):
-            return []
-        if self._place is None:
-            version = storage.version(self._url)
-            if version == self._version:
-                return []
-            text = storage.read_bytes(self._url)
-            self._version = version
-        else:
-            with self._place.open("rb") as file:
-                # a run that goes on writes the file anew, without the lines behind its checkpoint
-                inode = os.fstat(file.fileno()).st_ino
-                if inode != self._inode:
-                    self._inode, self._offset = inode, 0
-                file.seek(self._offset)
-                text = file.read()
-            text = text[: text.rfind(b"\n") + 1]
-            self._offset += len(text)
-        return [json.loads(line) for line in text.decode().splitlines() if line.endswith("}")]

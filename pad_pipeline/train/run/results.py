@@ -11,10 +11,10 @@ from torch import Tensor
 
 from pad_pipeline import storage
 from pad_pipeline.models.base import load_strictly
-from pad_pipeline.train.model.load import save_projector
+from pad_pipeline.train.model.projector_files import save_projector
 from pad_pipeline.train.model.projectors import build_projector
 from pad_pipeline.train.model.vlm import VisionLanguageModel
-from pad_pipeline.train.run.files import Run, read_run
+from pad_pipeline.train.run.folder import Run, read_run
 from pad_pipeline.train.run.models import LLM_FOLDER, image_format, load_finished_model
 
 

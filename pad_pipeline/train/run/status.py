@@ -1,4 +1,4 @@
-"""How a training run stands, for whoever asks from any machine: from its files alone."""
+"""The status of a training run, from its files alone: any machine can read it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 
 from pad_pipeline.storage.locks import is_held
-from pad_pipeline.train.data.steps import make_plan
-from pad_pipeline.train.run.files import Run, config_of, read_run
-from pad_pipeline.train.run.logs import read_metrics
+from pad_pipeline.train.data.sampler import make_sampler
+from pad_pipeline.train.run.folder import Run, config_of, read_run
+from pad_pipeline.train.run.metrics_file import read_metrics
 
 _RECENT_STEPS = 50
 
@@ -34,7 +34,7 @@ class TrainingStatus:
     seconds_left: float | None
     """None where the run has ended or no step is done; without validation and checkpoints."""
     last: Mapping[str, Any]
-    """The last line of the run's figures."""
+    """The last line of the run's metrics."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -42,10 +42,10 @@ class TrainingStatus:
 
 
 def read_training_status(url: str) -> TrainingStatus:
-    """How the run at `url` stands; raises `UserError` where there is none."""
+    """The status of the run at `url`; raises `UserError` where there is none."""
     run = read_run(url)
     lines = read_metrics(url)
-    num_steps = make_plan(config_of(run), np.ones(run.facts["num_samples"], np.int64)).num_steps
+    num_steps = _num_steps(run)
     recent = [line["step_s"] for line in lines[-_RECENT_STEPS:] if line.get("step_s")]
     step_s = statistics.median(recent) if recent else None
     steps_done = lines[-1]["step"] + 1 if lines else 0
@@ -59,6 +59,10 @@ def read_training_status(url: str) -> TrainingStatus:
         seconds_left=None if run.finished or not step_s else (num_steps - steps_done) * step_s,
         last=lines[-1] if lines else {},
     )
+
+
+def _num_steps(run: Run) -> int:
+    return make_sampler(config_of(run), np.ones(run.facts["num_samples"], np.int64)).num_steps
 
 
 def _state(run: Run) -> State:

@@ -13,46 +13,35 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pad_pipeline.errors import UserError
+from pad_pipeline.train.choices import Template
+from pad_pipeline.train.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from pad_pipeline.train.text.templates import (
     IMAGE,
     LLAMA3_TOKENS,
     Rendered,
     TextError,
-    caption_of,
     check_turns,
     image_to_front,
     render_llama3,
     render_vicuna,
 )
-from pad_pipeline.train.text.tokenizer import OffsetTokenizer, pieces_of
+from pad_pipeline.train.text.tokenizer import OffsetTokenizer, offset_tokenizer
 
 __all__ = [
-    "IGNORE",
-    "IMAGE_TOKEN",
     "EncodedText",
-    "Template",
     "TextError",
-    "caption_of",
     "encode_caption",
     "encode_conversation",
     "encode_label",
     "load_tokenizer",
 ]
 
-IMAGE_TOKEN = -200
-"""Stands in `input_ids` where an image's tokens go."""
-
-IGNORE = -100
-"""The label of a position at which nothing is predicted."""
-
-Template = Literal["vicuna-v1", "llama-3"]
-
 
 @dataclass(frozen=True)
 class EncodedText:
-    """Token ids with `IMAGE_TOKEN` for each image, and labels of the same length.
+    """Token ids with `IMAGE_TOKEN_INDEX` for each image, and labels of the same length.
 
-    A label is the id at its own position (not shifted) or `IGNORE`; at images always `IGNORE`.
+    A label is the id at its own position (not shifted) or `IGNORE_INDEX`, as at images.
     """
 
     input_ids: list[int]
@@ -61,7 +50,7 @@ class EncodedText:
     @property
     def num_targets(self) -> int:
         """How many tokens are supervised; 0 for example where the only answer is empty."""
-        return sum(label != IGNORE for label in self.labels)
+        return sum(label != IGNORE_INDEX for label in self.labels)
 
     @property
     def num_images(self) -> int:
@@ -69,7 +58,7 @@ class EncodedText:
 
         Who gives the text one image must compare.
         """
-        return self.input_ids.count(IMAGE_TOKEN)
+        return self.input_ids.count(IMAGE_TOKEN_INDEX)
 
 
 def load_tokenizer(reference: str | Path) -> Any:
@@ -86,7 +75,7 @@ def load_tokenizer(reference: str | Path) -> Any:
         )
     except Exception as error:  # the tokenizers library raises Exception itself
         raise UserError(_why_unreadable(str(reference), is_local, error)) from error
-    pieces_of(tokenizer)
+    offset_tokenizer(tokenizer)
     return tokenizer
 
 
@@ -101,7 +90,7 @@ def encode_caption(tokenizer: Any, caption: str, *, has_image: bool = True) -> E
     if has_image:
         text, start = IMAGE + image_to_front(caption) + "\n", len(IMAGE)
     rendered = Rendered(text, [(start, len(text))])
-    return _encode(pieces_of(tokenizer), begin, rendered, has_image)
+    return _encode(offset_tokenizer(tokenizer), begin, rendered, has_image)
 
 
 def encode_conversation(
@@ -116,7 +105,7 @@ def encode_conversation(
     has one. Raises `TextError` where the turns do not alternate or are from someone else, and
     `UserError` where the tokenizer lacks a token that the template needs.
     """
-    pieces = pieces_of(tokenizer)
+    pieces = offset_tokenizer(tokenizer)
     begin = _token(tokenizer, "bos_token")
     messages = check_turns(turns)
     if has_image:
@@ -137,7 +126,7 @@ def encode_label(tokenizer: Any, tag: str) -> list[int]:
     SentencePiece puts its word mark in front by itself, byte-level BPE needs the space. Raises
     `TextError` where nothing is left to embed.
     """
-    pieces = pieces_of(tokenizer)
+    pieces = offset_tokenizer(tokenizer)
     ids = pieces.encode_word(tag.strip()) if tag.strip() else []
     kept = set(pieces.special.values()) - {getattr(tokenizer, "unk_token_id", None)}
     if not ids or kept.intersection(ids):
@@ -153,15 +142,15 @@ def _encode(
     is_answer = bytearray(len(rendered.text) + 1)  # one flag a character
     for start, end in rendered.answers:
         is_answer[start:end] = b"\1" * (end - start)
-    input_ids, labels, position = [begin], [IGNORE], 0
+    input_ids, labels, position = [begin], [IGNORE_INDEX], 0
     for number, part in enumerate(parts):
         if number:
-            input_ids.append(IMAGE_TOKEN)
-            labels.append(IGNORE)
+            input_ids.append(IMAGE_TOKEN_INDEX)
+            labels.append(IGNORE_INDEX)
             position += len(IMAGE)
         for token, start in pieces.encode(part):
             input_ids.append(token)
-            labels.append(token if is_answer[position + start] else IGNORE)
+            labels.append(token if is_answer[position + start] else IGNORE_INDEX)
         position += len(part)
     return EncodedText(input_ids, labels)
 

@@ -81,22 +81,6 @@ def check_turns(turns: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     return messages
 
 
-def caption_of(turns: Sequence[Mapping[str, Any]]) -> str:
-    """The caption of a stage 1 sample: the answer to one question that holds `<image>`.
-
-    Raises `TextError` for what the original stops at: more or fewer turns, or no `<image>`.
-    """
-    messages = check_turns(turns)
-    if len(turns) != 2 or len(messages) != 2:
-        raise TextError(
-            f"a caption is one human turn and one gpt turn, found {len(turns)} turns; stage 2 "
-            "trains on conversations"
-        )
-    if IMAGE not in messages[0][1]:
-        raise TextError(f"the human turn does not say where the image goes: it has no {IMAGE}")
-    return messages[1][1]
-
-
 def render_vicuna(messages: Sequence[tuple[str, str]], end_token: str) -> Rendered:
     """Vicuna's v1 format; an answer runs from the colon of `ASSISTANT:` to its end token.
 

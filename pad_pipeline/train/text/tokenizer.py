@@ -82,7 +82,7 @@ class OffsetTokenizer:
         self._backend.add_special_tokens(special)
 
 
-def pieces_of(tokenizer: Any) -> OffsetTokenizer:
+def offset_tokenizer(tokenizer: Any) -> OffsetTokenizer:
     """The `OffsetTokenizer` of a transformers tokenizer, made once for each.
 
     Raises `UserError` where the tokenizer is not one of the `tokenizers` library.

@@ -13,7 +13,7 @@ from PIL import Image
 from pad_pipeline import masks
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import PadRecord, RecordError, Region, records_to_table
-from pad_pipeline.train.data.samples import Samples, source_digest, write_samples
+from pad_pipeline.train.data.samples import TrainingSamples, source_digest, write_samples
 
 
 def record(name: str, caption: str | None, *, failed: bool = False) -> PadRecord:
@@ -55,7 +55,7 @@ def test_annotations_become_samples_in_order_and_what_is_left_out_is_counted(
     number, left_out = write_samples(source, None, "pretrain", tmp_path / "samples.arrow")
     assert number == 2
     assert left_out == {"without a caption": 2, "that failed when they were annotated": 1}
-    samples = Samples(tmp_path / "samples.arrow")
+    samples = TrainingSamples(tmp_path / "samples.arrow")
     assert [samples[i].id for i in range(len(samples))] == ["a.png", "d/é.png"]
     second = samples[1]
     assert (second.caption, second.width, second.height) == ("zwei Bälle", 16, 12)
@@ -70,7 +70,7 @@ def test_images_of_annotations_may_lie_elsewhere_now(tmp_path: Path) -> None:
     source = write_data_set(tmp_path / "pad", [record("d/a.png", "a ball")])
     (tmp_path / "now").mkdir()
     write_samples(source, str(tmp_path / "now"), "pretrain", tmp_path / "samples.arrow")
-    image = Samples(tmp_path / "samples.arrow")[0].image
+    image = TrainingSamples(tmp_path / "samples.arrow")[0].image
     assert image is not None
     assert image.uri == str(tmp_path / "now" / "d/a.png")
     with pytest.raises(UserError, match="no such folder or archive of images"):
@@ -106,7 +106,7 @@ def llava(tmp_path: Path) -> str:
 def test_llava_conversations_are_stage_two_with_text_alone(llava: str, tmp_path: Path) -> None:
     number, left_out = write_samples(llava, None, "finetune", tmp_path / "samples.arrow")
     assert (number, left_out) == (3, {})
-    samples = Samples(tmp_path / "samples.arrow")
+    samples = TrainingSamples(tmp_path / "samples.arrow")
     assert samples[1].image is None
     assert samples[1].turns == turns("how are you ?", "well")
     # words of all turns, negative for text alone, as LLaVA's sampler counts
@@ -117,7 +117,7 @@ def test_llava_captions_are_stage_one_without_regions(llava: str, tmp_path: Path
     number, left_out = write_samples(llava, None, "pretrain", tmp_path / "samples.arrow")
     assert number == 1
     assert left_out == {"without an image": 1, "without a caption": 1}
-    sample = Samples(tmp_path / "samples.arrow")[0]
+    sample = TrainingSamples(tmp_path / "samples.arrow")[0]
     assert (sample.caption, sample.tags, sample.width) == ("a black square", [], 0)
 
 

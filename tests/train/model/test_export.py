@@ -23,11 +23,14 @@ from pad_pipeline.errors import UserError
 from pad_pipeline.geometry import geometry
 from pad_pipeline.models.references import EMBEDDED_WEIGHTS
 from pad_pipeline.normalisation import CLIP_MEAN, CLIP_STD
+from pad_pipeline.train.constants import IMAGE_TOKEN_INDEX
 from pad_pipeline.train.model.export import export_run_model
-from pad_pipeline.train.model.load import add_lora, load_model, load_projector
+from pad_pipeline.train.model.load import load_model
+from pad_pipeline.train.model.lora import add_lora
+from pad_pipeline.train.model.projector_files import load_projector
 from pad_pipeline.train.model.projectors import build_projector, llava_state
 from pad_pipeline.train.model.vlm import VisionLanguageModel
-from pad_pipeline.train.text.encode import IMAGE_TOKEN, encode_caption, load_tokenizer
+from pad_pipeline.train.text.encode import encode_caption, load_tokenizer
 from tests.golden_data import golden_dir
 from tests.train.model.toy_llava import settings
 from tests.train.text.byte_level import byte_level_tokenizer
@@ -85,7 +88,7 @@ def our_logits(model: VisionLanguageModel, ids: list[int], pixels: torch.Tensor)
     """(T, W) of ids with one image."""
     embed = model.llm.get_input_embeddings()
     tokens = model.project(model.encode(pixels))[0]
-    place = ids.index(IMAGE_TOKEN)
+    place = ids.index(IMAGE_TOKEN_INDEX)
     before, after = torch.tensor(ids[:place]), torch.tensor(ids[place + 1 :])
     inputs = torch.cat([embed(before), tokens.to(embed.weight.dtype), embed(after)])[None]
     return model.logits(model.hidden(inputs))[0]
@@ -93,7 +96,7 @@ def our_logits(model: VisionLanguageModel, ids: list[int], pixels: torch.Tensor)
 
 def their_ids(ids: list[int], image: int, num_tokens: int) -> torch.Tensor:
     return torch.tensor(
-        [[each for i in ids for each in ([image] * num_tokens if i == IMAGE_TOKEN else [i])]]
+        [[each for i in ids for each in ([image] * num_tokens if i == IMAGE_TOKEN_INDEX else [i])]]
     )
 
 
@@ -184,7 +187,7 @@ def test_tied_embeddings_stay_tied(tmp_path: Path, tokenizer: Any) -> None:
     export_run_model(model, tokenizer, tmp_path / "out")
     loaded = LlavaForConditionalGeneration.from_pretrained(tmp_path / "out").eval()
     assert loaded.lm_head.weight is loaded.get_input_embeddings().weight
-    ids, pixels = [1, IMAGE_TOKEN, 5, 6], pixels_of(photo(), "crop")
+    ids, pixels = [1, IMAGE_TOKEN_INDEX, 5, 6], pixels_of(photo(), "crop")
     with torch.no_grad():
         logits = loaded(input_ids=their_ids(ids, WORDS, 16), pixel_values=pixels).logits[0]
     torch.testing.assert_close(logits[:, :WORDS], our_logits(model, ids, pixels), rtol=0, atol=1e-4)
@@ -280,7 +283,7 @@ def test_adapters_are_merged(tmp_path: Path, tokenizer: Any) -> None:
         for name, parameter in model.named_trained_parameters():
             if "lora_B" in name:
                 parameter.normal_(std=0.1)
-    ids, pixels = [1, IMAGE_TOKEN, 5, 6], pixels_of(photo(), "crop")
+    ids, pixels = [1, IMAGE_TOKEN_INDEX, 5, 6], pixels_of(photo(), "crop")
     wanted = our_logits(model, ids, pixels)
     export_run_model(model, tokenizer, tmp_path / "out")
     loaded = LlavaForConditionalGeneration.from_pretrained(tmp_path / "out").eval()

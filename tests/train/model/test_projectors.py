@@ -156,7 +156,7 @@ def test_impossible_numbers_of_tokens_are_refused(num_tokens: int) -> None:
 
 
 def test_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(UserError, match="'resampler' was asked for: choose 'linear'"):
+    with pytest.raises(UserError, match="there is no projector 'resampler'; choose 'linear'"):
         small("resampler")
 
 

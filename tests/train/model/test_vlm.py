@@ -17,10 +17,11 @@ from transformers import (
 )
 
 from pad_pipeline.errors import UserError
-from pad_pipeline.train.model import vlm as model_module
-from pad_pipeline.train.model.load import llava_keys, load_llava_checkpoint
+from pad_pipeline.train import caption_loss
+from pad_pipeline.train.choices import TrainingStage
+from pad_pipeline.train.constants import IGNORE_INDEX
 from pad_pipeline.train.model.projectors import build_projector
-from pad_pipeline.train.model.vlm import IGNORE, Stage, VisionLanguageModel
+from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.patch_loss import patch_loss
 from tests.golden_data import golden_dir
 from tests.train.model.toy_llava import (
@@ -29,7 +30,9 @@ from tests.train.model.toy_llava import (
     empty_model,
     golden_case,
     gradients,
+    llava_keys,
     llava_tiny,
+    load_llava_checkpoint,
     random_batch,
 )
 
@@ -173,8 +176,7 @@ def test_the_full_size_llava_is_covered_key_by_key() -> None:
         name: shape for name, shape, *_ in listed["keys"]
     }
     assert sum(p.numel() for p in model.parameters()) == listed["num_parameters"]
-    tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.empty(64, device="meta")
-    load_llava_checkpoint(model, tensors, source="the list")
+    load_llava_checkpoint(model, tensors)
     described = model.describe()
     assert "projector (mlp, 576 tokens per image): 20,979,712 parameters trained, 0 fr" in described
     assert "llm (llama): 0 parameters trained, 6,738,415,616 frozen" in described
@@ -223,7 +225,10 @@ def test_the_last_layer_of_the_tower_is_not_computed() -> None:
 
 def test_trained_weights_return() -> None:
     model, other = empty_model(), empty_model()
-    trained: dict[Stage, set[str]] = {"pretrain": {"projector"}, "finetune": {"projector", "llm"}}
+    trained: dict[TrainingStage, set[str]] = {
+        "pretrain": {"projector"},
+        "finetune": {"projector", "llm"},
+    }
     for stage, parts in trained.items():
         model.freeze(stage)
         other.freeze(stage)
@@ -245,7 +250,7 @@ def test_many_targets_are_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
     whole.backward()
     wanted = {name: grad.clone() for name, grad in gradients(model).items()}
     model.zero_grad()
-    monkeypatch.setattr(model_module, "LOGITS_AT_ONCE", 800 * 4)
+    monkeypatch.setattr(caption_loss, "LOGITS_AT_ONCE", 800 * 4)
     parts = model(batch)[1]
     parts.backward()
     close(parts, whole.detach(), 1e-4)
@@ -270,7 +275,7 @@ def test_activation_checkpointing_changes_nothing() -> None:
 
 def test_a_batch_without_targets_has_a_sum_of_zero() -> None:
     batch = random_batch()
-    batch.labels_BT.fill_(IGNORE)
+    batch.labels_BT.fill_(IGNORE_INDEX)
     model = empty_model()
     _, caption_sum, num_targets = model(batch)
     assert (float(caption_sum.detach()), num_targets) == (0.0, 0)

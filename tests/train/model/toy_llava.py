@@ -15,10 +15,11 @@ from transformers import (
     LlamaForCausalLM,
 )
 
+from pad_pipeline.models.base import load_strictly
+from pad_pipeline.train.constants import IGNORE_INDEX
 from pad_pipeline.train.data.batch import Batch
-from pad_pipeline.train.model.load import llava_keys, load_llava_checkpoint
-from pad_pipeline.train.model.projectors import build_projector
-from pad_pipeline.train.model.vlm import IGNORE, VisionLanguageModel
+from pad_pipeline.train.model.projectors import build_projector, llava_state
+from pad_pipeline.train.model.vlm import VisionLanguageModel
 from tests.golden_data import golden_dir
 
 IMAGE = -200
@@ -67,10 +68,33 @@ def empty_model(kind: str = "mlp", **changes: Any) -> VisionLanguageModel:
     )
 
 
+def llava_keys(model: VisionLanguageModel) -> dict[str, str]:
+    """Names of an original LLaVA checkpoint -> names in `model.state_dict()`."""
+    prefixes = {
+        "vision.": "model.vision_tower.vision_tower.vision_model.",
+        "projector.network.": next(iter(llava_state(model.projector))).partition(
+            next(iter(model.projector.network.state_dict()))
+        )[0],
+        "llm.": "",
+    }
+    keys = {}
+    for name in model.state_dict():
+        prefix = next(prefix for prefix in prefixes if name.startswith(prefix))
+        keys[prefixes[prefix] + name.removeprefix(prefix)] = name
+    return keys
+
+
+def load_llava_checkpoint(model: VisionLanguageModel, state: dict[str, Tensor]) -> None:
+    """Copy an original LLaVA checkpoint, every weight of it, into `model`."""
+    keys = llava_keys(model)
+    renamed = {keys.get(name, name): tensor for name, tensor in state.items()}
+    load_strictly(model, renamed, source="llava_tiny")
+
+
 def llava_tiny() -> VisionLanguageModel:
     model = empty_model()
     state = load_file(golden_dir("llava_tiny") / "checkpoint.safetensors")
-    load_llava_checkpoint(model, state, source="llava_tiny")
+    load_llava_checkpoint(model, state)
     return model
 
 
@@ -86,7 +110,7 @@ def expanded(
         row: tuple[list[int], list[int], list[bool]] = ([], [], [])
         for token, label, here in zip(ids, labels, there, strict=True):
             if here and token == IMAGE:
-                parts = [0] * TOKENS, [IGNORE] * TOKENS, [True] * TOKENS
+                parts = [0] * TOKENS, [IGNORE_INDEX] * TOKENS, [True] * TOKENS
                 image_index.append(sample)
             else:
                 parts = [token] * here, [label] * here, [False] * here
@@ -102,11 +126,10 @@ def expanded(
     return Batch(
         sample_ids=[str(i) for i in range(len(rows))],
         input_ids_BT=padded(0, 0),
-        labels_BT=padded(1, IGNORE),
+        labels_BT=padded(1, IGNORE_INDEX),
         image_mask_BT=padded(2, False).bool(),
         attention_BT=torch.tensor([[i < len(row[0]) for i in range(width)] for row in rows]),
         pixels_ICHW=images[index],
-        image_index=index,
         coverage_IRS=torch.zeros(len(index), 0, TOKENS),
         region_mask_IR=torch.zeros(len(index), 0, dtype=torch.bool),
         label_index_IR=torch.zeros(len(index), 0, dtype=torch.long),
@@ -121,7 +144,7 @@ def random_batch(*, images: bool = True) -> Batch:
     ids = torch.randint(3, 800, (3, 12), generator=generator)
     if images:
         ids[0, 1] = ids[2, 4] = IMAGE
-    labels = ids.masked_fill((ids == IMAGE) | (torch.arange(12) < 3), IGNORE)
+    labels = ids.masked_fill((ids == IMAGE) | (torch.arange(12) < 3), IGNORE_INDEX)
     pixels = torch.randn(3, 3, 56, 56, generator=generator)
     return expanded(ids, labels, torch.arange(12) < lengths, pixels)
 

@@ -10,11 +10,11 @@ import pytest
 
 from pad_pipeline.cli.main import main
 from pad_pipeline.storage.locks import only_run_on
+from pad_pipeline.train.distributed import OneWorker
 from pad_pipeline.train.loop import train
-from pad_pipeline.train.run.files import open_run
-from pad_pipeline.train.run.logs import read_metrics
+from pad_pipeline.train.run.folder import open_run
+from pad_pipeline.train.run.metrics_file import read_metrics
 from pad_pipeline.train.run.status import read_training_status
-from pad_pipeline.train.step import OneWorker
 from tests.train.scenes import write_annotations
 from tests.train.test_loop import PRETRAIN, Killed
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pad_pipeline.errors import UserError
-from pad_pipeline.train.text.encode import IGNORE, IMAGE_TOKEN, encode_caption, encode_conversation
+from pad_pipeline.train.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
+from pad_pipeline.train.text.encode import encode_caption, encode_conversation
 from tests.train.text.byte_level import byte_level_tokenizer
 from tests.train.text.texts import talk_of
 
@@ -38,7 +39,7 @@ DATED_TEMPLATE = (
 def decoded(tokenizer, ids: list[int]) -> str:
     """The text of ids with `<image>` for images."""
     stretches, start = [], 0
-    for position in [*(i for i, t in enumerate(ids) if t == IMAGE_TOKEN), len(ids)]:
+    for position in [*(i for i, t in enumerate(ids) if t == IMAGE_TOKEN_INDEX), len(ids)]:
         stretches.append(tokenizer.decode(ids[start:position]))
         start = position + 1
     return "<image>".join(stretches)
@@ -50,7 +51,7 @@ def test_llama3_text_and_targets(llama3):
     assert text.startswith("<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nYou are")
     assert text.endswith("<|eot_id|>" + LLAMA3_TEXT)
     assert encoded.input_ids.count(llama3.bos_token_id) == 1
-    targets = [label for label in encoded.labels if label != IGNORE]
+    targets = [label for label in encoded.labels if label != IGNORE_INDEX]
     assert llama3.decode(targets) == "It is a cat.<|eot_id|>Red — é 😀<|eot_id|>"
 
 
@@ -89,7 +90,7 @@ def test_a_template_that_adds_to_the_system_text_is_followed():
     text = decoded(tokenizer, encoded.input_ids)
     assert "Today: 26 Jul 2024\n\nYou are" in text
     assert text.endswith("<|eot_id|>" + LLAMA3_TEXT)
-    targets = [label for label in encoded.labels if label != IGNORE]
+    targets = [label for label in encoded.labels if label != IGNORE_INDEX]
     assert tokenizer.decode(targets) == "It is a cat.<|eot_id|>Red — é 😀<|eot_id|>"
 
 
@@ -115,7 +116,7 @@ def test_a_message_that_quotes_the_format_moves_no_target(llama3):
         turns = talk_of(f"What is {quoted}?", "Yes", "And?", "")
         encoded = encode_conversation(tokenizer, turns, "llama-3", has_image=False)
         assert encoded.num_targets == len(llama3("Yes", add_special_tokens=False).input_ids) + 1
-        last = max(i for i, label in enumerate(encoded.labels) if label != IGNORE)
+        last = max(i for i, label in enumerate(encoded.labels) if label != IGNORE_INDEX)
         assert "?<|eot_id|>" in llama3.decode(encoded.input_ids[:last])
 
 
@@ -123,13 +124,13 @@ def test_byte_level_captions(llama3):
     caption = "a dog on the table"
     ids = llama3(caption + "\n", add_special_tokens=False).input_ids
     encoded = encode_caption(llama3, caption)
-    assert encoded.input_ids == [llama3.bos_token_id, IMAGE_TOKEN, *ids]
-    assert encoded.labels == [IGNORE, IGNORE, *ids]
+    assert encoded.input_ids == [llama3.bos_token_id, IMAGE_TOKEN_INDEX, *ids]
+    assert encoded.labels == [IGNORE_INDEX, IGNORE_INDEX, *ids]
 
 
 def test_vicunas_format_with_byte_level_pieces(llama3):
     """A post-processor that trims offsets must not move a target."""
     encoded = encode_conversation(llama3, CONVERSATION, "vicuna-v1", has_image=True)
-    targets = [label for label in encoded.labels if label != IGNORE]
+    targets = [label for label in encoded.labels if label != IGNORE_INDEX]
     end = llama3.eos_token
     assert llama3.decode(targets) == f"   It is a cat.\n{end} Red — é 😀{end}"

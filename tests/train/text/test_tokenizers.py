@@ -11,7 +11,7 @@ import pytest
 
 from pad_pipeline.errors import UserError
 from pad_pipeline.train.text.encode import encode_caption, encode_conversation, load_tokenizer
-from pad_pipeline.train.text.tokenizer import OffsetTokenizer, pieces_of
+from pad_pipeline.train.text.tokenizer import OffsetTokenizer, offset_tokenizer
 from tests.golden_data import golden_dir
 from tests.train.text.byte_level import byte_level_tokenizer
 from tests.train.text.texts import golden_tokenizers, talk_of
@@ -30,7 +30,7 @@ def test_a_token_starts_with_its_space(tokenizers):
     backend = byte_level_tokenizer().backend_tokenizer
     for pieces in (
         OffsetTokenizer(backend),
-        *(pieces_of(tokenizer) for tokenizer in tokenizers.values()),
+        *(offset_tokenizer(tokenizer) for tokenizer in tokenizers.values()),
     ):
         tokens = pieces.encode("the dog is")
         starts = [start for _, start in tokens]

@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pad_pipeline.train.text.encode import IGNORE, EncodedText, load_tokenizer
+from pad_pipeline.train.constants import IGNORE_INDEX
+from pad_pipeline.train.text.encode import EncodedText, load_tokenizer
 from tests.golden_data import golden_dir
 
 SETTINGS = ("legacy off", "legacy on", "tokenizer.json alone", "normalised special tokens")
@@ -40,7 +41,7 @@ def golden_tokenizers(place: Path) -> dict[str, Any]:
 
 def supervised_text(tokenizer, encoded: EncodedText) -> str:
     """The supervised tokens put together by hand, not by the tokenizer's decoder."""
-    ids = [label for label in encoded.labels if label != IGNORE]
+    ids = [label for label in encoded.labels if label != IGNORE_INDEX]
     return text_of(tokenizer.convert_ids_to_tokens(ids))
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pad_pipeline.train.data.steps import make_plan
+from pad_pipeline.train.data.sampler import make_sampler
 from pad_pipeline.train.run.config import TrainConfig
 
 CONFIG = TrainConfig(vision="v", llm="l", global_batch=8, epochs=2, num_validation=5)
@@ -29,28 +29,30 @@ def test_every_sample_is_seen_once_an_epoch_by_one_worker(
     rng = np.random.default_rng(0)
     lengths = rng.integers(1, 50, number) * rng.choice([-1, 1], number)
     config = replace(CONFIG, global_batch=max(batch, 1), sampler=sampler, seed=seed)
-    plan = make_plan(config, lengths.astype(np.int64))
-    assert len(plan.validation) == min(5, number // 10)
+    sampler = make_sampler(config, lengths.astype(np.int64))
+    assert len(sampler.validation) == min(5, number // 10)
     for epoch in range(2):
         seen: list[int] = []
-        for step in range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch):
-            shares = [plan.share(step, worker, workers).tolist() for worker in range(workers)]
-            assert sorted(chain(*shares)) == sorted(plan.batch(step).tolist())
-            seen += chain(*shares)
-        assert sorted(seen + plan.validation.tolist()) == list(range(number))
+        for step in range(epoch * sampler.steps_per_epoch, (epoch + 1) * sampler.steps_per_epoch):
+            parts = [
+                sampler.worker_batch(step, worker, workers).tolist() for worker in range(workers)
+            ]
+            assert sorted(chain(*parts)) == sorted(sampler.batch(step).tolist())
+            seen += chain(*parts)
+        assert sorted(seen + sampler.validation.tolist()) == list(range(number))
 
 
 def test_orders_differ_by_epoch_and_seed_and_repeat() -> None:
     lengths = np.ones(100, np.int64)
-    plan = make_plan(CONFIG, lengths)
-    again = make_plan(CONFIG, lengths)
-    other = make_plan(replace(CONFIG, seed=1), lengths)
-    assert plan.batch(3).tolist() == again.batch(3).tolist()
-    assert plan.batch(0).tolist() != plan.batch(plan.steps_per_epoch).tolist()
-    assert plan.batch(0).tolist() != other.batch(0).tolist()
+    sampler = make_sampler(CONFIG, lengths)
+    again = make_sampler(CONFIG, lengths)
+    other = make_sampler(replace(CONFIG, seed=1), lengths)
+    assert sampler.batch(3).tolist() == again.batch(3).tolist()
+    assert sampler.batch(0).tolist() != sampler.batch(sampler.steps_per_epoch).tolist()
+    assert sampler.batch(0).tolist() != other.batch(0).tolist()
 
 
 @pytest.mark.parametrize(("max_steps", "steps"), [(None, 24), (7, 7), (100, 24)])
 def test_the_number_of_steps(max_steps: int | None, steps: int) -> None:
-    plan = make_plan(replace(CONFIG, max_steps=max_steps), np.ones(100, np.int64))
-    assert plan.num_steps == steps
+    sampler = make_sampler(replace(CONFIG, max_steps=max_steps), np.ones(100, np.int64))
+    assert sampler.num_steps == steps

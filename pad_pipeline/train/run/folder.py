@@ -1,4 +1,4 @@
-"""What stands in a run's folder, and whether a command may go on with it.
+"""A run's folder: what is in it, and whether a command may resume it.
 
 RUN/run.json            config, data, models; "state" becomes "finished" at the very end
 RUN/_samples.arrow      the samples, while the run is not finished
@@ -18,8 +18,9 @@ from typing import Any
 
 from pad_pipeline import __version__, storage
 from pad_pipeline.errors import UserError
+from pad_pipeline.train.choices import TrainingStage
 from pad_pipeline.train.data.samples import source_digest, write_samples
-from pad_pipeline.train.run.config import Stage, TrainConfig, identity
+from pad_pipeline.train.run.config import TrainConfig, identity
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +48,13 @@ class Run:
 
 def open_run(
     url: str,
-    stage: Stage,
+    stage: TrainingStage,
     config: TrainConfig,
     source: str,
     images: str | None,
     projector: str | None,
 ) -> Run:
-    """Begin a run at `url`, or take up the one that is there.
+    """Begin a run at `url`, or open the one that is there to resume it.
 
     Raises `UserError` where that one has another config or other data, or where nothing in `source`
     can be trained on.
@@ -109,12 +110,12 @@ def write_run(run: Run) -> None:
 
 
 def config_of(run: Run) -> TrainConfig:
-    """The config that a run was begun with; what does not shape its result has its default."""
+    """The config that a run was begun with; settings that do not affect its result are defaults."""
     values = dict(run.facts["config"])
     return TrainConfig(**values)
 
 
-def _write_samples(url: str, source: str, images: str | None, stage: Stage) -> int:
+def _write_samples(url: str, source: str, images: str | None, stage: TrainingStage) -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, SAMPLES)
         number, left_out = write_samples(source, images, stage, path)
@@ -134,8 +135,8 @@ def _check_same(run: Run, wanted: dict[str, Any]) -> None:
         )
     changed = [name for name in changed if name != "source_digest"]
     if changed:
-        told = "; ".join(f"{n} was {before.get(n)!r} and is {now[n]!r}" for n in changed[:3])
+        listed = "; ".join(f"{n} was {before.get(n)!r} and is {now[n]!r}" for n in changed[:3])
         raise UserError(
-            f"{run.url} was begun with another config: {told}. Use the same settings to go on, or "
-            "another output"
+            f"{run.url} was begun with another config: {listed}. Use the same settings to resume "
+            "it, or another output"
         )

@@ -9,8 +9,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from pad_pipeline.evaluate.align_figure import align_figure
 from pad_pipeline.evaluate.maps import ImageMaps
-from pad_pipeline.evaluate.plots import align_figure
 from pad_pipeline.evaluate.tokenmaps import tokenmap_figure
 
 _UNSAFE = re.compile(r"[^\w.-]+")

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from pad_pipeline.errors import UserError
-from pad_pipeline.train.run.logs import MetricsFile, open_sinks, read_metrics
+from pad_pipeline.train.run.loggers import open_loggers
+from pad_pipeline.train.run.metrics_file import MetricsFile, read_metrics
 
 
 def test_lines_beyond_the_checkpoint_are_dropped_and_half_lines_too(tmp_path: Path) -> None:
@@ -49,7 +50,7 @@ def test_a_remote_run_gets_its_lines_at_each_flush() -> None:
 
 
 def test_tensorboard_holds_the_figures(tmp_path: Path) -> None:
-    [sink] = open_sinks(("tensorboard",), str(tmp_path), 0, {})
+    [sink] = open_loggers(("tensorboard",), str(tmp_path), 0, {})
     sink.write(0, {"caption_loss": 2.5})
     sink.close()
     [events] = (tmp_path / "tensorboard").iterdir()
@@ -71,14 +72,14 @@ def test_weights_and_biases_knows_a_run_that_goes_on(tmp_path: Path, monkeypatch
 
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Error=Refused))
     for name in ("a", "a", "b"):
-        [sink] = open_sinks(("wandb",), str(tmp_path / name), 0, {"seed": 1})
+        [sink] = open_loggers(("wandb",), str(tmp_path / name), 0, {"seed": 1})
         sink.write(0, {"loss": 1.0})
         sink.close()
     ids = [options["id"] for options in begun]
     assert ids[0] == ids[1] != ids[2]
     assert begun[0]["resume"] == "allow"
     with pytest.raises(UserError, match=r"^--loggers wandb: no key$"):
-        open_sinks(("wandb",), str(tmp_path / "refused"), 0, {})
+        open_loggers(("wandb",), str(tmp_path / "refused"), 0, {})
 
 
 class MlFlow:
@@ -116,11 +117,11 @@ def test_mlflow_knows_a_run_that_goes_on(tmp_path: Path, monkeypatch) -> None:
     module = MlFlow()
     monkeypatch.setitem(sys.modules, "mlflow", module)
     for name in ("a", "a", "b"):
-        [sink] = open_sinks(("mlflow",), str(tmp_path / name), 0, {"seed": 1})
+        [sink] = open_loggers(("mlflow",), str(tmp_path / name), 0, {"seed": 1})
         sink.write(3, {"loss": 1.0, "bad": math.nan})
         sink.close()
     assert len(module.runs) == 2
     assert module.params == [{"seed": 1}] * 2
     assert module.metrics == [(3, {"loss": 1.0})] * 3
     with pytest.raises(UserError, match=r"^--loggers mlflow: no store$"):
-        open_sinks(("mlflow",), str(tmp_path / "refused"), 0, {})
+        open_loggers(("mlflow",), str(tmp_path / "refused"), 0, {})

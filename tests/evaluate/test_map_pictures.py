@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pad_pipeline.evaluate.pictures import file_stems
+from pad_pipeline.evaluate.map_pictures import file_stems
 
 
 def test_no_two_images_share_a_name() -> None:

@@ -16,16 +16,17 @@ import torch
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
+from pad_pipeline.evaluate.map_pictures import draw_pictures, file_stems, words_of
 from pad_pipeline.evaluate.maps import ImageMaps, image_maps, write_maps
 from pad_pipeline.evaluate.measures.alignment import AlignmentMeter, CosineMeter, Threshold
 from pad_pipeline.evaluate.measures.entropy import EntropyMeter, delta_entropy
-from pad_pipeline.evaluate.pictures import draw_pictures, file_stems, words_of
 from pad_pipeline.train.data.batch import Batch
-from pad_pipeline.train.data.loader import Example, Loader
-from pad_pipeline.train.data.samples import Samples, write_samples
+from pad_pipeline.train.data.examples import Example
+from pad_pipeline.train.data.loader import Loader
+from pad_pipeline.train.data.samples import TrainingSamples, write_samples
 from pad_pipeline.train.model.vlm import VisionLanguageModel
-from pad_pipeline.train.patch_loss import COVERED
-from pad_pipeline.train.run.files import read_run
+from pad_pipeline.train.regions import covered_tokens
+from pad_pipeline.train.run.folder import read_run
 from pad_pipeline.train.run.models import image_format, load_finished_model
 
 _IMAGES_TOGETHER = 8
@@ -77,7 +78,7 @@ def measure(
 ) -> Measures:
     """The measures over `batches`, one after the other; no tokens are kept.
 
-    Entropy is that of all tokens before and behind the projector (paper, definition 3.1), Align and
+    Entropy is that of all tokens before and after the projector (paper, definition 3.1), Align and
     cosine are means over all regions that cover a token (equations 3 to 5).
     """
     before, after = EntropyMeter(), EntropyMeter()
@@ -89,7 +90,7 @@ def measure(
         before.add(patches_ISV.float().flatten(0, 1))
         after.add(tokens_IPD.flatten(0, 1))
         labels = model.label_embeddings(batch.label_ids or [[0]]).float()
-        covered_IRP = model.projector.token_coverage(batch.coverage_IRS) >= COVERED
+        covered_IRP = covered_tokens(model.projector.token_coverage(batch.coverage_IRS))
         num_images += len(tokens_IPD)
         for image, there_R in enumerate(batch.region_mask_IR):
             if there_R.any():
@@ -133,7 +134,9 @@ def analyze_run(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "samples.arrow")
         write_samples(storage.absolute(annotations), images, "pretrain", path)
-        loader = Loader(Samples(path), tokenizer, config, image_format(model, config.vision))
+        loader = Loader(
+            TrainingSamples(path), tokenizer, config, image_format(model, config.vision)
+        )
         chosen = np.arange(min(num_images, len(loader.samples)))
         measures = measure(model, _batches(loader, chosen), threshold)
         examples = [loader.load(int(index)) for index in chosen[:num_pictures]]
@@ -154,25 +157,25 @@ def analyze_run(
             for found, stem in zip(maps, stems, strict=True)
             for name in draw_pictures(found, target, stem)
         ]
-        # Beside them, what a projector that has learnt nothing finds in the same images.
-        fresh = untrained(model)
+        # Beside them the maps of an untrained projector, of the same images.
+        fresh = with_random_projector(model)
         write_maps(
             target,
             0,
             "random",
             find(fresh),
             threshold=threshold,
-            measures=figures_of(measure(fresh, _batches(loader, chosen), threshold)),
+            measures=summary_of(measure(fresh, _batches(loader, chosen), threshold)),
         )
     name = storage.absolute(run).rstrip("/").rsplit("/", 1)[-1]
-    write_maps(target, 1, name, maps, threshold=threshold, measures=figures_of(measures))
+    write_maps(target, 1, name, maps, threshold=threshold, measures=summary_of(measures))
     text = json.dumps({"run": run, **asdict(measures)}, indent=1) + "\n"
-    (target / "analysis.json").write_text(text, encoding="utf-8")
+    storage.write_atomic(str(target / "analysis.json"), text.encode())
     return AnalysisReport(measures, output, pictures)
 
 
-def untrained(model: VisionLanguageModel) -> VisionLanguageModel:
-    """The same model around a projector of the same shape at its random beginning."""
+def with_random_projector(model: VisionLanguageModel) -> VisionLanguageModel:
+    """The same model with a projector of the same shape and new random weights."""
     projector = copy.deepcopy(model.projector)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -184,8 +187,8 @@ def untrained(model: VisionLanguageModel) -> VisionLanguageModel:
     ).eval()
 
 
-def figures_of(measures: Measures) -> dict[str, float]:
-    """What of the measures stands beside a variant's maps."""
+def summary_of(measures: Measures) -> dict[str, float]:
+    """The measures that are shown beside a variant's maps."""
     return {name: getattr(measures, name) for name in ("align", "cosine", "delta_entropy")}
 
 

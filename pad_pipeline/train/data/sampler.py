@@ -13,8 +13,8 @@ from pad_pipeline.train.run.config import TrainConfig
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All steps of a run. `train` and `validation` are numbers of samples, disjoint."""
+class StepSampler:
+    """The batches of all steps of a run. `train` and `validation` are disjoint sample numbers."""
 
     config: TrainConfig
     train: NDArray[np.int64]
@@ -39,7 +39,7 @@ class Plan:
         size = self.config.global_batch
         return self._order(epoch)[position * size : (position + 1) * size]
 
-    def share(self, step: int, worker: int, num_workers: int) -> NDArray[np.int64]:
+    def worker_batch(self, step: int, worker: int, num_workers: int) -> NDArray[np.int64]:
         """One worker's part of a step; the parts of all workers are the step's batch."""
         return self.batch(step)[worker::num_workers]
 
@@ -48,32 +48,32 @@ class Plan:
 
 
 class _Key:
-    """Lets a plan, whose arrays cannot be hashed, be the key of a cache."""
+    """Lets a sampler, whose arrays cannot be hashed, be the key of a cache."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, sampler: StepSampler) -> None:
+        self.sampler = sampler
 
     def __hash__(self) -> int:
-        return id(self.plan)
+        return id(self.sampler)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and other.plan is self.plan
+        return isinstance(other, _Key) and other.sampler is self.sampler
 
 
 @lru_cache(maxsize=2)
 def _order(key: _Key, epoch: int) -> NDArray[np.int64]:
-    plan = key.plan
-    config = plan.config
+    sampler = key.sampler
+    config = sampler.config
     if config.sampler == "random":
-        return plan.train[random_order(len(plan.train), config.seed, epoch)]
-    lengths = plan.lengths[plan.train]
-    return plan.train[grouped_order(lengths, config.global_batch, config.seed, epoch)]
+        return sampler.train[random_order(len(sampler.train), config.seed, epoch)]
+    lengths = sampler.lengths[sampler.train]
+    return sampler.train[grouped_order(lengths, config.global_batch, config.seed, epoch)]
 
 
-def make_plan(config: TrainConfig, lengths: NDArray[np.int64]) -> Plan:
-    """The plan over samples of these lengths; at most a tenth of them is held out."""
+def make_sampler(config: TrainConfig, lengths: NDArray[np.int64]) -> StepSampler:
+    """The batches over samples of these lengths; at most a tenth of them is held out."""
     number = len(lengths)
     held_out = min(config.num_validation, number // 10)
     order = np.random.default_rng([config.seed, 1]).permutation(number)
     validation, train = np.sort(order[:held_out]), np.sort(order[held_out:])
-    return Plan(config, train, validation, lengths)
+    return StepSampler(config, train, validation, lengths)

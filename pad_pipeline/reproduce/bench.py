@@ -1,0 +1,230 @@
+"""Projectors trained and measured on generated scenes, whose patches are encoded once."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pad_pipeline.evaluate.analysis import Measures, measure
+from pad_pipeline.evaluate.map_pictures import words_of
+from pad_pipeline.evaluate.maps import image_maps, write_maps
+from pad_pipeline.geometry import coverage_float32, geometry
+from pad_pipeline.scenes.generator import Scene, generate_scene
+from pad_pipeline.train.choices import ProjectorKind
+from pad_pipeline.train.data.batch import Batch
+from pad_pipeline.train.data.collate import collate
+from pad_pipeline.train.data.examples import Example
+from pad_pipeline.train.distributed import OneWorker
+from pad_pipeline.train.model.load import load_model
+from pad_pipeline.train.model.projectors import build_projector
+from pad_pipeline.train.model.vlm import VisionLanguageModel
+from pad_pipeline.train.run.config import TrainConfig
+from pad_pipeline.train.run.models import image_format, locate
+from pad_pipeline.train.schedule import beta, learning_rate_factor
+from pad_pipeline.train.step import evaluation_step, training_step
+from pad_pipeline.train.text.encode import encode_caption, encode_label, load_tokenizer
+from pad_pipeline.train.trainer import make_optimizer
+
+logger = logging.getLogger(__name__)
+
+REGIMES = ("random", "caption", "patch_aligned")
+"""How a projector is trained: not at all, with the caption loss, or with the patch loss too."""
+
+LEARNING_RATE = 3e-3
+
+_NUM_MAPS = 6
+_FIRST_TRAINING_SCENE = 30_000_000
+_FIRST_HELD_OUT_SCENE = 40_000_000
+_IMAGES_TOGETHER = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is trained and measured."""
+
+    seeds: tuple[int, ...]
+    num_scenes: int
+    num_held_out: int
+    num_steps: int
+    batch: int = 32
+
+
+FULL = Size(seeds=(0, 1, 2), num_scenes=1000, num_held_out=150, num_steps=120)
+QUICK = Size(seeds=(0,), num_scenes=320, num_held_out=60, num_steps=40)
+
+
+class Bench:
+    """Scenes, tower and language model, the same for all runs; patches are encoded once."""
+
+    def __init__(self, size: Size) -> None:
+        self.size = size
+        self.config = TrainConfig(
+            vision="embedded",
+            llm="embedded",
+            geometry="pad",
+            global_batch=size.batch,
+            micro_batch=size.batch,
+            learning_rate=LEARNING_RATE,
+            num_validation=0,
+        )
+        self.tokenizer = load_tokenizer(locate("embedded", "language"))
+        self.model = self._model("mlp")
+        image = image_format(self.model, "embedded")
+        self.image = image
+        logger.info("drawing and encoding %d scenes", size.num_scenes + size.num_held_out)
+        self.train = self._examples(_FIRST_TRAINING_SCENE, size.num_scenes)
+        self.held_out = self._examples(_FIRST_HELD_OUT_SCENE, size.num_held_out)
+        self.patches = {id(e): p for e, p in self._encode([*self.train, *self.held_out])}
+
+    def run(
+        self, kind: ProjectorKind, regime: str, seed: int, maps: Path | None = None
+    ) -> tuple[dict[str, float], list[tuple[int, float]]]:
+        """One projector trained in one regime: its measures on held-out scenes, its caption losses.
+
+        `maps` is a folder to write what it finds in some of these scenes to, for the viewer.
+        """
+        torch.manual_seed(seed)
+        model = self._model(kind)
+        weight = 5.0 if regime == "patch_aligned" else 0.0
+        config = replace(self.config, patch_weight=weight, seed=seed)
+        curve = self._train(model, config, seed) if regime != "random" else []
+        model.eval()
+        found: Measures = measure(model, iter(self._batches(model, self.held_out)))
+        loss = evaluation_step(
+            model, self._batches(model, self.held_out), config, OneWorker()
+        ).caption_loss
+        values = {
+            "delta_h": found.delta_entropy,
+            "align": found.align,
+            "cosine": found.cosine,
+            "caption_loss": loss,
+        }
+        assert all(math.isfinite(value) for value in values.values()), values
+        if maps is not None:
+            self._write_maps(model, maps, regime, values)
+        return values, curve
+
+    def _write_maps(
+        self, model: VisionLanguageModel, folder: Path, regime: str, values: dict[str, float]
+    ) -> None:
+        shown = self.held_out[:_NUM_MAPS]
+        dictionary = words_of(self.tokenizer, {tag for example in shown for tag in example.tags})
+        found = [
+            image_maps(
+                model,
+                self.tokenizer,
+                self._batches(model, [example])[0],
+                example,
+                threshold="otsu",
+                num_iterations=5,
+                dictionary=dictionary,
+            )
+            for example in shown
+        ]
+        name = regime.replace("_", " ")
+        measures = {
+            "align": values["align"],
+            "cosine": values["cosine"],
+            "delta_entropy": values["delta_h"],
+        }
+        write_maps(folder, REGIMES.index(regime), name, found, threshold="otsu", measures=measures)
+
+    def _train(
+        self, model: VisionLanguageModel, config: TrainConfig, seed: int
+    ) -> list[tuple[int, float]]:
+        optimizer = make_optimizer(model, config)
+        order = np.random.default_rng(seed)
+        curve = []
+        num_steps = self.size.num_steps
+        model.train()
+        for step in range(num_steps):
+            chosen = order.choice(len(self.train), self.size.batch, replace=False)
+            factor = learning_rate_factor(step, num_steps, config.warmup_share)
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak_lr"] * factor
+            metrics = training_step(
+                model,
+                optimizer,
+                self._batches(model, [self.train[int(i)] for i in chosen]),
+                beta=beta(step, num_steps, config.patch_weight),
+                config=config,
+                workers=OneWorker(),
+                step=step,
+            )
+            curve.append((step, metrics.caption_loss))
+        return curve
+
+    def _model(self, kind: ProjectorKind) -> VisionLanguageModel:
+        if not hasattr(self, "model"):
+            vision, llm = locate("embedded", "vision"), locate("embedded", "language")
+            return load_model(vision, llm, kind, dtype=torch.float32)
+        ours = self.model
+        old = ours.projector
+        projector = build_projector(
+            kind,
+            vision_width=old.vision_width,
+            llm_width=old.llm_width,
+            grid=old.grid,
+            num_tokens=(old.grid * 2 // 3) ** 2,
+            hidden_width=old.llm_width if kind == "c-abstractor" else None,
+        )
+        return _EncodedModel(ours, projector)
+
+    def _examples(self, first: int, number: int) -> list[Example]:
+        return [self._example(first + index) for index in range(number)]
+
+    def _example(self, seed: int) -> Example:
+        scene: Scene = generate_scene(seed)
+        height, width = scene.image.shape[:2]
+        placement = geometry(self.config.geometry, width, height, self.image.size)
+        encoded = encode_caption(self.tokenizer, scene.caption)
+        masks = [thing.mask for thing in scene.things]
+        coverage = placement.coverage_many(masks, self.image.grid)
+        return Example(
+            id=str(seed),
+            input_ids=encoded.input_ids,
+            labels=encoded.labels,
+            frame=placement.apply(scene.image),
+            coverage_RS=coverage_float32(coverage),
+            tags=[thing.kind for thing in scene.things],
+        )
+
+    def _label_ids(self, tag: str) -> list[int]:
+        return encode_label(self.tokenizer, tag)
+
+    def _encode(self, examples: Sequence[Example]) -> list[tuple[Example, Tensor]]:
+        found = []
+        for start in range(0, len(examples), _IMAGES_TOGETHER):
+            group = examples[start : start + _IMAGES_TOGETHER]
+            pixels = self.image.normalise([e.frame for e in group if e.frame is not None])
+            found += zip(group, self.model.encode(pixels), strict=True)
+        return found
+
+    def _batches(self, model: VisionLanguageModel, examples: Sequence[Example]) -> list[Batch]:
+        """The examples with their encoded patches in the place of pixels."""
+        image = replace(self.image, num_tokens=model.projector.num_tokens)
+        batches = []
+        for start in range(0, len(examples), _IMAGES_TOGETHER):
+            group = examples[start : start + _IMAGES_TOGETHER]
+            patches = torch.stack([self.patches[id(example)] for example in group])
+            batches.append(replace(collate(group, image, self._label_ids), pixels_ICHW=patches))
+        return batches
+
+
+class _EncodedModel(VisionLanguageModel):
+    """A model whose batches carry patches of the tower in the place of pixels."""
+
+    def __init__(self, whole: VisionLanguageModel, projector: Any) -> None:
+        super().__init__(whole.vision, projector, whole.llm, compute_dtype=whole.compute_dtype)
+
+    def encode(self, pixels_ICHW: Tensor) -> Tensor:
+        """The patches, which are encoded already: (I, S, V)."""
+        return pixels_ICHW

@@ -1,0 +1,76 @@
+"""Examples to one batch: sequences padded at their end, image tokens expanded, tags numbered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from pad_pipeline.train.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
+from pad_pipeline.train.data.batch import Batch
+from pad_pipeline.train.data.examples import Example
+from pad_pipeline.train.data.image_format import ImageFormat
+
+
+def collate(
+    examples: Sequence[Example], image: ImageFormat, label_ids: Callable[[str], list[int]]
+) -> Batch:
+    """The examples as one batch; `label_ids` gives the token ids of a tag."""
+    tokens = image.num_tokens
+    rows = [_expand(example, tokens) for example in examples]
+    longest = max(len(ids) for ids, _, _ in rows)
+    input_ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    labels = torch.full((len(rows), longest), IGNORE_INDEX)
+    attention = torch.zeros(len(rows), longest, dtype=torch.bool)
+    image_mask = torch.zeros(len(rows), longest, dtype=torch.bool)
+    for row, (ids, targets, is_image) in enumerate(rows):
+        input_ids[row, : len(ids)] = torch.tensor(ids)
+        labels[row, : len(ids)] = torch.tensor(targets)
+        attention[row, : len(ids)] = True
+        image_mask[row, : len(ids)] = torch.tensor(is_image)
+    shown = [row for row, example in enumerate(examples) if example.frame is not None]
+    frames = [examples[row].frame for row in shown]
+    coverage, region_mask, label_index, tags = _regions([examples[r] for r in shown], image.grid)
+    return Batch(
+        sample_ids=[example.id for example in examples],
+        input_ids_BT=input_ids,
+        labels_BT=labels,
+        attention_BT=attention,
+        image_mask_BT=image_mask,
+        pixels_ICHW=image.normalise([frame for frame in frames if frame is not None]),
+        coverage_IRS=coverage,
+        region_mask_IR=region_mask,
+        label_index_IR=label_index,
+        label_ids=[label_ids(tag) for tag in tags],
+    )
+
+
+def _expand(example: Example, tokens: int) -> tuple[list[int], list[int], list[bool]]:
+    """Ids (0 for images), labels and whether an image token, once images take `tokens` places."""
+    ids: list[int] = []
+    labels: list[int] = []
+    is_image: list[bool] = []
+    for token, label in zip(example.input_ids, example.labels, strict=True):
+        here = token == IMAGE_TOKEN_INDEX
+        number = tokens if here else 1
+        ids += [0 if here else token] * number
+        labels += [IGNORE_INDEX if here else label] * number
+        is_image += [here] * number
+    return ids, labels, is_image
+
+
+def _regions(examples: Sequence[Example], grid: int) -> tuple[Tensor, Tensor, Tensor, list[str]]:
+    """(coverage_IRS, region_mask_IR, label_index_IR, the distinct tags that it counts)."""
+    most = max((len(example.tags) for example in examples), default=0)
+    coverage = torch.zeros(len(examples), most, grid**2)
+    region_mask = torch.zeros(len(examples), most, dtype=torch.bool)
+    label_index = torch.zeros(len(examples), most, dtype=torch.long)
+    known: dict[str, int] = {}
+    for row, example in enumerate(examples):
+        for column, tag in enumerate(example.tags):
+            label_index[row, column] = known.setdefault(tag, len(known))
+        number = len(example.tags)
+        coverage[row, :number] = torch.from_numpy(example.coverage_RS)
+        region_mask[row, :number] = True
+    return coverage, region_mask, label_index, list(known)

@@ -1,0 +1,161 @@
+"""One sample read: its text as ids, its image in the model's frame, its masks as coverage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pad_pipeline import masks, storage
+from pad_pipeline.errors import UserError
+from pad_pipeline.geometry import coverage_float32, geometry
+from pad_pipeline.images import ImageError, decode_image
+from pad_pipeline.sources import read_many
+from pad_pipeline.train.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
+from pad_pipeline.train.data.image_format import ImageFormat
+from pad_pipeline.train.data.samples import TrainingSample
+from pad_pipeline.train.run.config import TrainConfig
+from pad_pipeline.train.text.encode import (
+    EncodedText,
+    TextError,
+    encode_caption,
+    encode_conversation,
+    encode_label,
+)
+
+_READ_ATTEMPTS = 3
+_READ_PAUSE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One sample, ready to be collated. `frame` is HWC uint8 RGB, None for text alone."""
+
+    id: str
+    input_ids: list[int]
+    labels: list[int]
+    frame: NDArray[np.uint8] | None
+    coverage_RS: NDArray[np.float32]
+    tags: list[str]
+    problem: str | None = None
+    """Why nothing, or less than there was, is learnt from the text."""
+
+
+class ExampleReader:
+    """Reads, decodes and encodes samples; safe to share between threads."""
+
+    def __init__(self, tokenizer: Any, config: TrainConfig, image: ImageFormat) -> None:
+        """`tokenizer` is a transformers tokenizer."""
+        self.tokenizer = tokenizer
+        self.config = config
+        self.image = image
+        self.label_ids = lru_cache(maxsize=None)(lambda tag: encode_label(tokenizer, tag))
+
+    def read(self, sample: TrainingSample) -> Example:
+        """The sample read, decoded and encoded; `UserError` where its image cannot be used."""
+        encoded, problem = self._encode(sample)
+        frame = None
+        coverage = np.zeros((0, self.image.grid**2), np.float32)
+        tags: list[str] = []
+        if encoded.num_images:
+            pixels = self._read_image(sample)
+            height, width = pixels.shape[:2]
+            placement = geometry(self.config.geometry, width, height, self.image.size)
+            frame = placement.apply(pixels)
+            known = [
+                (t, m) for t, m in zip(sample.tags, sample.masks, strict=True) if self._has_ids(t)
+            ]
+            if len(known) < len(sample.tags):
+                problem = "a tag that the tokenizer cannot encode"
+            if known:
+                tags = [tag for tag, _ in known]
+                regions = [masks.decode(counts, height, width) for _, counts in known]
+                coverage = coverage_float32(placement.coverage_many(regions, self.image.grid))
+        ids, labels, was_cut = self._fit(encoded)
+        if was_cut:
+            problem = f"text longer than --max-length {self.config.max_length}"
+        return Example(
+            id=sample.id,
+            input_ids=ids,
+            labels=labels,
+            frame=frame,
+            coverage_RS=coverage,
+            tags=tags,
+            problem=problem,
+        )
+
+    def _encode(self, sample: TrainingSample) -> tuple[EncodedText, str | None]:
+        """The text's ids; of a text that cannot be used an empty one, and the reason."""
+        has_image = sample.image is not None
+        try:
+            if sample.turns is None:
+                caption = sample.caption or ""
+                encoded = encode_caption(self.tokenizer, caption, has_image=has_image)
+            else:
+                encoded = encode_conversation(
+                    self.tokenizer, sample.turns, self.config.template, has_image=has_image
+                )
+        except TextError as error:
+            return self._empty_text(), f"unusable text: {error}"
+        if encoded.num_images > 1:
+            return self._empty_text(), "unusable text: more than one <image> for one image"
+        if has_image and not encoded.num_images:
+            return encoded, "no <image> in the text, so the image is not shown"
+        return encoded, None if encoded.num_targets else "no answer to learn from"
+
+    def _empty_text(self) -> EncodedText:
+        """A text without a supervised token."""
+        return EncodedText([self.tokenizer.bos_token_id or 0], [IGNORE_INDEX])
+
+    def _has_ids(self, tag: str) -> bool:
+        """Whether the tag has token ids; a tagger may have given an empty one."""
+        try:
+            return bool(self.label_ids(tag))
+        except TextError:
+            return False
+
+    def _fit(self, encoded: EncodedText) -> tuple[list[int], list[int], bool]:
+        """Ids and labels that are at most `max_length` long once images are expanded."""
+        length = 0
+        for position, token in enumerate(encoded.input_ids):
+            length += self.image.num_tokens if token == IMAGE_TOKEN_INDEX else 1
+            if length > self.config.max_length:
+                return encoded.input_ids[:position], encoded.labels[:position], True
+        return encoded.input_ids, encoded.labels, False
+
+    def _read_image(self, sample: TrainingSample) -> NDArray[np.uint8]:
+        assert sample.image is not None
+        data = _retry(lambda: read_many([sample.image])[0])  # type: ignore[list-item]
+        if isinstance(data, Exception):
+            raise UserError(
+                f"the image of {sample.id} cannot be read from {sample.image.uri} ({data}); "
+                "restore it, or give the place of the images with --images"
+            )
+        try:
+            pixels = decode_image(data)
+        except ImageError as error:
+            raise UserError(f"the image {sample.image.uri} cannot be decoded: {error}") from error
+        if sample.tags and pixels.shape[:2] != (sample.height, sample.width):
+            raise UserError(
+                f"the image {sample.image.uri} has {pixels.shape[1]}x{pixels.shape[0]} pixels and "
+                f"was annotated with {sample.width}x{sample.height}: it is not the same image"
+            )
+        return pixels
+
+
+def _retry(read: Callable[[], bytes | Exception]) -> bytes | Exception:
+    """What `read` gives; tried again after a pause where it failed, as networks do."""
+    for attempt in range(_READ_ATTEMPTS):
+        data = read()
+        if not isinstance(data, Exception) or isinstance(
+            data, (FileNotFoundError, storage.RetriesExhausted)
+        ):
+            break
+        if attempt < _READ_ATTEMPTS - 1:
+            time.sleep(_READ_PAUSE_S * 2**attempt)
+    return data

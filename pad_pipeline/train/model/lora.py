@@ -1,0 +1,33 @@
+"""Low-rank adapters, trained in place of the language model's weights."""
+
+from __future__ import annotations
+
+from pad_pipeline.errors import UserError
+from pad_pipeline.train.model.vlm import VisionLanguageModel
+
+
+def add_lora(
+    model: VisionLanguageModel, rank: int = 128, alpha: float = 256.0, dropout: float = 0.05
+) -> None:
+    """Give the language model low-rank adapters on all linear layers but the output, and train
+    these (float32) beside the projector in place of its weights.
+
+    LLaVA-1.5's values are the defaults. Raises `UserError` where peft is not installed.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise UserError(
+            "low-rank adapters need peft: pip install 'pad-pipeline[train]', or train without "
+            "--lora-rank"
+        ) from error
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,  # pyright: ignore[reportArgumentType] - any number will do
+        lora_dropout=dropout,
+        bias="none",
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    model.llm = get_peft_model(model.llm, config)
+    model.freeze("finetune")

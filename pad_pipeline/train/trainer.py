@@ -1,0 +1,142 @@
+"""What the steps of a run need, loaded: model, optimiser, batches; and the held-out measurement."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pad_pipeline.evaluate.measures.alignment import AlignmentMeter
+from pad_pipeline.train.data.batch import Batch
+from pad_pipeline.train.data.loader import Loader
+from pad_pipeline.train.data.sampler import StepSampler, make_sampler
+from pad_pipeline.train.data.samples import TrainingSamples, local_copy
+from pad_pipeline.train.distributed import Workers
+from pad_pipeline.train.model.vlm import VisionLanguageModel
+from pad_pipeline.train.regions import covered_tokens
+from pad_pipeline.train.run.config import TrainConfig
+from pad_pipeline.train.run.folder import Run
+from pad_pipeline.train.run.models import image_format, load_run_model
+from pad_pipeline.train.schedule import beta, learning_rate_factor
+from pad_pipeline.train.sharding import is_sharded, shard
+from pad_pipeline.train.step import evaluation_step
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Everything that a run's steps need, loaded."""
+
+    config: TrainConfig
+    model: VisionLanguageModel
+    optimizer: torch.optim.Optimizer
+    loader: Loader
+    sampler: StepSampler
+    workers: Workers
+
+    def set_learning_rate(self, step: int) -> float:
+        """Set every group's learning rate for `step`; returns the first group's."""
+        factor = learning_rate_factor(step, self.sampler.num_steps, self.config.warmup_share)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+        return self.optimizer.param_groups[0]["lr"]
+
+    def beta(self, step: int) -> float:
+        """The weight of the patch loss at `step`."""
+        return beta(step, self.sampler.num_steps, self.config.patch_weight)
+
+    def pad_micro_batches(self, batches: list[Batch]) -> list[Batch]:
+        """As many micro-batches on every worker: sharded passes run in step with each other.
+
+        What is added has no target and no region, so it changes no metric.
+        """
+        if not is_sharded(self.model):
+            return batches
+        missing = self.workers.all_reduce_max(len(batches)) - len(batches)
+        if not missing:
+            return batches
+        empty = self.loader.micro_batches(self.sampler.train[:1])[0].without_targets()
+        return [*batches, *[empty] * missing]
+
+    def validate(self) -> dict[str, float]:
+        """Metrics of the held-out samples; {} where there are none."""
+        if not len(self.sampler.validation):
+            return {}
+        batches = self.pad_micro_batches(
+            self.loader.micro_batches(
+                self.sampler.validation[self.workers.rank :: self.workers.size]
+            )
+        )
+        self.model.eval()
+        metrics = evaluation_step(self.model, batches, self.config, self.workers)
+        align = self._align(batches)
+        self.model.train()
+        loss = metrics.caption_loss + self.config.patch_weight * metrics.patch_loss
+        values = {
+            "validation/caption_loss": metrics.caption_loss,
+            "validation/loss": loss,
+        }
+        if metrics.num_regions:
+            values |= {
+                "validation/patch_loss": metrics.patch_loss,
+                "validation/cosine": metrics.cosine,
+                "validation/align": align,
+            }
+        return values
+
+    @torch.no_grad()
+    def _align(self, batches: list[Batch]) -> float:
+        meter = AlignmentMeter()
+        for batch in batches:
+            batch = batch.to(self.model.device)
+            tokens_IPD = self.model.project(self.model.encode(batch.pixels_ICHW))
+            labels = self.model.label_embeddings(batch.label_ids)
+            coverage_IRP = self.model.projector.token_coverage(batch.coverage_IRS)
+            covered_IRP = covered_tokens(coverage_IRP)
+            for image, there_R in enumerate(batch.region_mask_IR):
+                if there_R.any():
+                    meter.add(
+                        tokens_IPD[image].float(),
+                        labels[batch.label_index_IR[image, there_R]].float(),
+                        covered_IRP[image, there_R],
+                    )
+        number = meter.num_regions
+        total, number = self.workers.sum([meter.value * number if number else 0.0, number])
+        return total / max(number, 1)
+
+
+def load_trainer(run: Run, config: TrainConfig, workers: Workers) -> Trainer:
+    """Model, data and optimiser of a run before its first step."""
+    torch.manual_seed(config.seed)
+    model, tokenizer = load_run_model(run, config)
+    # Low-rank adapters are small: each worker has them all, beside the frozen weights.
+    if run.facts["stage"] == "finetune" and workers.size > 1 and not config.lora_rank:
+        shard(model)
+    samples = TrainingSamples(local_copy(run.samples_url))
+    sampler = make_sampler(config, samples.lengths)
+    loader = Loader(samples, tokenizer, config, image_format(model, config.vision))
+    if workers.rank == 0:
+        logger.info(model.describe())
+    return Trainer(config, model, make_optimizer(model, config), loader, sampler, workers)
+
+
+def make_optimizer(model: VisionLanguageModel, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW over what is trained; the projector may have a learning rate of its own."""
+    projector = [p for p in model.projector.parameters() if p.requires_grad]
+    inside = {id(parameter) for parameter in projector}
+    others = [p for p in model.trained_parameters() if id(p) not in inside]
+    rate = config.learning_rate
+    groups: list[dict[str, Any]] = [
+        {"params": others, "peak_lr": rate},
+        {"params": projector, "peak_lr": config.projector_learning_rate or rate},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=rate,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        weight_decay=config.weight_decay,
+    )
