@@ -2,7 +2,7 @@
 
     python examples/train_projector.py demo/annotations runs/example
 
-The same command again goes on from the last checkpoint. For several GPUs or machines there is
+The same command again resumes from the last checkpoint. For several GPUs or machines there is
 `pad-pipeline train pretrain`, which runs the same loop on Ray Train.
 """
 
