@@ -93,7 +93,7 @@ def build_commands(preset: str) -> Commands:
         ),
         "view": view.view,
         "show": dataset.show,
-        "analyze": evaluate.analysis,
+        "analyze": evaluate.analyze,
         "reproduce": evaluate.reproduce,
     }
 
