@@ -155,6 +155,8 @@ class NoDetector:
 class NoSegmenter:
     """Every box's mask is the image's left upper quarter, encoded once per size."""
 
+    max_images: int | None = None
+
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], Mask] = {}
 

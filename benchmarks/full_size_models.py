@@ -35,15 +35,15 @@ TAGS = KINDS[:10]
 """Ten words for the detector to look for."""
 
 
-def build_tagger(runtime: Runtime, batch_size: int = 32) -> RamTagger:
+def build_tagger(runtime: Runtime) -> RamTagger:
     """RAM with Swin-L at 384 pixels and 4,585 tags."""
     state = random_state("ram")
     config = infer_ram_config(state, [f"tag {index}" for index in range(NUM_TAGS)])
     state = convert_ram_checkpoint(state, config, source=SOURCE)
-    return RamTagger(build_ram(config, state, source=SOURCE), runtime, batch_size=batch_size)
+    return RamTagger(build_ram(config, state, source=SOURCE), runtime)
 
 
-def build_detector(runtime: Runtime, max_rows: int = 8) -> GroundingDinoDetector:
+def build_detector(runtime: Runtime, max_pairs: int = 8) -> GroundingDinoDetector:
     """Grounding DINO Swin-T, which sees a 640 × 480 image at 1066 × 800 pixels.
 
     The tokenizer is the embedded model's, because the released one is not at hand: it knows fewer
@@ -53,18 +53,18 @@ def build_detector(runtime: Runtime, max_rows: int = 8) -> GroundingDinoDetector
     assert isinstance(embedded, GroundingDinoDetector)
     model = model_of(random_state("gdino_swint"), source=SOURCE)
     return GroundingDinoDetector(
-        place(model, runtime), embedded.tokenizer, runtime, max_rows=max_rows
+        place(model, runtime), embedded.tokenizer, runtime, max_pairs=max_pairs
     )
 
 
-def build_segmenter(runtime: Runtime, max_images: int = 8, max_boxes: int = 64) -> SamSegmenter:
+def build_segmenter(runtime: Runtime, max_boxes: int = 64) -> SamSegmenter:
     """SAM ViT-H at 1024 pixels; placed and compiled as `load_sam` does."""
     state = random_state("sam_vit_h")
     model = build_sam(config_of(state, source=SOURCE), state, source=SOURCE)
     model = model.requires_grad_(False).to(runtime.device)
     place_encoder(model, runtime)
-    at_once = min(max_images, images_at_once(model, runtime))
-    return SamSegmenter(model, runtime, max_images=at_once, max_boxes=max_boxes)
+    max_images = images_at_once(model, runtime)
+    return SamSegmenter(model, runtime, max_images=max_images, max_boxes=max_boxes)
 
 
 def random_state(name: str) -> dict[str, Tensor]:

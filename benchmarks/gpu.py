@@ -56,8 +56,6 @@ LIMIT_IMAGES_PER_S = 113
 
 BATCHES = {"tag": (16, 32, 128), "detect": (4, 8, 16, 32), "segment": (2, 4, 8, 16)}
 TINY_BATCHES = dict.fromkeys(BATCHES, (1, 2))
-BATCH_OPTIONS = {"tag": "batch_size", "detect": "max_rows", "segment": "max_images"}
-"""What each model calls its batch size."""
 SIZE = (480, 640)
 PLANNED_IMAGES = 64
 PROFILED = {"tag": 32, "detect": 16, "segment": 8}
@@ -116,21 +114,20 @@ def sweep(
     """One stage at each batch size; a size that does not fit ends the sweep."""
     rows = []
     boxes = full_size_models.four_boxes(*SIZE)
-    model = BUILDERS[name](runtime, max(batches), arguments.tiny)
-    most = getattr(model, BATCH_OPTIONS[name])  # the segmenter bounds it by itself
+    model = BUILDERS[name](runtime, arguments.tiny)
     for batch in batches:
         images = [full_size_models.photo_like(*SIZE, seed=seed) for seed in range(min(batch, 8))]
         images = [images[index % len(images)] for index in range(batch)]
-        setattr(model, BATCH_OPTIONS[name], min(batch, most))
         match name:
             case "tag":
                 step = partial(model.tag, images)
             case "detect":
+                model.max_pairs = batch
                 step = partial(model.detect, images, [full_size_models.TAGS] * batch)
             case _:
                 step = partial(model.segment, images, [boxes] * batch)
-        row: dict[str, Any] = {"batch": batch, "at_once": min(batch, most)}
-        row["compile"] = runtime.compile
+        at_once = min(batch, getattr(model, "max_images", None) or batch)
+        row: dict[str, Any] = {"batch": batch, "at_once": at_once, "compile": runtime.compile}
         try:
             row |= measure(step, batch, runtime, arguments.seconds)
         except torch.OutOfMemoryError:
@@ -187,9 +184,9 @@ def measure_chain(runtime: Runtime, arguments: argparse.Namespace) -> dict[str, 
     seconds: Seconds = {}
     decode = Decode(ImageLimits(), seconds, arguments.threads)
     tiny = arguments.tiny
-    tagger = TenTags(_tagger(runtime, config.tag.batch_size, tiny))
-    detector = FourBoxes(_detector(runtime, config.detect.batch_size, tiny))
-    segmenter = _segmenter(runtime, config.segment.batch_size, tiny)
+    tagger = TenTags(_tagger(runtime, tiny))
+    detector = FourBoxes(_detector(runtime, tiny, max_pairs=config.detect.batch_size))
+    segmenter = _segmenter(runtime, tiny)
     shared: dict[str, Any] = {"decode": decode, "seconds": seconds}
     chain = Chain(
         [
@@ -259,34 +256,32 @@ def plan(runtime: Runtime, arguments: argparse.Namespace) -> dict[str, Any]:
 def _given_answers(tiny: bool) -> dict[str, Callable[..., Any]]:
     """Loaders for `pad_pipeline.models.registry` that give the chain's answers."""
 
-    def tagger(reference: str, runtime: Runtime, **options: Any) -> TenTags:
-        return TenTags(_tagger(runtime, 32, tiny))
+    def tagger(reference: str, runtime: Runtime) -> TenTags:
+        return TenTags(_tagger(runtime, tiny))
 
-    def detector(reference: str, runtime: Runtime, max_rows: int, **options: Any) -> FourBoxes:
-        return FourBoxes(_detector(runtime, max_rows, tiny))
+    def detector(reference: str, runtime: Runtime, max_pairs: int, **options: Any) -> FourBoxes:
+        return FourBoxes(_detector(runtime, tiny, max_pairs=max_pairs))
 
-    def segmenter(reference: str, runtime: Runtime, max_images: int, **options: Any) -> Any:
-        return _segmenter(runtime, max_images, tiny)
+    def segmenter(reference: str, runtime: Runtime, **options: Any) -> Any:
+        return _segmenter(runtime, tiny)
 
     return {"load_tagger": tagger, "load_detector": detector, "load_segmenter": segmenter}
 
 
-def _tagger(runtime: Runtime, batch: int, tiny: bool) -> Any:
+def _tagger(runtime: Runtime, tiny: bool) -> Any:
+    return load_tagger("embedded", runtime) if tiny else full_size_models.build_tagger(runtime)
+
+
+def _detector(runtime: Runtime, tiny: bool, max_pairs: int = 8) -> Any:
     if tiny:
-        return load_tagger("embedded", runtime, batch_size=batch)
-    return full_size_models.build_tagger(runtime, batch_size=batch)
+        return load_detector("embedded", runtime, max_pairs=max_pairs)
+    return full_size_models.build_detector(runtime, max_pairs=max_pairs)
 
 
-def _detector(runtime: Runtime, batch: int, tiny: bool) -> Any:
+def _segmenter(runtime: Runtime, tiny: bool) -> Segmenter | Any:
     if tiny:
-        return load_detector("embedded", runtime, max_rows=batch)
-    return full_size_models.build_detector(runtime, max_rows=batch)
-
-
-def _segmenter(runtime: Runtime, batch: int, tiny: bool) -> Segmenter | Any:
-    if tiny:
-        return load_segmenter("embedded", runtime, max_images=batch)
-    return full_size_models.build_segmenter(runtime, max_images=batch)
+        return load_segmenter("embedded", runtime)
+    return full_size_models.build_segmenter(runtime)
 
 
 BUILDERS = {"tag": _tagger, "detect": _detector, "segment": _segmenter}

@@ -74,6 +74,8 @@ class FakeDetector:
 class FakeSegmenter:
     """The box itself as the mask."""
 
+    max_images: int | None = None
+
     def segment(
         self, images: Sequence[np.ndarray], boxes_xyxy: Sequence[np.ndarray]
     ) -> list[list[Mask]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pad_pipeline.engine.config import AnnotateConfig
 from pad_pipeline.engine.guard import describe
-from pad_pipeline.engine.plan import build_chain, resolve
+from pad_pipeline.engine.plan import build_chain, resolve, warn_of_batches_above_chunk
 from pad_pipeline.engine.sample import Sample, to_record
 from pad_pipeline.engine.stages import Seconds
 from pad_pipeline.records import PadRecord
@@ -25,6 +25,7 @@ class Annotator:
     def __init__(self, config: AnnotateConfig) -> None:
         """Load the models. Raises `UserError` where one is missing or does not fit."""
         self.config = resolve(config)
+        warn_of_batches_above_chunk(self.config)
         self.seconds: Seconds = {}
         self._chain = build_chain(self.config, self.seconds)
 

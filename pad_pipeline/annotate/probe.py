@@ -13,7 +13,14 @@ from dataclasses import dataclass, replace
 from pad_pipeline.annotate.read import read_samples
 from pad_pipeline.engine.config import AnnotateConfig
 from pad_pipeline.engine.costs import MODELS, Costs
-from pad_pipeline.engine.plan import STAGE_NAMES, build_stage, locate_models, resolve
+from pad_pipeline.engine.plan import (
+    STAGE_NAMES,
+    batch_size,
+    build_stage,
+    locate_models,
+    resolve,
+    warn_of_batches_above_chunk,
+)
 from pad_pipeline.engine.sample import Sample
 from pad_pipeline.engine.stages import Decode, Seconds
 from pad_pipeline.errors import UserError
@@ -42,6 +49,7 @@ class Trial:
 
     stage: str
     batch_size: int
+    """Images in one call of the model, as it ran: within the chunk and the memory."""
     images: int
     seconds_per_image: float
     load_s: float
@@ -89,11 +97,12 @@ def measure(config: AnnotateConfig, rows: Sequence[ManifestRow]) -> Probe:
     """Every stage's seconds per image on this machine, with one model loaded at a time.
 
     Each stage works through the images in chunks, as in a run, after a warm-up; on a GPU at half of
-    the config's batch size, at it and at its double, as far as the chunk goes. The stage after gets
+    the config's batch size, at it and at its double, none above the chunk size. The next stage gets
     the results of the fastest. Raises `UserError` where models are missing, or nothing is found in
     the images that would keep all stages busy.
     """
     config = locate_models(resolve(config))
+    warn_of_batches_above_chunk(config)
     samples = read_samples(rows)
     spent: Seconds = {}
     limits = ImageLimits(max_pixels=config.max_pixels, max_bytes=config.max_bytes)
@@ -151,12 +160,11 @@ def _variants(config: AnnotateConfig, name: str) -> list[AnnotateConfig]:
     """The config with the batch sizes of a stage that are to be tried; its own comes first."""
     if name == "suppress" or config.device != "cuda":
         return [config]
-    stage = getattr(config, name)
-    sizes = [stage.batch_size, stage.batch_size // 2, stage.batch_size * 2]
+    own = batch_size(config, name)
     return [
-        replace(config, **{name: replace(stage, batch_size=size)})
-        for size in sizes
-        if size == stage.batch_size or 1 <= size <= config.chunk_size
+        replace(config, **{name: replace(getattr(config, name), batch_size=size)})
+        for size in (own, own // 2, own * 2)
+        if 1 <= size <= config.chunk_size
     ]
 
 
@@ -182,7 +190,7 @@ def _try(
             break
     trial = Trial(
         stage=name,
-        batch_size=64 if name == "suppress" else getattr(config, name).batch_size,
+        batch_size=stage.batch_size_in_use,
         images=len(done),
         seconds_per_image=spent.get(name, 0.0) / len(done),
         load_s=load_s,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -17,7 +18,9 @@ from pad_pipeline.errors import UserError
 from pad_pipeline.models import references
 
 if TYPE_CHECKING:
-    from pad_pipeline.engine.stages import Seconds, Stage
+    from pad_pipeline.engine.stages import ModelStage, Seconds, Stage
+
+logger = logging.getLogger(__name__)
 
 STAGE_NAMES = ("tag", "detect", "suppress", "segment")
 
@@ -38,8 +41,8 @@ class StageSpec:
 
     `make` is called once on each worker with the dict that the stage adds its times to. It must
     be picklable. `keep_bytes` says whether a later operator still reads the encoded image.
-    `batch_size` images at most go into one call where calls are made up of what waits, as the
-    service makes them; a run passes whole chunks.
+    The service passes at most `batch_size` images in one call; a run passes whole chunks, of
+    which the stage makes batches itself.
     """
 
     name: str
@@ -126,11 +129,31 @@ def local_gpus(config: AnnotateConfig) -> int:
     return torch.cuda.device_count()
 
 
+def batch_size(config: AnnotateConfig, name: str) -> int:
+    """Images in one call of a stage's model: the config's, at most those of one chunk."""
+    return min(getattr(config.stages[name], "batch_size", config.chunk_size), config.chunk_size)
+
+
+def warn_of_batches_above_chunk(config: AnnotateConfig) -> None:
+    """Log which of the config's batch sizes the chunk size limits."""
+    sizes = {name: getattr(config, name).batch_size for name in costs.MODELS}
+    above = [f"{name}.batch_size {n}" for name, n in sizes.items() if n > config.chunk_size]
+    if above:
+        logger.warning(
+            "%s above chunk_size %d: batches of %d images instead, as a batch never spans two "
+            "chunks",
+            " and ".join(above) + (" are" if len(above) > 1 else " is"),
+            config.chunk_size,
+            config.chunk_size,
+        )
+
+
 def plan(config: AnnotateConfig, *, num_gpus: float = 0) -> list[StageSpec]:
     """The operators of a run: one for the layout `fused`, one per stage for `pools`.
 
     `num_gpus` are those of the cluster; `auto` takes `pools` when there is more than one.
     """
+    warn_of_batches_above_chunk(config)
     layout = config.layout
     if layout == "auto":
         layout = "pools" if num_gpus > 1 else "fused"
@@ -158,7 +181,7 @@ def plan(config: AnnotateConfig, *, num_gpus: float = 0) -> list[StageSpec]:
             make=partial(build_stage, config, name),
             pool=sizes[name],
             keep_bytes=name != STAGE_NAMES[-1],
-            batch_size=getattr(config.stages[name], "batch_size", config.chunk_size),
+            batch_size=batch_size(config, name),
         )
         for name in STAGE_NAMES
     ]
@@ -206,7 +229,7 @@ def build_chain(config: AnnotateConfig, seconds: Seconds) -> Stage:
     return Chain([build_stage(config, name, seconds) for name in STAGE_NAMES])
 
 
-def build_stage(config: AnnotateConfig, name: str, seconds: Seconds) -> Stage:
+def build_stage(config: AnnotateConfig, name: str, seconds: Seconds) -> ModelStage:
     """One stage with its model loaded in this process.
 
     `config` must be resolved. Raises `UserError` where the model cannot be loaded.
@@ -226,7 +249,7 @@ def build_stage(config: AnnotateConfig, name: str, seconds: Seconds) -> Stage:
     runtime = Runtime(device=config.device, dtype=config.dtype, compile=config.compile)
     limits = ImageLimits(max_pixels=config.max_pixels, max_bytes=config.max_bytes)
     options = {
-        "batch_size": getattr(config, name).batch_size,
+        "batch_size": batch_size(config, name),
         "decode": stages.Decode(limits, seconds, threads),
         "seconds": seconds,
         "free_memory": torch.cuda.empty_cache if config.device == "cuda" else _nothing,
@@ -241,15 +264,12 @@ def build_stage(config: AnnotateConfig, name: str, seconds: Seconds) -> Stage:
                 box_threshold=config.detect.box_threshold,
                 text_threshold=config.detect.text_threshold,
                 label_mode=config.detect.label_mode,
-                max_rows=config.detect.batch_size,
+                max_pairs=config.detect.batch_size,
             )
             return stages.detect_stage(detector, **options)
         case "segment":
             segmenter = registry.load_segmenter(
-                config.segment.model,
-                runtime,
-                max_images=config.segment.batch_size,
-                max_boxes=config.segment.box_batch_size,
+                config.segment.model, runtime, max_boxes=config.segment.box_batch_size
             )
             return stages.segment_stage(segmenter, **options)
     raise ValueError(f"no stage is called {name!r}")

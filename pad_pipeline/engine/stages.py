@@ -6,11 +6,12 @@ the stage found or with an error that says why it found nothing.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pad_pipeline.boxes import nms
@@ -21,8 +22,12 @@ from pad_pipeline.images import ImageLimits, decode_image
 from pad_pipeline.models.protocols import Boxes, Detector, Image, Mask, Segmenter, Tagger
 from pad_pipeline.records import RecordError, Tag
 
+logger = logging.getLogger(__name__)
+
 Seconds = dict[str, float]
 """Time spent, by what it was spent on: decode, tag, detect, suppress, segment."""
+
+SUPPRESS_BATCH_SIZE = 64
 
 
 class Stage(Protocol):
@@ -65,9 +70,17 @@ class Decode:
         return run_guarded(work, [sample], "decode")[0]
 
 
+@dataclass(slots=True)
+class LargestBatch:
+    """The most images that a model was given in one call, and the most that it has processed."""
+
+    given: int = 0
+    processed: int = 0
+
+
 @dataclass(frozen=True)
 class ModelStage:
-    """A model over batches of samples.
+    """A model over batches of samples; the one place where batches are made.
 
     `work` gives one result per sample of a batch, which becomes the sample's `attribute`. Samples
     for which `has_work` is false are not decoded; they get the result `nothing`.
@@ -82,6 +95,7 @@ class ModelStage:
     has_work: Callable[[Sample], bool] = lambda sample: True
     nothing: Any = None
     free_memory: Callable[[], None] = lambda: None
+    largest: LargestBatch = field(default_factory=LargestBatch)
 
     def __call__(self, samples: list[Sample], /) -> list[Sample]:
         """Set the attribute, or the error, of every sample that has none yet."""
@@ -96,13 +110,25 @@ class ModelStage:
         for start in range(0, len(todo), self.batch_size):
             batch = todo[start : start + self.batch_size]
             with _timed(self.seconds, self.name):  # by batch: a watchdog sees that it moves
-                results = run_guarded(self.work, batch, self.name, self.free_memory)
+                results = run_guarded(self._process, batch, self.name, self.free_memory)
             for sample, result in zip(batch, results, strict=True):
                 if isinstance(result, RecordError):
                     sample.error = result
                 else:
                     setattr(sample, self.attribute, result)
         return samples
+
+    @property
+    def batch_size_in_use(self) -> int:
+        """The batch size that the calls so far ran at; less than asked where memory ran out."""
+        is_halved = self.largest.processed < self.largest.given
+        return self.largest.processed if is_halved else self.batch_size
+
+    def _process(self, batch: Sequence[Sample]) -> Sequence[Any]:
+        self.largest.given = max(self.largest.given, len(batch))
+        results = self.work(batch)
+        self.largest.processed = max(self.largest.processed, len(batch))
+        return results
 
 
 def tag_stage(tagger: Tagger, **options: Any) -> ModelStage:
@@ -115,7 +141,7 @@ def tag_stage(tagger: Tagger, **options: Any) -> ModelStage:
 
 
 def detect_stage(detector: Detector, **options: Any) -> ModelStage:
-    """Grounding DINO: sets `boxes`; an image without tags has none and is not looked at."""
+    """Grounding DINO: sets `boxes`; an image without tags has none and is skipped."""
 
     def work(samples: Sequence[Sample]) -> list[Boxes]:
         tags = [[tag.tag for tag in sample.tags] for sample in samples]
@@ -142,11 +168,23 @@ def suppress_stage(config: SuppressConfig, seconds: Seconds) -> ModelStage:
     def work(samples: Sequence[Sample]) -> list[Boxes]:
         return [suppress(sample.boxes) for sample in samples if sample.boxes is not None]
 
-    return ModelStage("suppress", work, "boxes", batch_size=64, seconds=seconds)
+    return ModelStage("suppress", work, "boxes", SUPPRESS_BATCH_SIZE, seconds)
 
 
-def segment_stage(segmenter: Segmenter, **options: Any) -> ModelStage:
-    """SAM: sets `masks`, one per box; an image without boxes has none and is not looked at."""
+def segment_stage(segmenter: Segmenter, *, batch_size: int, **options: Any) -> ModelStage:
+    """SAM: sets `masks`, one per box; an image without boxes has none and is skipped.
+
+    Batches are smaller than `batch_size` where the segmenter's memory allows fewer images.
+    """
+    fitting = segmenter.max_images or batch_size
+    if fitting < batch_size:
+        logger.warning(
+            "segment: batches of %d images instead of %d, which the memory of SAM's attention "
+            "on a CPU allows",
+            fitting,
+            batch_size,
+        )
+    options["batch_size"] = min(batch_size, fitting)
 
     def work(samples: Sequence[Sample]) -> list[tuple[Mask, ...]]:
         masks = segmenter.segment(_pixels(samples), [sample.boxes_xyxy for sample in samples])

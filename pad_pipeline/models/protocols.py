@@ -44,7 +44,7 @@ class Mask:
 
 
 class Tagger(Protocol):
-    """Names what is in an image."""
+    """Names what is in an image. A call is one pass of the model: callers make the batches."""
 
     def tag(self, images: Sequence[Image]) -> list[list[Tag]]:
         """The tags of each image whose probability passes their threshold."""
@@ -52,7 +52,7 @@ class Tagger(Protocol):
 
 
 class Detector(Protocol):
-    """Finds the boxes of named things."""
+    """Finds the boxes of named things. Callers make the batches, as for a `Tagger`."""
 
     def detect(self, images: Sequence[Image], tags: Sequence[Sequence[str]]) -> list[Boxes]:
         """The boxes of each image for its own tags; an image without tags has none."""
@@ -60,7 +60,12 @@ class Detector(Protocol):
 
 
 class Segmenter(Protocol):
-    """Finds the mask of the thing in a box."""
+    """Finds the mask of the thing in a box. Callers make the batches, as for a `Tagger`."""
+
+    @property
+    def max_images(self) -> int | None:
+        """Images whose passes through the encoder fit in memory together; None: no bound."""
+        ...
 
     def segment(
         self, images: Sequence[Image], boxes_xyxy: Sequence[NDArray[np.float32]]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pad_pipeline.models.protocols import Detector, Segmenter, Tagger
 
 
-def _ram(reference: str | Path, runtime: Runtime, **options: Any) -> Tagger:
+def _ram(reference: str | Path, runtime: Runtime) -> Tagger:
     from pad_pipeline.models.ram.tagger import load_ram
 
     if not Path(reference).is_dir():
@@ -26,7 +26,7 @@ def _ram(reference: str | Path, runtime: Runtime, **options: Any) -> Tagger:
             f"{reference} is not a tagger's directory: a RAM checkpoint does not hold its tags; "
             "write one with `pad-pipeline models convert ram CHECKPOINT --tags FILE --output DIR`"
         )
-    return load_ram(reference, runtime, **options)
+    return load_ram(reference, runtime)
 
 
 def _grounding_dino(reference: str | Path, runtime: Runtime, **options: Any) -> Detector:
@@ -57,14 +57,13 @@ SEGMENTERS: Mapping[str, Callable[..., Segmenter]] = {
 }
 
 
-def load_tagger(reference: str | Path, runtime: Runtime, **options: Any) -> Tagger:
+def load_tagger(reference: str | Path, runtime: Runtime) -> Tagger:
     """The tagger of a converted directory, of its name in the models folder, or "embedded".
 
-    `options` are those of `pad_pipeline.models.ram.tagger.load_ram`. Raises `UserError` where
-    there is no such model or its weights do not fit.
+    Raises `UserError` where there is no such model or its weights do not fit.
     """
     place = local_path(reference, "tagger")
-    return _builder(place, TAGGERS, "tagger", otherwise=_ram)(place, runtime, **options)
+    return _builder(place, TAGGERS, "tagger", otherwise=_ram)(place, runtime)
 
 
 def load_detector(reference: str | Path, runtime: Runtime, **options: Any) -> Detector:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from PIL import Image
 
 from pad_pipeline.annotate import probe
 from pad_pipeline.engine.config import AnnotateConfig, demo
-from pad_pipeline.engine.stages import Seconds, Stage
+from pad_pipeline.engine.sample import Sample
+from pad_pipeline.engine.stages import ModelStage, Seconds, tag_stage
 from pad_pipeline.errors import UserError
 from pad_pipeline.scenes.generator import generate_scene
 from tests import fakes
@@ -27,21 +29,34 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
+@dataclass
+class TimedStage:
+    """A stage that books a fixed time per image."""
+
+    stage: ModelStage
+    name: str
+    seconds_per_image: float
+    seconds: Seconds
+
+    def __call__(self, samples: list[Sample]) -> list[Sample]:
+        spent = self.seconds.get(self.name, 0.0)
+        self.seconds[self.name] = spent + self.seconds_per_image * len(samples)
+        return self.stage(samples)
+
+    @property
+    def batch_size_in_use(self) -> int:
+        return self.stage.batch_size_in_use
+
+
 @pytest.fixture
 def fake_models(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Stages around fakes that take 1, 2 and 4 ms per image by their own account."""
     built: list[str] = []
     costs = {"tag": 0.001, "detect": 0.002, "suppress": 0.0001, "segment": 0.004}
 
-    def build(config: AnnotateConfig, name: str, seconds: Seconds) -> Stage:
-        stage = fakes.build(name, {})
+    def build(config: AnnotateConfig, name: str, seconds: Seconds) -> TimedStage:
         built.append(name)
-
-        def timed(samples):
-            seconds[name] = seconds.get(name, 0.0) + costs[name] * len(samples)
-            return stage(samples)
-
-        return timed
+        return TimedStage(fakes.build(name, {}), name, costs[name], seconds)
 
     monkeypatch.setattr(probe, "build_stage", build)
     monkeypatch.setattr(probe, "locate_models", lambda config: config)
@@ -91,6 +106,29 @@ def test_batch_sizes_are_tried_on_a_gpu_only_and_within_the_chunk() -> None:
     assert [one.segment.batch_size for one in probe._variants(on_gpu, "segment")] == [8, 4, 16]
     on_cpu = AnnotateConfig(**{**vars(config), "device": "cpu"})
     assert probe._variants(on_cpu, "tag") == [on_cpu]
+    above = replace(on_gpu, tag=replace(on_gpu.tag, batch_size=64))
+    assert [one.tag.batch_size for one in probe._variants(above, "tag")] == [16, 8]
+
+
+def test_a_trial_records_the_batch_size_that_memory_allowed(
+    images: Path, fake_models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tagger = fakes.FakeTagger(most_at_once=2)
+    build = probe.build_stage
+
+    def build_small(config: AnnotateConfig, name: str, seconds: Seconds) -> TimedStage:
+        timed = build(config, name, seconds)
+        if name != "tag":
+            return timed  # pyright: ignore[reportReturnType]
+        stage = tag_stage(tagger, batch_size=16, seconds={})
+        return TimedStage(stage, name, 0.001, seconds)
+
+    monkeypatch.setattr(probe, "build_stage", build_small)
+    config = fakes.config(chunk_size=8)
+    found = probe.measure(config, probe.sample_source(str(images), 21).rows)
+    assert max(tagger.calls) == 8
+    assert found.batch_sizes == {"tag": 2, "detect": 4, "segment": 4}
+    assert [trial.batch_size for trial in found.trials] == [2, 4, 64, 4]
 
 
 def test_the_embedded_models_are_measured(tmp_path: Path, capfd) -> None:

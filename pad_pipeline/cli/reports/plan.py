@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 def print_plan(proposal: Proposal, costs: Costs, num_images: int, command: str) -> None:
     """Seconds per image, both layouts, the one that is proposed, and the command for it."""
+    from pad_pipeline.engine.costs import MODELS
+    from pad_pipeline.engine.plan import batch_size
+
     config, pools = proposal.config, proposal.pools
     say(f"Seconds per image on one GPU: {costs.source}")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -26,7 +29,7 @@ def print_plan(proposal: Proposal, costs: Costs, num_images: int, command: str) 
     table.add_column("busy", justify="right")
     seconds = {**costs.by_stage, "suppress": costs.suppress}
     for name, share in pools.shares.items():
-        batch = getattr(config.stages[name], "batch_size", None)
+        batch = batch_size(config, name) if name in MODELS else None
         table.add_row(
             name,
             f"{1000 * seconds[name]:.3g}" if seconds[name] else "-",

@@ -70,7 +70,8 @@ class GroundingDinoDetector:
 
     `model` is transformers' `GroundingDinoForObjectDetection` (or `MMGroundingDino…`) in evaluation
     mode on the runtime's device, its box heads in float32 and the rest in the runtime's dtype. One
-    pass of the model holds at most `max_rows` pairs of an image and a prompt.
+    pass of the model holds at most `max_pairs` pairs of an image and a prompt, as an image with
+    many tags has several prompts.
     Only images of the same size after resizing share a pass, so that what is found in an image does
     not depend on its neighbours; with `mix_sizes` images of similar sizes share one, padded at the
     right and bottom, which is faster where sizes vary and moves boxes and scores a little.
@@ -86,14 +87,14 @@ class GroundingDinoDetector:
         box_threshold: float = 0.25,
         text_threshold: float = 0.20,
         label_mode: LabelMode = "span",
-        max_rows: int = 8,
+        max_pairs: int = 8,
         mix_sizes: bool = False,
     ) -> None:
         self.model, self.tokenizer, self.runtime = model, tokenizer, runtime
         self.preprocessing = preprocessing or Preprocessing()
         self.box_threshold, self.text_threshold = box_threshold, text_threshold
         self.label_mode: LabelMode = label_mode
-        self.max_rows, self.mix_sizes = max_rows, mix_sizes
+        self.max_pairs, self.mix_sizes = max_pairs, mix_sizes
         self.max_tokens = int(model.config.max_text_len)
         device = runtime.device
         self._mean = torch.tensor(self.preprocessing.mean, device=device)[:, None, None]
@@ -123,7 +124,7 @@ class GroundingDinoDetector:
             if wanted
         ]
         found = [Boxes() for _ in images]
-        for batch in _batches(jobs, self.max_rows, self.mix_sizes):
+        for batch in _batches(jobs, self.max_pairs, self.mix_sizes):
             pieces: dict[int, list[Boxes]] = {job.index: [] for job in batch}
             for index, boxes in self._run(batch, [images[job.index] for job in batch]):
                 pieces[index].append(boxes)
@@ -161,7 +162,7 @@ class GroundingDinoDetector:
         pixels, padding = self.pixels(images, [job.size for job in batch])
         encoded = encode_images(self.model, pixels, padding)
         rows = [(place, prompt) for place, job in enumerate(batch) for prompt in job.prompts]
-        for part in _chunks(rows, self.max_rows):
+        for part in _chunks(rows, self.max_pairs):
             unlike = list(dict.fromkeys(prompt for _, prompt in part))
             ids, blank = pad_token_ids([prompt.token_ids for prompt in unlike])
             device = self.runtime.device
@@ -247,13 +248,13 @@ def to_pixels(boxes_cxcywh: NDArray[np.float32], height: int, width: int) -> NDA
     return boxes
 
 
-def _batches(jobs: Sequence[_Job], max_rows: int, mix_sizes: bool) -> Iterator[list[_Job]]:
-    """The jobs by size, in batches of at most `max_rows` prompts but for images that need more."""
+def _batches(jobs: Sequence[_Job], max_pairs: int, mix_sizes: bool) -> Iterator[list[_Job]]:
+    """The jobs by size, in batches of at most `max_pairs` prompts but for images that need more."""
     batch: list[_Job] = []
     for job in sorted(jobs, key=lambda job: (job.size, job.index)):
         num_rows = sum(len(held.prompts) for held in batch) + len(job.prompts)
         alike = mix_sizes or not batch or batch[0].size == job.size
-        if batch and (num_rows > max_rows or not alike):
+        if batch and (num_rows > max_pairs or not alike):
             yield batch
             batch = []
         batch.append(job)

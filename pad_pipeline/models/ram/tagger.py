@@ -56,35 +56,30 @@ __all__ = [
 class RamTagger:
     """Tags images of any size; a `pad_pipeline.models.protocols.Tagger`."""
 
-    def __init__(
-        self, model: RecognizeAnything, runtime: Runtime | None = None, *, batch_size: int = 32
-    ) -> None:
-        """Moves `model` to the runtime's device and type; `batch_size` bounds one forward pass."""
+    def __init__(self, model: RecognizeAnything, runtime: Runtime | None = None) -> None:
+        """Moves `model` to the runtime's device and type."""
         self.runtime = runtime or Runtime()
-        self.batch_size = batch_size
         prepare(self.runtime)
         self.model = model.to(self.runtime.device, self.runtime.torch_dtype).eval()
         self._classify = torch.compile(model.classify) if self.runtime.compile else model.classify
 
     def tag(self, images: Sequence[Image]) -> list[list[Tag]]:
-        """The tags of each image, in the order of the tag list."""
-        config = self.model.config
-        tags = []
-        for start in range(0, len(images), self.batch_size):
-            scores_BC = self._score(images[start : start + self.batch_size])
-            fired_BC = fired(config, scores_BC).cpu().numpy()
-            scores = scores_BC.cpu().numpy()
-            for row, fires in zip(scores, fired_BC, strict=True):
-                tags.append([Tag(config.tags[i], float(row[i])) for i in fires.nonzero()[0]])
-        return tags
+        """The tags of each image, in the order of the tag list; one pass of the model."""
+        if not images:
+            return []
+        names = self.model.config.tags
+        scores_BC = self._score(images)
+        fired_BC = fired(self.model.config, scores_BC).cpu().numpy()
+        return [
+            [Tag(names[i], float(row[i])) for i in fires.nonzero()[0]]
+            for row, fires in zip(scores_BC.cpu().numpy(), fired_BC, strict=True)
+        ]
 
     def score(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """The probability of every tag in each image, (len(images), number of tags)."""
-        scores = [
-            self._score(images[start : start + self.batch_size]).cpu().numpy()
-            for start in range(0, len(images), self.batch_size)
-        ]
-        return np.concatenate([np.zeros((0, len(self.model.config.tags)), np.float32), *scores])
+        if not images:
+            return np.zeros((0, len(self.model.config.tags)), np.float32)
+        return self._score(images).cpu().numpy()
 
     @torch.inference_mode()
     def _score(self, images: Sequence[Image]) -> Tensor:
@@ -120,9 +115,7 @@ def save_ram(model: RecognizeAnything, directory: str | Path) -> None:
     unfinished.replace(config_file)
 
 
-def load_ram(
-    directory: str | Path, runtime: Runtime | None = None, *, batch_size: int = 32
-) -> RamTagger:
+def load_ram(directory: str | Path, runtime: Runtime | None = None) -> RamTagger:
     """The tagger of a directory that `save_ram` wrote; raises `UserError` where it is not one."""
     runtime = runtime or Runtime()
     prepare(runtime)
@@ -130,4 +123,4 @@ def load_ram(
     config = read_config(Path(directory))
     state = read_checkpoint(weights)
     model = build_ram(config, state, source=str(weights), dtype=runtime.torch_dtype)
-    return RamTagger(model, runtime, batch_size=batch_size)
+    return RamTagger(model, runtime)

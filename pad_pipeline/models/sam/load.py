@@ -54,8 +54,8 @@ def load_sam(
 ) -> SamSegmenter:
     """The segmenter of a hub id, a directory or an original `sam_vit_*.pth` file.
 
-    `options` go to `SamSegmenter`; `max_images` is at most what keeps the encoder's attention
-    within `ATTENTION_BYTES`. `decoder_heads` matters for original files of unusual sizes alone,
+    `options` go to `SamSegmenter`; without `max_images`, what `images_at_once` gives.
+    `decoder_heads` matters for original files of unusual sizes alone,
     by default those of the released ones or of a config.json beside the file (see
     `read_sidecar_config`).
     Raises `UserError` where the device is missing or the weights do not fit, naming the first keys
@@ -69,8 +69,7 @@ def load_sam(
         settings = _normalisation(reference)
     model = model.requires_grad_(False).to(runtime.device)
     place_encoder(model, runtime)
-    fitting = images_at_once(model, runtime)
-    options["max_images"] = min(options.get("max_images", fitting), fitting)
+    options.setdefault("max_images", images_at_once(model, runtime))
     return SamSegmenter(model, runtime, **{**settings, **options})
 
 
@@ -172,13 +171,13 @@ def _normalisation(reference: str | Path) -> dict[str, Any]:
     }
 
 
-def images_at_once(model: Any, runtime: Runtime) -> int:
-    """Images whose biases for global attention fit `ATTENTION_BYTES` together, at most 16."""
-    vision = model.config.vision_config
+def images_at_once(model: Any, runtime: Runtime) -> int | None:
+    """Images whose biases for global attention fit `ATTENTION_BYTES` together; None: no biases."""
     if family_of(model) is FAMILIES["sam2"]:
-        return 8  # its attention has no bias
+        return None
     if runtime.device != "cpu":
-        return 16  # folded into the features, see `attention`
+        return None  # folded into the features, see `attention`
+    vision = model.config.vision_config
     tokens = (vision.image_size // vision.patch_size) ** 2
     per_image = vision.num_attention_heads * tokens**2 * runtime.torch_dtype.itemsize
-    return max(1, min(16, ATTENTION_BYTES // per_image))
+    return max(1, ATTENTION_BYTES // per_image)

@@ -110,12 +110,13 @@ def family_of(model: Any) -> Family:
 
 
 class SamSegmenter:
-    """A `Segmenter`: embeds every image once and decodes the boxes of all images in chunks.
+    """A `Segmenter`: embeds every image once and decodes the boxes of all images in groups.
 
     `model` is a transformers `SamModel`, `SamHQModel` or `Sam2Model` in evaluation mode on the
     runtime's device, its vision encoder in the runtime's dtype and the rest in float32 (a box's
-    corners lose their place in half precision). No call holds more than `max_images` embeddings,
-    `max_boxes` decoded boxes and `max_pixels` upsampled mask pixels, however many boxes come in.
+    corners lose their place in half precision). No call holds more than `max_boxes` decoded boxes
+    and `max_pixels` upsampled mask pixels, however many boxes come in. `max_images` is what one
+    pass of the encoder may hold where its memory has to be bounded (see `load.images_at_once`).
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class SamSegmenter:
         pixel_mean: Sequence[float] = PIXEL_MEAN,
         pixel_std: Sequence[float] = PIXEL_STD,
         mask_threshold: float = 0.0,
-        max_images: int = 4,
+        max_images: int | None = None,
         max_boxes: int = 64,
         max_pixels: int = 2**25,
     ) -> None:
@@ -152,7 +153,7 @@ class SamSegmenter:
         """
         masks: list[list[Mask]] = [[] for _ in images]
         wanted = [index for index, boxes in enumerate(boxes_xyxy) if len(boxes)]
-        for group in _chunks(wanted, self.max_images):
+        for group in _chunks(wanted, self.max_images or max(len(wanted), 1)):
             frames, features = self.embed([images[index] for index in group])
             rows = [
                 (row, box)

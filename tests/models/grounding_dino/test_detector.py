@@ -152,8 +152,8 @@ def test_batch_of_different_sizes_and_tags_equals_singles(tiny, photo):
         photo,
     ]
     tags = [["dog", "red car"], ["cat"], ["tree", "traffic light", "house"], ["sky"], []]
-    for max_rows in (1, 8):
-        detector = tiny.detector(max_rows=max_rows, box_threshold=0.0)
+    for max_pairs in (1, 8):
+        detector = tiny.detector(max_pairs=max_pairs, box_threshold=0.0)
         batch = detector.detect(images, tags)
         for found, image, names in zip(batch, images, tags, strict=True):
             [alone] = detector.detect([image], [names])
@@ -182,7 +182,7 @@ def test_many_tags_are_split_and_none_is_lost(tiny, photo):
     vocabulary = [word for word in tiny.tokenizer.get_vocab() if word.isalpha() and len(word) > 2]
     tags = sorted(vocabulary)[:150]
     num_first = len(build_prompts(tags, tiny.tokenizer)[0].tags)
-    detector = tiny.detector(box_threshold=0.0, max_rows=1)
+    detector = tiny.detector(box_threshold=0.0, max_pairs=1)
     [found] = detector.detect([photo], [tags])
     assert found.num_prompts == 2
     num_queries = tiny.config["num_queries"]
@@ -192,12 +192,12 @@ def test_many_tags_are_split_and_none_is_lost(tiny, photo):
     assert (first.num_prompts, second.num_prompts) == (1, 1)
     assert found.labels == first.labels + second.labels
     np.testing.assert_allclose(found.xyxy, np.concatenate([first.xyxy, second.xyxy]), atol=0.03)
-    [together] = tiny.detector(box_threshold=0.0, max_rows=8).detect([photo], [tags])
+    [together] = tiny.detector(box_threshold=0.0, max_pairs=8).detect([photo], [tags])
     assert_same(together, found)
 
 
 def test_an_images_prompts_share_one_encoding(tiny, photo):
-    detector = tiny.detector(max_rows=1)
+    detector = tiny.detector(max_pairs=1)
     passes = []
     backbone = detector.model.model.backbone.conv_encoder.model
     backbone.register_forward_hook(lambda *_: passes.append(1))
