@@ -47,6 +47,7 @@ from pad_pipeline.dataset.writer import manifest_entry, read_table, write_table
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import PAD_SCHEMA
 from pad_pipeline.sources import ManifestRow
+from pad_pipeline.storage.atomic import remove_temporary_files
 
 logger = logging.getLogger(__name__)
 
@@ -264,8 +265,7 @@ def _clean_up(output: str) -> None:
     storage.remove_tree(storage.join(output, RUN))
     folder = storage.local_path(output)
     if folder is not None:
-        for path in folder.glob(".tmp-*"):
-            path.unlink(missing_ok=True)
+        remove_temporary_files(folder, older_than_s=0)
 
 
 def _check_same(

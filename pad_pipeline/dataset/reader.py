@@ -199,7 +199,7 @@ def _open_shard(url: str, name: str) -> Shard:
 
 @contextmanager
 def _readable(url: str) -> Iterator[ParquetFile]:
-    with storage.open_read(url) as file, storage.explained(url, "read"):
+    with storage.open_read(url) as file, storage.user_errors(url, "read"):
         try:
             yield ParquetFile(file)
         except DAMAGED_SHARD as error:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.checkpoints import read_checkpoint
 from pad_pipeline.models.ram.config import DEFAULT_THRESHOLD
 from pad_pipeline.models.sidecar import read_sidecar_config
+from pad_pipeline.storage.atomic import replacing
 
 Kind = Literal["ram", "ram-plus", "grounding-dino", "sam"]
 
@@ -50,23 +49,17 @@ def convert(
             f"no checkpoint at {checkpoint}; give the path of the released file, see "
             "`pad-pipeline models list`"
         )
-    partial: Path | None = None
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-        _WRITERS[kind](Path(checkpoint), partial, options)
-        _open_to_others(partial)
-        if output.exists():
-            output.rmdir()
-        partial.rename(output)
+        with replacing(output) as partial:
+            partial.mkdir()
+            _WRITERS[kind](Path(checkpoint), partial, options)
+            _open_to_others(partial)
     except OSError as error:
         raise UserError(
             f"{output} cannot be written: {error.strerror or error}; check the permissions and "
             "the free space, or name another directory"
         ) from error
-    finally:
-        if partial is not None and partial.exists():
-            shutil.rmtree(partial, ignore_errors=True)
     return output
 
 
@@ -196,7 +189,7 @@ def _check_options(kind: Kind, checkpoint: Path, options: Options) -> None:
 
 
 def _open_to_others(directory: Path) -> None:
-    """The usual permissions; temporary directories and safetensors' files are private."""
+    """The usual permissions: the files that safetensors writes are private."""
     mask = os.umask(0)
     os.umask(mask)
     directory.chmod(0o777 & ~mask)

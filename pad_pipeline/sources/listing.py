@@ -174,7 +174,7 @@ def _unique(make_rows: Callable[[], Iterator[ManifestRow]], source: str) -> Iter
     confirms by the ids themselves.
     """
     hashes = array("q")
-    with storage.explained(source, "list"):
+    with storage.user_errors(source, "list"):
         for row in map(_storable, make_rows()):
             hashes.append(hash(row.image_id))
             yield row

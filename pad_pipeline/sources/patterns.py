@@ -7,11 +7,13 @@ import os
 import re
 from collections.abc import Iterator
 
+from braceexpand import UnbalancedBracesError, braceexpand
+
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_RANGE = re.compile(r"(?:(-?\d+)\.\.(-?\d+)|[A-Za-z]\.\.[A-Za-z])(?:\.\.-?\d+)?")
 _GLOB = re.compile(r"[*?\[]")
 _MOST_FILES = 1_000_000
 
@@ -52,21 +54,15 @@ def _braces(text: str) -> re.Match[str] | None:
 
 
 def _expand_braces(text: str) -> Iterator[str]:
-    match = _braces(text)
-    if match is None:
-        yield text
-        return
-    span = _RANGE.fullmatch(match[1])
-    if span:
-        first, last = int(span[1]), int(span[2])
-        if abs(last - first) >= _MOST_FILES:
+    # braceexpand makes every range whole before its first name
+    for match in _BRACES.finditer(text):
+        span = _RANGE.fullmatch(match[1])
+        if span and span[1] and abs(int(span[2]) - int(span[1])) >= _MOST_FILES:
             raise UserError(f"{text} stands for more than {_MOST_FILES:,} files")
-        step = 1 if last >= first else -1
-        options = [f"{n:0{len(span[1])}d}" for n in range(first, last + step, step)]
-    else:
-        options = match[1].split(",")
-    for option in options:
-        yield from _expand_braces(text[: match.start()] + option + text[match.end() :])
+    try:
+        yield from braceexpand(text, escape=False)
+    except UnbalancedBracesError as error:
+        raise UserError(f"{text}: expected a closing brace for every opening one") from error
 
 
 def _glob(pattern: str) -> list[str]:
@@ -76,7 +72,7 @@ def _glob(pattern: str) -> list[str]:
     magic = _GLOB.search(pattern)
     assert magic is not None
     base = pattern[: magic.start()].rpartition("/")[0]
-    with storage.explained(pattern, "list"):
+    with storage.user_errors(pattern, "list"):
         fs, remote = storage.filesystem(pattern)
         root = storage.filesystem(base)[1] if not base.endswith(":/") else ""
         return sorted(storage.join(base, path[len(root) :]) for path in fs.glob(remote))

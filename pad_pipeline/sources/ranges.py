@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+from fsspec.utils import merge_offset_ranges
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
@@ -27,18 +30,27 @@ def read_ranges(url: str, spans: Sequence[Span | Exception]) -> list[Item]:
     items: list[Item] = [
         span if isinstance(span, Exception) else too_large(span[1]) for span in spans
     ]
-    wanted = [
-        (span[0], span[1], index)
+    wanted = sorted(
+        (span[0], span[0] + span[1], index)
         for index, span in enumerate(spans)
         if not isinstance(span, Exception) and span[1] <= MAX_ITEM_BYTES
-    ]
-    requests = _merge(sorted(wanted))
-    edges = [(parts[0][0], max(offset + size for offset, size, _ in parts)) for parts in requests]
-    for parts, (start, _), block in zip(requests, edges, _blocks(url, edges), strict=True):
-        for offset, size, index in parts:
-            items[index] = (
-                block[offset - start : offset - start + size] if isinstance(block, bytes) else block
-            )
+    )
+    _, starts, ends = merge_offset_ranges(
+        [url] * len(wanted),
+        [start for start, _, _ in wanted],
+        [end for _, end, _ in wanted],
+        max_gap=_LARGEST_GAP,
+        max_block=_LARGEST_REQUEST,
+        sort=False,
+    )
+    edges = [(start, end) for start, end in zip(starts, ends, strict=True) if end is not None]
+    blocks = _blocks(url, edges)
+    for start, end, index in wanted:
+        # Blocks are in order and each range lies whole in the last that begins at or before it.
+        number = bisect_right(starts, start) - 1
+        block = blocks[number]
+        first = start - starts[number]
+        items[index] = block[first : first + end - start] if isinstance(block, bytes) else block
     return items
 
 
@@ -72,21 +84,6 @@ def fetch(requests: Sequence[tuple[str, int | None, int | None]]) -> list[Item]:
 def too_large(size: int) -> OSError:
     """The error for an item beyond `MAX_ITEM_BYTES`."""
     return OSError(f"{size:,} bytes are more than the {MAX_ITEM_BYTES:,} that one image may have")
-
-
-def _merge(wanted: Sequence[tuple[int, int, int]]) -> list[list[tuple[int, int, int]]]:
-    """Sorted (offset, size, index) in groups that one request reads: small gaps, bounded size."""
-    groups: list[list[tuple[int, int, int]]] = []
-    end = 0
-    for offset, size, index in wanted:
-        near = groups and offset - end <= _LARGEST_GAP
-        if near and max(end, offset + size) - groups[-1][0][0] <= _LARGEST_REQUEST:
-            groups[-1].append((offset, size, index))
-            end = max(end, offset + size)
-        else:
-            groups.append([(offset, size, index)])
-            end = offset + size
-    return groups
 
 
 def _blocks(url: str, edges: Sequence[tuple[int, int]]) -> list[Item]:

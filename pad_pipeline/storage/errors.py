@@ -47,7 +47,7 @@ def backend_errors() -> tuple[type[Exception], ...]:
 
 
 @contextmanager
-def explained(url: str, action: str) -> Iterator[None]:
+def user_errors(url: str, action: str) -> Iterator[None]:
     """Turns the failures that a user can put right into `UserError`: "cannot <action> <url>: …"."""
     try:
         yield

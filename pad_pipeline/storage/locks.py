@@ -2,69 +2,70 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from pad_pipeline import storage
+from filelock import FileLock, Timeout
+
 from pad_pipeline.errors import UserError
+from pad_pipeline.storage.atomic import check_writable
+from pad_pipeline.storage.errors import user_errors
+from pad_pipeline.storage.urls import local_path
 
 NAME = "_lock"
-_LOOKS = 4
-_BETWEEN_LOOKS_S = 0.05
+_PATIENCE_S = 0.2  # `is_held` may have it for a moment
+_POLL_S = 0.05
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
 @contextmanager
 def only_run_on(output: str) -> Iterator[None]:
     """Keep other runs of this machine away from `output` while the block lasts.
 
-    The kernel gives the lock back when the process ends, however it ends. Object stores and file
+    The kernel releases the lock when the process ends, however it ends. Object stores and file
     systems without locks are not covered: there, two runs do the work twice and write the same
     bytes. Raises `UserError` where another run holds the lock.
     """
-    folder = storage.local_path(output)
+    folder = local_path(output)
     if folder is None:
         yield
         return
-    storage.check_writable(output)
+    check_writable(output)
     path = folder / NAME
-    looks = 0
-    while True:
-        with path.open("a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                looks += 1
-                if looks < _LOOKS:  # it may be `is_held` that has it for a moment
-                    time.sleep(_BETWEEN_LOOKS_S)
-                    continue
-                file.seek(0)
-                raise UserError(
-                    f"another run is writing to {output} ({file.read().strip() or 'just started'});"
-                    " wait for it, stop it, or choose another output"
-                ) from None
-            except OSError:  # a file system without locks
-                yield
-                return
-            if not _is_still(file.fileno(), path):
-                continue  # the run that held it has just ended and removed the file
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            file.flush()
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
+    lock = FileLock(path, timeout=_PATIENCE_S, fallback_to_soft=False)
+    with user_errors(output, "lock"):
+        try:
+            lock.acquire(poll_interval=_POLL_S)
+        except Timeout:
+            owner = path.read_text(encoding="utf-8").strip() if path.exists() else ""
+            raise UserError(
+                f"another run is writing to {output} ({owner or 'just started'}); wait for it, "
+                "stop it, or choose another output"
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+    try:
+        if lock.is_locked:
+            owner = f"process {os.getpid()} on {socket.gethostname()}\n"
+            path.write_text(owner, encoding="utf-8")
+        yield
+    finally:
+        if lock.is_locked:
+            path.unlink(missing_ok=True)
+            lock.release()
 
 
 def is_held(output: str) -> bool | None:
-    """Whether a run of this machine writes to `output`; None where that cannot be known."""
-    folder = storage.local_path(output)
+    """Whether a run of this machine writes to `output`; None where that cannot be known.
+
+    By `flock` itself: `FileLock` would make the file, and needs the right to write to it.
+    """
+    folder = local_path(output)
     if folder is None:
         return None
     try:
@@ -77,11 +78,3 @@ def is_held(output: str) -> bool | None:
     except OSError:  # a file system without locks
         return None
     return False
-
-
-def _is_still(descriptor: int, path: Path) -> bool:
-    """Whether the open file is the one that the path names."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False

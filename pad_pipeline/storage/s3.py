@@ -1,4 +1,4 @@
-"""S3 through s3fs, with one rule for retries: what may pass is tried again for a minute.
+"""S3 through s3fs, with one rule for retries: transient failures are retried for a minute.
 
 botocore and s3fs each have retries of their own, which multiply: a server that never answers would
 hold a call for half an hour, while one that answers 503 for ten seconds ends it. Here both are off.
@@ -6,14 +6,11 @@ hold a call for half an hour, while one that answers 503 for ten seconds ends it
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
-import random
 from asyncio import sleep
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from time import monotonic
 from typing import Any
 
 import aiohttp
@@ -23,6 +20,17 @@ from botocore.parsers import ResponseParserError
 from fsspec.asyn import _run_coros_in_chunks, sync_wrapper
 from s3fs import S3FileSystem
 from s3fs.errors import translate_boto_error
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    before_sleep_log,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_any,
+    stop_before_delay,
+    wait_exponential,
+    wait_random_exponential,
+)
 from urllib3.exceptions import IncompleteRead
 
 from pad_pipeline.storage.errors import RetriesExhausted, s3_code
@@ -30,7 +38,7 @@ from pad_pipeline.storage.errors import RetriesExhausted, s3_code
 logger = logging.getLogger(__name__)
 
 PATIENCE_S = 60.0
-"""How long a request is repeated while its failure may pass."""
+"""How long a request is repeated while its failure is transient."""
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 10.0
 CONNECT_TIMEOUT_S = 10.0
@@ -40,15 +48,15 @@ PIECE_BYTES = 16 << 20
 """Larger files are read and written in pieces of this size, a few at a time."""
 PIECES_AT_ONCE = 4
 
-_PASSING_STATUS = frozenset({429, 500, 502, 503, 504})
-_PASSING_CODES = frozenset(
+_TRANSIENT_STATUS = frozenset({429, 500, 502, 503, 504})
+_TRANSIENT_CODES = frozenset(
     {
         *("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "OperationAborted"),
         *("Throttling", "ThrottlingException", "RequestLimitExceeded", "BandwidthLimitExceeded"),
         *("XAmzContentSHA256Mismatch", "BadDigest", "IncompleteBody"),
     }
 )
-_PASSING_ERRORS = (
+_TRANSIENT_ERRORS = (
     botocore.exceptions.ConnectionError,
     botocore.exceptions.HTTPClientError,
     botocore.exceptions.FlexibleChecksumError,
@@ -63,31 +71,41 @@ _PASSING_ERRORS = (
 class S3(S3FileSystem):
     """s3fs with retries by time, and whole small files in one request.
 
-    The standard AWS_* variables and files say who asks and whom; AWS_MAX_ATTEMPTS bounds the
-    attempts beside the time.
+    Credentials and endpoint are those of the standard AWS_* variables, files and profiles;
+    AWS_MAX_ATTEMPTS bounds the attempts beside the time.
     """
 
     async def _call_s3(self, method: str, *akwarglist: Any, **kwargs: Any) -> Any:
-        most = int(os.environ.get("AWS_MAX_ATTEMPTS") or 1_000_000)
-        began = monotonic()
-        for attempt in itertools.count(1):
-            try:
-                return await self._once(method, akwarglist, kwargs)
-            except (*_PASSING_ERRORS, botocore.exceptions.ClientError) as error:
-                if not may_pass(error):
-                    is_mute = method.startswith("head_") and s3_code(error) in ("403", "400")
-                    told = await self._said(error, kwargs) if is_mute else error
-                    raise translate_boto_error(told) from told
-                pause = min(FIRST_PAUSE_S * 2 ** min(attempt - 1, 16), LONGEST_PAUSE_S)
-                pause *= random.uniform(0.5, 1.0)  # so that many workers do not come back at once
-                waited = monotonic() - began
-                if attempt >= most or waited + pause > PATIENCE_S:
-                    raise RetriesExhausted(
-                        f"{self._told(error)}; gave up after {attempt} "
-                        f"attempt{'s' if attempt > 1 else ''} in {waited:.0f} s"
-                    ) from error
-                logger.debug("%s: %s; again in %.1f s", method, error, pause)
-            await sleep(pause)
+        attempts = int(os.environ.get("AWS_MAX_ATTEMPTS") or 0)
+        half = {"multiplier": FIRST_PAUSE_S / 2, "max": LONGEST_PAUSE_S / 2}
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(is_transient),
+            # Half of each pause is random, so that many workers do not come back at once.
+            wait=wait_exponential(**half) + wait_random_exponential(**half),
+            stop=stop_any(
+                stop_before_delay(PATIENCE_S), *([stop_after_attempt(attempts)] if attempts else [])
+            ),
+            sleep=sleep,
+            before_sleep=before_sleep_log(logger, logging.DEBUG),
+            retry_error_callback=self._give_up,
+        )
+        try:
+            return await retrying(self._once, method, akwarglist, kwargs)
+        except (*_TRANSIENT_ERRORS, botocore.exceptions.ClientError) as error:
+            # The answer to HEAD has no body that could say why it is refused.
+            is_mute = method.startswith("head_") and s3_code(error) in ("403", "400")
+            cause = await self._fetch_error_detail(error, kwargs) if is_mute else error
+            raise translate_boto_error(cause) from cause
+
+    def _give_up(self, state: RetryCallState) -> None:
+        assert state.outcome is not None
+        error = state.outcome.exception()
+        assert isinstance(error, Exception)
+        attempts = state.attempt_number
+        raise RetriesExhausted(
+            f"{self._describe(error)}; gave up after {attempts} attempt{'s' * (attempts > 1)} in "
+            f"{state.seconds_since_start:.0f} s"
+        ) from error
 
     async def _once(
         self, method: str, akwarglist: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -101,14 +119,14 @@ class S3(S3FileSystem):
                 answer["Body"] = _Body(await body.read())
         return answer
 
-    async def _said(self, error: Exception, kwargs: Mapping[str, Any]) -> Exception:
-        """The reason for a refused HEAD, whose answer has no room for one: that of a listing."""
+    async def _fetch_error_detail(self, error: Exception, kwargs: Mapping[str, Any]) -> Exception:
+        """Why a HEAD request is refused, as the answer to a listing says."""
         try:
             await self._once("list_objects_v2", (), {"Bucket": kwargs["Bucket"], "MaxKeys": 1})
         except botocore.exceptions.ClientError as other:
             return other
-        except _PASSING_ERRORS as other:
-            logger.debug("no reason for %s: %s", error, other)
+        except _TRANSIENT_ERRORS as other:
+            logger.debug("no detail of %s: %s", error, other)
         return error
 
     def split_path(self, path: str) -> tuple[str, str, str | None]:
@@ -119,8 +137,8 @@ class S3(S3FileSystem):
         bucket, key = self._find_bucket_key(str(self._strip_protocol(path)).lstrip("/"))
         return bucket, key + slashes if key else "", None
 
-    def _told(self, error: Exception) -> str:
-        """A failure that may pass, in words."""
+    def _describe(self, error: Exception) -> str:
+        """A transient failure as a sentence for the user."""
         endpoint = self._s3.meta.endpoint_url if self._s3 is not None else "S3"
         answer = getattr(error, "response", None) or {}
         status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -223,12 +241,12 @@ class _Body:
         pass
 
 
-def may_pass(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether the same request might work later."""
     if isinstance(error, botocore.exceptions.ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        return status in _PASSING_STATUS or s3_code(error) in _PASSING_CODES
-    return isinstance(error, _PASSING_ERRORS) and not isinstance(
+        return status in _TRANSIENT_STATUS or s3_code(error) in _TRANSIENT_CODES
+    return isinstance(error, _TRANSIENT_ERRORS) and not isinstance(
         error, botocore.exceptions.SSLError
     )
 

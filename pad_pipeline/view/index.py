@@ -20,7 +20,6 @@ import json
 import logging
 import os
 import re
-import secrets
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +35,7 @@ from pad_pipeline import storage
 from pad_pipeline.dataset.manifest import State, state_of
 from pad_pipeline.dataset.reader import list_dataset
 from pad_pipeline.errors import UserError, first_line
+from pad_pipeline.storage.atomic import remove_temporary_files, replacing
 from pad_pipeline.view import summary
 from pad_pipeline.view.loading import TABLES, load_shard
 
@@ -165,21 +165,21 @@ def build(contents: Contents) -> Path:
     path = folder / f"{contents.key}.duckdb"
     if path.exists():
         return path
-    temporary = folder / f".tmp-{secrets.token_hex(8)}.duckdb"
-    with storage.explained(str(folder), "write the viewer's index to"):
+    with storage.user_errors(str(folder), "write the viewer's index to"):
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_old(folder)
+        remove_temporary_files(folder, _STALE_S, folders=True)
         try:
-            _make(contents, temporary, _newest(folder))
-            os.replace(temporary, path)
+            with replacing(path) as temporary:
+                try:
+                    _make(contents, temporary, _newest(folder))
+                finally:
+                    for rest in folder.glob(f"{temporary.name}.*"):  # the database's own
+                        rest.unlink(missing_ok=True)
         except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
             raise UserError(
                 f"cannot write the viewer's index to {folder} ({first_line(error)}): make room "
                 "there, or set PAD_CACHE to another folder"
             ) from error
-        finally:
-            for rest in folder.glob(f"{temporary.name}*"):
-                rest.unlink(missing_ok=True)
     for old in folder.glob("*.duckdb"):
         if old != path:
             old.unlink(missing_ok=True)  # a server that has it open keeps reading it
@@ -245,11 +245,3 @@ def _newest(folder: Path) -> Path | None:
     with suppress(OSError):
         return max(found, key=lambda path: path.stat().st_mtime, default=None)
     return None
-
-
-def _remove_old(folder: Path) -> None:
-    """Remove what killed processes have left."""
-    for path in folder.glob(".tmp-*"):
-        with suppress(OSError):
-            if path.stat().st_mtime < time.time() - _STALE_S:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()

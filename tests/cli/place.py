@@ -60,7 +60,7 @@ def files(place: Path) -> dict[str, bytes]:
 
 def failing(code: int, after: int = 0) -> Callable[[Path, bytes], None]:
     """A stand-in for the writing of a file that fails from some call on."""
-    write, calls = storage._write_local, iter(range(10**6))
+    write, calls = storage.atomic.write_local, iter(range(10**6))
 
     def fail(path: Path, data: bytes) -> None:
         if next(calls) >= after:

@@ -135,7 +135,7 @@ def test_a_full_disk_at_any_moment_is_explained_and_the_run_goes_on(
     for after in range(40):
         output = f"out-{after}"
         with monkeypatch.context() as during:
-            during.setattr(storage, "_write_local", cli_place.failing(errno.ENOSPC, after))
+            during.setattr(storage.atomic, "write_local", cli_place.failing(errno.ENOSPC, after))
             outcome = run(output=output)
         if outcome.code == 0:
             break

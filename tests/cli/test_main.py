@@ -89,7 +89,7 @@ def test_what_cannot_be_parsed_ends_with_2(here: Path, tmp_path: Path, capfd, ca
 def test_an_output_that_cannot_be_written_is_explained(
     here: Path, tmp_path: Path, capfd, monkeypatch, code: int, reason: str
 ) -> None:
-    monkeypatch.setattr(storage, "_write_local", cli_place.failing(code))
+    monkeypatch.setattr(storage.atomic, "write_local", cli_place.failing(code))
     outcome = call(capfd, "annotate", "images", tmp_path / "out", "--preset", "demo")
     assert f"cannot write to {tmp_path / 'out'}" in outcome.sentence
     assert reason in outcome.sentence

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
+import tenacity
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
@@ -114,7 +116,7 @@ def test_patience_is_a_minute_at_most(bucket: Bucket, monkeypatch: pytest.Monkey
     async def sleep(seconds: float) -> None:
         now[0] += seconds
 
-    monkeypatch.setattr(store, "monotonic", lambda: now[0])
+    monkeypatch.setattr(tenacity, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(store, "sleep", sleep)
     bucket.faults.plan = every(1, Fault("busy"))
     fs = store.open_s3()

@@ -226,7 +226,7 @@ def test_an_upload_that_was_killed_is_cleared_away(
     assert len(fs.call_s3(**uploads)["Uploads"]) == 1
     storage.check_writable(f"{bucket.url}/run")
     assert len(fs.call_s3(**uploads)["Uploads"]) == 1, "it may still be under way elsewhere"
-    monkeypatch.setattr(storage, "_STALE_UPLOAD", timedelta(0))
+    monkeypatch.setattr(storage.atomic, "STALE_UPLOAD", timedelta(0))
     storage.check_writable(f"{bucket.url}/ru")
     assert len(fs.call_s3(**uploads)["Uploads"]) == 1, "it is not below that folder"
     storage.check_writable(f"{bucket.url}/run")

@@ -237,14 +237,14 @@ def test_backend_errors_become_user_errors(monkeypatch: pytest.MonkeyPatch) -> N
     backend.ClientError = ClientError
     monkeypatch.setitem(sys.modules, "botocore.exceptions", backend)
     with pytest.raises(UserError, match="cannot read s3://b/x: no valid credentials"):  # noqa: SIM117
-        with storage.explained("s3://b/x", "read"):
+        with storage.user_errors("s3://b/x", "read"):
             raise backend.BotoCoreError("Unable to locate credentials")
     with pytest.raises(UserError, match="cannot read s3://b/x: SlowDown"):  # noqa: SIM117
-        with storage.explained("s3://b/x", "read"):
+        with storage.user_errors("s3://b/x", "read"):
             raise ClientError("SlowDown")
-    with pytest.raises(ZeroDivisionError), storage.explained("s3://b/x", "read"):
+    with pytest.raises(ZeroDivisionError), storage.user_errors("s3://b/x", "read"):
         raise ZeroDivisionError  # a bug of ours stays one
-    with pytest.raises(UserError, match="no such bucket"), storage.explained("s3://b/x", "read"):
+    with pytest.raises(UserError, match="no such bucket"), storage.user_errors("s3://b/x", "read"):
         raise FileNotFoundError("The specified bucket does not exist")
 
 
@@ -265,13 +265,6 @@ def test_local_path() -> None:
     assert storage.local_path("s3://a/b") is None
     assert storage.protocol("s3://a/b") == "s3"
     assert storage.protocol("/a/b") == "file"
-
-
-def test_free_bytes(tmp_path: Path) -> None:
-    free = storage.free_bytes(f"{tmp_path}/not/there/yet")
-    assert free is not None
-    assert free > 0
-    assert storage.free_bytes("memory://x") is None
 
 
 @given(

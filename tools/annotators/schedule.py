@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from pad_pipeline.storage.atomic import replacing
+
 logger = logging.getLogger(__name__)
 
 
@@ -152,15 +154,14 @@ def _with_weights(model: nn.Module, weights: dict[str, Tensor], act: Callable[[]
 
 
 def _save(path: Path, model: nn.Module, optimizer, averaged: dict, step: int) -> None:
-    unfinished = path.with_suffix(".tmp")
     state = {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "averaged": averaged,
         "step": step,
     }
-    torch.save(state, unfinished)
-    unfinished.replace(path)
+    with replacing(path) as unfinished:
+        torch.save(state, unfinished)
 
 
 def _report(output: Path, step: int, recent: dict[str, list[float]], seconds: float) -> None:

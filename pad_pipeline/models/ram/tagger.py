@@ -33,6 +33,7 @@ from pad_pipeline.models.ram.state_dict import (
 )
 from pad_pipeline.models.resize import resize_uint8
 from pad_pipeline.records import Tag
+from pad_pipeline.storage.atomic import write_local
 
 __all__ = [
     "UNUSED_KEYS",
@@ -110,9 +111,7 @@ def save_ram(model: RecognizeAnything, directory: str | Path) -> None:
     # The configuration comes last and is moved into place, so that what has one is whole.
     config_file.unlink(missing_ok=True)
     save_file(state, weights_file, metadata={"format": "pt"})
-    unfinished = config_file.with_suffix(".tmp")
-    unfinished.write_text(config, encoding="utf-8")
-    unfinished.replace(config_file)
+    write_local(config_file, config.encode())
 
 
 def load_ram(directory: str | Path, runtime: Runtime | None = None) -> RamTagger:

@@ -89,7 +89,7 @@ def _fetched(url: str) -> Iterator[Path]:
     """The file on this machine, for as long as the block lasts where it is remote."""
     path = storage.local_path(url)
     if path is not None:
-        with storage.explained(url, "read"):
+        with storage.user_errors(url, "read"):
             yield path
         return
     with tempfile.TemporaryDirectory() as folder:
