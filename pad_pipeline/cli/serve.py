@@ -26,10 +26,10 @@ def serve(
 ) -> None:
     """Annotate images over HTTP, on Ray Serve, with the stages of `annotate`.
 
-    POST /annotate takes an image and answers its record, or with ?render=1 its picture; /docs lists
-    the rest. Ctrl-C or SIGTERM: what was accepted is answered, then the command ends.
+    POST /annotate takes an image and returns its record, or with ?render=1 its picture; /docs lists
+    the rest. Ctrl-C or SIGTERM: accepted requests are finished, then the command ends.
     """
-    from pad_pipeline.serve.service import serve as run
+    from pad_pipeline.serve.run import serve as run
 
     del preset
     run(

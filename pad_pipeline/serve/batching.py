@@ -1,4 +1,4 @@
-"""Dynamic batching: what waits when a stage becomes free goes through it together."""
+"""Dynamic batching: the samples that wait when a stage becomes free form its next batch."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Run = Callable[[list[Sample]], Awaitable[list[Sample]]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class _PendingSample:
     sample: Sample
-    since_s: float
-    found: asyncio.Future[Sample] = field(default_factory=asyncio.Future)
+    arrived_s: float
+    result: asyncio.Future[Sample] = field(default_factory=asyncio.Future)
 
 
-class Batches:
-    """Calls `run` with `size` samples at most, one call at a time; for one event loop.
+class DynamicBatcher:
+    """Calls `run` with at most `size` samples, one call at a time; for one event loop.
 
-    A batch is made up when the one before has ended. Ray Serve's `serve.batch` makes it up when its
+    A batch is formed when the one before has ended. Ray Serve's `serve.batch` forms it when its
     first request has waited for `wait_s`, so that a busy stage gets many small ones.
     """
 
@@ -30,57 +30,57 @@ class Batches:
         self._run = run
         self._size = size
         self._wait_s = wait_s
-        self._waiting: deque[_Waiting] = deque()
+        self._pending: deque[_PendingSample] = deque()
         self._is_full = asyncio.Event()
-        self._work: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
 
     async def __call__(self, sample: Sample) -> Sample:
-        """What `run` returns for the sample, which waits `wait_s` for others where none are there.
+        """What `run` returns for the sample, which waits up to `wait_s` for others.
 
         Raises what `run` raises for its batch. A sample whose caller is cancelled while it waits
         is left out.
         """
-        one = _Waiting(sample, asyncio.get_running_loop().time())
-        self._waiting.append(one)
-        if len(self._waiting) >= self._size:
+        pending = _PendingSample(sample, asyncio.get_running_loop().time())
+        self._pending.append(pending)
+        if len(self._pending) >= self._size:
             self._is_full.set()
-        if self._work is None or self._work.done():
-            self._work = asyncio.create_task(self._work_off())
-        return await one.found
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run_pending())
+        return await pending.result
 
-    async def _work_off(self) -> None:
-        while self._waiting:
-            await self._wait_for_others(self._waiting[0].since_s + self._wait_s)
+    async def _run_pending(self) -> None:
+        while self._pending:
+            await self._wait_until_full(self._pending[0].arrived_s + self._wait_s)
             if batch := self._next_batch():
-                await self._through(batch)
+                await self._run_batch(batch)
 
-    async def _wait_for_others(self, until_s: float) -> None:
-        pause_s = until_s - asyncio.get_running_loop().time()
-        if pause_s <= 0 or len(self._waiting) >= self._size:
+    async def _wait_until_full(self, deadline_s: float) -> None:
+        timeout_s = deadline_s - asyncio.get_running_loop().time()
+        if timeout_s <= 0 or len(self._pending) >= self._size:
             return
         self._is_full.clear()
         try:
-            await asyncio.wait_for(self._is_full.wait(), pause_s)
+            await asyncio.wait_for(self._is_full.wait(), timeout_s)
         except TimeoutError:
             return
 
-    def _next_batch(self) -> list[_Waiting]:
-        batch: list[_Waiting] = []
-        while self._waiting and len(batch) < self._size:
-            one = self._waiting.popleft()
-            if not one.found.done():  # else its caller has gone
-                batch.append(one)
+    def _next_batch(self) -> list[_PendingSample]:
+        batch: list[_PendingSample] = []
+        while self._pending and len(batch) < self._size:
+            pending = self._pending.popleft()
+            if not pending.result.done():  # else its caller was cancelled
+                batch.append(pending)
         return batch
 
-    async def _through(self, batch: list[_Waiting]) -> None:
+    async def _run_batch(self, batch: list[_PendingSample]) -> None:
         try:
-            found = await self._run([one.sample for one in batch])
-            answers = list(zip(batch, found, strict=True))
+            samples = await self._run([pending.sample for pending in batch])
+            results = list(zip(batch, samples, strict=True))
         except Exception as error:  # whatever it is, each caller gets it
-            for one in batch:
-                if not one.found.done():
-                    one.found.set_exception(error)
+            for pending in batch:
+                if not pending.result.done():
+                    pending.result.set_exception(error)
             return
-        for one, sample in answers:
-            if not one.found.done():
-                one.found.set_result(sample)
+        for pending, sample in results:
+            if not pending.result.done():
+                pending.result.set_result(sample)

@@ -1,4 +1,4 @@
-"""What the service can be told beyond the run itself: where it listens and what it takes."""
+"""The settings of the service beyond those of a run: where it listens and what it accepts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ServiceConfig:
     port: int = 8000
     """Port to listen at."""
     max_queued: int = 128
-    """Images that are waited for at a time; requests beyond are told to come again (429)."""
+    """Images that are queued at a time; further requests are refused (429)."""
     max_body_bytes: int = 64 * 1024 * 1024
     """Larger requests are refused (413) before they are read."""
     batch_wait_s: float = 0.005
@@ -28,8 +28,8 @@ class ServiceConfig:
     timeout_s: float = 300.0
     """An image without a result after so many seconds is answered with an error (504)."""
     api_key_file: str | None = None
-    """File whose first line requests must bring as their key; without it PAD_API_KEY, else no key
-    is asked for."""
+    """File whose first line is the key that requests must bring; without it PAD_API_KEY, else
+    no key is required."""
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
@@ -48,7 +48,7 @@ class ServiceConfig:
 
 
 def read_api_key(config: ServiceConfig) -> str | None:
-    """The key that requests must bring, None where none is asked for.
+    """The key that requests must bring, None where none is required.
 
     Raises `UserError` where the file cannot be read or the key is empty or not plain ASCII.
     """

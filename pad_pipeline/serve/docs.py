@@ -59,8 +59,8 @@ def _operation(path: str, method: str, operation: dict[str, Any], url: str) -> s
     if parameters:
         rows = [(one["name"], one.get("description", "")) for one in parameters]
         parts.append(_table("In the query, or as fields of the form", rows))
-    answers = [(code, one["description"]) for code, one in operation["responses"].items()]
-    parts.append(_table("Answers", answers))
+    responses = [(code, one["description"]) for code, one in operation["responses"].items()]
+    parts.append(_table("Responses", responses))
     return "".join(parts)
 
 

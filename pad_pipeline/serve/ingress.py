@@ -1,4 +1,4 @@
-"""The service as an application of Ray Serve, for clusters whose Serve has the HTTP side itself."""
+"""The service as an application of Ray Serve, for clusters where Serve runs the HTTP server."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from ray.serve.handle import DeploymentHandle
 from pad_pipeline.engine import ray_session
 from pad_pipeline.engine.config import AnnotateConfig
 from pad_pipeline.engine.plan import local_gpus, locate_models, plan, resolve
-from pad_pipeline.serve import on_ray
+from pad_pipeline.serve import deployments
 from pad_pipeline.serve.admission import AdmissionControl
 from pad_pipeline.serve.app import build_app
 from pad_pipeline.serve.config import ServiceConfig, read_api_key
-from pad_pipeline.serve.dispatch import Dispatcher
-from pad_pipeline.serve.service import settings_of
+from pad_pipeline.serve.dispatcher import Dispatcher
+from pad_pipeline.serve.routes import Service
+from pad_pipeline.serve.run import app_settings
 
 logger = logging.getLogger(__name__)
 
@@ -40,21 +41,23 @@ class Ingress:
         *handles: DeploymentHandle,
     ) -> None:
         self._admission = AdmissionControl(service.max_queued)
-        calls = [on_ray.calls_of(*pair) for pair in zip(names, handles, strict=True)]
+        calls = [deployments.stage_calls(*pair) for pair in zip(names, handles, strict=True)]
         self._app = build_app(
-            Dispatcher(calls),
-            self._admission,
-            settings_of(config, service, read_api_key(service)),
-            metrics=on_ray.metrics,
+            Service(
+                Dispatcher(calls),
+                self._admission,
+                app_settings(config, service, read_api_key(service)),
+                deployments.metrics,
+            )
         )
-        self._opening = asyncio.ensure_future(self._open(handles))
+        self._loading = asyncio.ensure_future(self._wait_for_models(handles))
 
     def __serve_build_asgi_app__(self) -> Any:
         """What Ray Serve calls for the application."""
         return self._app
 
-    async def _open(self, handles: Sequence[DeploymentHandle]) -> None:
-        await asyncio.gather(*[on_ray.until_ready(handle) for handle in handles])
+    async def _wait_for_models(self, handles: Sequence[DeploymentHandle]) -> None:
+        await asyncio.gather(*[deployments.wait_until_ready(handle) for handle in handles])
         self._admission.state = "ready"
 
 
@@ -67,19 +70,19 @@ def application(config: AnnotateConfig, service: ServiceConfig) -> Any:
     cluster = ray_session.join(None, verbose=False)
     num_gpus = cluster.num_gpus if cluster else local_gpus(config)
     if config.device == "cuda":
-        num_gpus = max(num_gpus, 1)  # nodes with GPUs may still be on their way
+        num_gpus = max(num_gpus, 1)  # nodes with GPUs may still be starting
     config = locate_models(resolve(config, cluster_gpus=num_gpus))
     stages = {
-        spec.name: on_ray.stage_application(spec, service, hang_after_s=config.hang_after_s)
+        spec.name: deployments.stage_application(spec, service, hang_after_s=config.hang_after_s)
         for spec in plan(config, num_gpus=num_gpus)
     }
     deployment = serve.deployment(
         Ingress,
         name=NAME,
         ray_actor_options={"num_cpus": 0},
-        # beyond the queue, so that the service refuses by itself, with a reason
+        # more than the queue, so that the service itself answers 429, with a reason
         max_ongoing_requests=service.max_queued + 64,
-        graceful_shutdown_timeout_s=on_ray.DRAIN_TIMEOUT_S,
-        health_check_period_s=on_ray.HEALTH_CHECK_PERIOD_S,
+        graceful_shutdown_timeout_s=deployments.DRAIN_TIMEOUT_S,
+        health_check_period_s=deployments.HEALTH_CHECK_PERIOD_S,
     )
     return deployment.bind(config, service, list(stages), *stages.values())

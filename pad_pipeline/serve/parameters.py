@@ -1,4 +1,4 @@
-"""What a request may ask for, in its query or in the fields of its form."""
+"""The parameters of a request, in its query or in the fields of its form."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Options = TypeVar("Options", bound="Thresholds")
 
 
 class Thresholds(BaseModel):
-    """Which regions the answer holds. They are chosen after the models ran, for this request only.
+    """Which regions the response holds: chosen after the models ran, for this request only.
 
     To keep boxes above a higher threshold after suppression is what a run with that threshold
     does: a box of lower score never suppresses a better one. The service's own threshold cannot be
@@ -79,48 +79,48 @@ class Thresholds(BaseModel):
 
 
 class AnnotateOptions(Thresholds):
-    """What a request with one image may ask for."""
+    """The parameters of a request with one image."""
 
     image_id: str | None = Field(
         None, max_length=1000, description="Name of the image in its record; else its file name."
     )
     caption: str | None = Field(None, max_length=20_000, description="The record's caption.")
-    render: bool = Field(False, description="Answer with a picture (PNG) in place of the record.")
+    render: bool = Field(False, description="Return a picture (PNG) instead of the record.")
 
 
 class BatchOptions(Thresholds):
-    """What a request with several images may ask for, for all of them."""
+    """The parameters of a request with several images, for all of them."""
 
     caption: list[str] = Field(
         [], max_length=200, description="The records' captions, one for each image in order."
     )
 
 
-def with_fields(options: Options, fields: Sequence[tuple[str, str]]) -> Options:
+def merge_form_fields(options: Options, fields: Sequence[tuple[str, str]]) -> Options:
     """The options of the query, overridden by the fields of a form; raises `ApiError` (422)."""
-    given: defaultdict[str, list[str]] = defaultdict(list)
+    texts_by_name: defaultdict[str, list[str]] = defaultdict(list)
     for name, value in fields:
-        given[name].append(value)
+        texts_by_name[name].append(value)
     lists = {name for name, value in type(options).model_fields.items() if _is_list(value)}
     values: dict[str, Any] = options.model_dump(exclude_unset=True)
-    for name, texts in given.items():
+    for name, texts in texts_by_name.items():
         values[name] = texts if name in lists else texts[-1]
     try:
         return type(options).model_validate(values)
     except ValidationError as error:
-        raise bad_parameters(error.errors()) from error
+        raise to_api_error(error.errors()) from error
 
 
-def bad_parameters(errors: Sequence[Mapping[str, Any]]) -> ApiError:
+def to_api_error(errors: Sequence[Mapping[str, Any]]) -> ApiError:
     """What is wrong with the parameters, as one sentence."""
-    told = []
+    problems = []
     for error in errors:
         place = [str(part) for part in error["loc"] if part not in ("query", "body")]
         if error["type"] == "extra_forbidden":
-            told.append(f"there is no parameter {'.'.join(place)!r}")
+            problems.append(f"there is no parameter {'.'.join(place)!r}")
         else:
-            told.append(f"{'.'.join(place)}: {error['msg']}")
-    return ApiError(422, "bad_parameter", "; ".join(told[:5]))
+            problems.append(f"{'.'.join(place)}: {error['msg']}")
+    return ApiError(422, "bad_parameter", "; ".join(problems[:5]))
 
 
 def _is_list(field: Any) -> bool:

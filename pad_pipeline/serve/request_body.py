@@ -31,14 +31,14 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What a request holds: its images, and the text fields of a form in their order."""
+    """The images of a request, and the text fields of its form in their order."""
 
     uploads: Sequence[Upload]
     fields: Sequence[tuple[str, str]] = ()
 
 
 def check_headers(request: Request, max_bytes: int, *, form_only: bool = False) -> None:
-    """Refuse by the headers alone: a type that holds no image (415), a size past the limit (413).
+    """Raise `ApiError` by the headers: 415 for a type that holds no image, 413 past the limit.
 
     Nothing of the body is read.
     """
@@ -106,12 +106,12 @@ async def _read_form(request: Request, stream: AsyncGenerator[bytes], max_images
             raise _too_many(max_images) from None
         raise ApiError(400, "bad_form", f"the form cannot be read: {error.message}") from None
     try:
-        return await _sort(form, max_images)
+        return await _split(form, max_images)
     finally:
         await form.close()
 
 
-async def _sort(form: FormData, max_images: int) -> Body:
+async def _split(form: FormData, max_images: int) -> Body:
     """The parts named image are images, with a file name or without; all others are fields."""
     uploads: list[Upload] = []
     fields: list[tuple[str, str]] = []

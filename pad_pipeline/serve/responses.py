@@ -1,4 +1,4 @@
-"""What a request gets: a PAD record as JSON, or its picture as PNG."""
+"""What a response holds: a PAD record as JSON, or its picture as PNG."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ LONGEST_SIDE = 4096
 """Of a rendered picture, in pixels; larger images are drawn smaller."""
 
 
-def answer(sample: Sample, thresholds: Thresholds) -> PadRecord:
-    """The record of a sample that has been through the stages."""
+def selected_record(sample: Sample, thresholds: Thresholds) -> PadRecord:
+    """The record of an annotated sample, with the regions that pass the thresholds."""
     return thresholds.select(to_record(sample))
 
 
@@ -28,13 +28,13 @@ def record_json(record: PadRecord) -> dict[str, Any]:
     return asdict(record)
 
 
-def check(record: PadRecord) -> None:
-    """Raise `ApiError` where the record says that its image failed."""
+def raise_for_error(record: PadRecord) -> None:
+    """Raise `ApiError` where the image failed."""
     if record.error is not None:
-        raise _refused(record.error)
+        raise _to_api_error(record.error)
 
 
-def _refused(error: RecordError) -> ApiError:
+def _to_api_error(error: RecordError) -> ApiError:
     if error.stage == "decode":
         return ApiError(400, "not_an_image", error.message)
     if error.type == QUARANTINED:

@@ -27,9 +27,9 @@ Result = TypeVar("Result")
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket of that address; raises `UserError` where it cannot be had.
+    """A listening socket of that address; raises `UserError` where there can be none.
 
-    Who connects before the server runs waits for it.
+    Connections that are made before the server runs wait for it.
     """
     try:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -51,14 +51,14 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without handlers of its own for signals: it ends when it is told to."""
+    """uvicorn without signal handlers of its own: it stops when `should_exit` is set."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-async def host(
+async def run_until_stopped(
     app: FastAPI,
     bound: socket.socket,
     admission: AdmissionControl,
@@ -68,7 +68,7 @@ async def host(
     """Serve `app` until SIGINT or SIGTERM, then answer what was accepted and return.
 
     `load` runs in a thread at the beginning, while requests are answered with 503; what it raises
-    ends the server and is raised here. `announce` is called when requests are let in.
+    ends the server and is raised here. `announce` is called when requests are admitted.
     """
     loop = asyncio.get_running_loop()
     stop, again = asyncio.Event(), asyncio.Event()
@@ -88,17 +88,17 @@ async def host(
     )
     serving = asyncio.create_task(server.serve(sockets=[bound]))
     try:
-        if await _first(_in_thread(load), stop):
+        if await _finishes_first(_in_thread(load), stop):
             admission.state = "ready"
             announce()
-            await _first(asyncio.ensure_future(stop.wait()), stop)
+            await _finishes_first(asyncio.ensure_future(stop.wait()), stop)
             await _drain(admission, again)
     finally:
         server.should_exit = True
         await serving
 
 
-async def _first(work: asyncio.Future, stop: asyncio.Event) -> bool:
+async def _finishes_first(work: asyncio.Future, stop: asyncio.Event) -> bool:
     """Whether `work` was done before `stop` was set; raises what it raised."""
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -112,12 +112,12 @@ async def _first(work: asyncio.Future, stop: asyncio.Event) -> bool:
 async def _drain(admission: AdmissionControl, again: asyncio.Event) -> None:
     """Take nothing new and wait for what was accepted, or until a second signal comes."""
     admission.state = "draining"
-    if admission.num_taken:
+    if admission.num_admitted:
         logger.info(
-            "ending: %d accepted images are being finished; once more to end at once",
-            admission.num_taken,
+            "stopping after %d accepted images; send the signal again to stop at once",
+            admission.num_admitted,
         )
-    waits = [asyncio.create_task(admission.empty()), asyncio.create_task(again.wait())]
+    waits = [asyncio.create_task(admission.wait_until_empty()), asyncio.create_task(again.wait())]
     await asyncio.wait(waits, timeout=DRAIN_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
         wait.cancel()

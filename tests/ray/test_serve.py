@@ -280,13 +280,13 @@ def name_yourself(seconds: dict[str, float]) -> Callable[[list[Sample]], list[Sa
 def test_workers_come_with_load(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
     from ray import serve
 
-    from pad_pipeline.serve import on_ray
+    from pad_pipeline.serve import deployments
 
-    monkeypatch.setattr(on_ray, "UPSCALE_DELAY_S", 1.0)
+    monkeypatch.setattr(deployments, "UPSCALE_DELAY_S", 1.0)
     pool = Pool(min_workers=1, max_workers=2, gpus=0.0, cpus=1.0)
     spec = StageSpec(name="tag", make=name_yourself, pool=pool, keep_bytes=False, batch_size=2)
 
-    async def annotate_until_two_have_answered(calls: on_ray.StageCalls) -> set[str]:
+    async def annotate_until_two_have_answered(calls: deployments.StageCalls) -> set[str]:
         seen: set[str] = set()
 
         async def client() -> None:
@@ -298,14 +298,14 @@ def test_workers_come_with_load(local_ray: None, monkeypatch: pytest.MonkeyPatch
         return seen
 
     try:
-        application = on_ray.stage_application(
+        application = deployments.stage_application(
             spec, ServiceConfig(batch_wait_s=0.0), hang_after_s=60.0
         )
-        [handle] = on_ray.deploy({"pad-load": application}).values()
+        [handle] = deployments.deploy({"pad-load": application}).values()
         assert serve.status().applications["pad-load"].deployments["tag"].replica_states == {
             "RUNNING": 1
         }
-        calls = on_ray.calls_of("tag", handle)
+        calls = deployments.stage_calls("tag", handle)
         assert len(asyncio.run(annotate_until_two_have_answered(calls))) == 2
     finally:
         serve.shutdown()

@@ -13,7 +13,9 @@ from PIL import Image
 from pad_pipeline.engine.sample import Sample
 from pad_pipeline.images import ImageLimits
 from pad_pipeline.serve.admission import AdmissionControl
-from pad_pipeline.serve.app import Settings, build_app
+from pad_pipeline.serve.app import build_app
+from pad_pipeline.serve.routes import Service as Routes
+from pad_pipeline.serve.routes import Settings
 from tests import fakes
 
 BOX_THRESHOLD = 0.2
@@ -39,7 +41,7 @@ class Service:
         self.admission = AdmissionControl(max_queued)
         self.admission.state = "ready"
         settings = Settings(**{**values, **changes})
-        self.app = build_app(annotate or chain(), self.admission, settings, metrics)
+        self.app = build_app(Routes(annotate or chain(), self.admission, settings, metrics))
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://service")
 

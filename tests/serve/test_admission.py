@@ -24,34 +24,34 @@ def test_places_are_given_back_also_after_an_error() -> None:
     def fail() -> None:
         with admission.slot() as slot:
             slot.grow(2)
-            assert admission.num_taken == 3
+            assert admission.num_admitted == 3
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert admission.num_taken == 0
+    assert admission.num_admitted == 0
 
 
 def test_more_than_there_is_room_for_is_refused_and_costs_nothing() -> None:
     admission = opened(3)
     with admission.slot() as slot:
-        with pytest.raises(ApiError) as told:
+        with pytest.raises(ApiError) as raised:
             slot.grow(3)
-        assert (told.value.status, told.value.cause) == (429, "queue_full")
-        assert admission.num_taken == 1
+        assert (raised.value.status, raised.value.cause) == (429, "queue_full")
+        assert admission.num_admitted == 1
         slot.grow(2)
         with pytest.raises(ApiError), admission.slot():
             pytest.fail("let in")
-        assert admission.num_taken == 3
-    assert admission.num_taken == 0
+        assert admission.num_admitted == 3
+    assert admission.num_admitted == 0
 
 
 def test_a_drained_service_is_empty_when_the_last_has_left() -> None:
     async def scenario() -> None:
         admission = opened(2)
-        await asyncio.wait_for(admission.empty(), 1)
+        await asyncio.wait_for(admission.wait_until_empty(), 1)
         with admission.slot():
-            waiting = asyncio.create_task(admission.empty())
+            waiting = asyncio.create_task(admission.wait_until_empty())
             await asyncio.sleep(0)
             admission.state = "draining"
             with pytest.raises(ApiError), admission.slot():
@@ -62,7 +62,7 @@ def test_a_drained_service_is_empty_when_the_last_has_left() -> None:
     asyncio.run(scenario())
 
 
-def test_a_full_queue_is_told_and_takes_again_when_there_is_room() -> None:
+def test_a_full_queue_is_refused_until_there_is_room() -> None:
     release = asyncio.Event()
     stages = chain()
 
@@ -72,7 +72,7 @@ def test_a_full_queue_is_told_and_takes_again_when_there_is_room() -> None:
 
     async def scenario(service: Service) -> None:
         accepted = [asyncio.create_task(service.post(content=png())) for _ in range(2)]
-        while service.admission.num_taken < 2:
+        while service.admission.num_admitted < 2:
             await asyncio.sleep(0.001)
         answer = await service.post(content=png())
         assert cause(answer) == (429, "queue_full")
@@ -80,7 +80,7 @@ def test_a_full_queue_is_told_and_takes_again_when_there_is_room() -> None:
         release.set()
         assert [task.status_code for task in await asyncio.gather(*accepted)] == [200, 200]
         assert (await service.post(content=png())).status_code == 200
-        assert service.admission.num_taken == 0
+        assert service.admission.num_admitted == 0
 
     play(scenario, annotate, max_queued=2)
 
@@ -94,7 +94,7 @@ def test_several_images_need_a_place_each() -> None:
 
     async def scenario(service: Service) -> None:
         accepted = asyncio.create_task(service.post(content=png()))
-        while not service.admission.num_taken:
+        while not service.admission.num_admitted:
             await asyncio.sleep(0.001)
         files = [("image", (f"{index}.png", png())) for index in range(3)]
         answer = await service.post("/annotate/batch", files=files)

@@ -1,4 +1,4 @@
-"""The routes: what a good request gets, and the cause that a bad one is told."""
+"""The routes: what a good request gets, and the cause of the error of a bad one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from pad_pipeline.engine.sample import Sample, to_record
 from pad_pipeline.records import RecordError
-from pad_pipeline.serve.app import MAX_IMAGES
+from pad_pipeline.serve.routes import MAX_IMAGES
 from tests import fakes
 from tests.serve.service import Service, cause, chain, play, png
 
@@ -128,7 +128,7 @@ def test_wrong_parameters_are_named(query: str) -> None:
         (png()[:60], "damaged"),
     ],
 )
-def test_what_is_no_image_is_told_so(data: bytes, told: str) -> None:
+def test_what_is_no_image_is_an_error(data: bytes, told: str) -> None:
     answer = play(lambda service: service.post(content=data))
     assert cause(answer) == (400, "not_an_image")
     assert told in answer.json()["error"]["message"]
@@ -196,7 +196,7 @@ def test_an_image_without_an_end_is_answered() -> None:
 
     async def scenario(service: Service) -> httpx.Response:
         answer = await service.post(content=png())
-        assert service.admission.num_taken == 0
+        assert service.admission.num_admitted == 0
         return answer
 
     assert cause(play(scenario, annotate, timeout_s=0.05)) == (504, "timeout")

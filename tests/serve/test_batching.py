@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from pad_pipeline.engine.sample import Sample
-from pad_pipeline.serve.batching import Batches
+from pad_pipeline.serve.batching import DynamicBatcher
 
 
 def sample(number: int) -> Sample:
@@ -42,10 +42,10 @@ async def settle() -> None:
 
 def test_what_comes_while_the_stage_is_busy_goes_together() -> None:
     async def scenario(stage: Stage) -> None:
-        batches = Batches(stage, size=4, wait_s=0.0)
+        batcher = DynamicBatcher(stage, size=4, wait_s=0.0)
         tasks = []
         for number in range(7):
-            tasks.append(asyncio.create_task(batches(sample(number))))
+            tasks.append(asyncio.create_task(batcher(sample(number))))
             await settle()  # one after the other, each a while after the one before
         assert stage.calls == [["0"]]
         for _ in range(3):
@@ -60,11 +60,11 @@ def test_what_comes_while_the_stage_is_busy_goes_together() -> None:
 
 def test_the_first_waits_for_others_and_a_full_batch_does_not() -> None:
     async def scenario(stage: Stage) -> None:
-        batches = Batches(stage, size=3, wait_s=60.0)
-        tasks = [asyncio.create_task(batches(sample(number))) for number in range(2)]
+        batcher = DynamicBatcher(stage, size=3, wait_s=60.0)
+        tasks = [asyncio.create_task(batcher(sample(number))) for number in range(2)]
         await settle()
         assert stage.calls == []
-        tasks.append(asyncio.create_task(batches(sample(2))))
+        tasks.append(asyncio.create_task(batcher(sample(2))))
         stage.may_go.release()
         await asyncio.gather(*tasks)
         assert stage.calls == [["0", "1", "2"]]
@@ -74,10 +74,10 @@ def test_the_first_waits_for_others_and_a_full_batch_does_not() -> None:
 
 def test_after_a_pause_it_goes_on() -> None:
     async def scenario(stage: Stage) -> None:
-        batches = Batches(stage, size=3, wait_s=0.01)
+        batcher = DynamicBatcher(stage, size=3, wait_s=0.01)
         for number in range(2):
             stage.may_go.release()
-            assert (await batches(sample(number))).image_id == f"{number}"
+            assert (await batcher(sample(number))).image_id == f"{number}"
             await settle()
         assert stage.calls == [["0"], ["1"]]
 
@@ -91,9 +91,9 @@ def test_an_error_is_that_of_its_batch_alone() -> None:
                 raise ValueError("no")
             return samples
 
-        batches = Batches(fail_for_0, size=2, wait_s=60.0)
+        batcher = DynamicBatcher(fail_for_0, size=2, wait_s=60.0)
         found = await asyncio.gather(
-            *[batches(sample(n)) for n in range(4)], return_exceptions=True
+            *[batcher(sample(n)) for n in range(4)], return_exceptions=True
         )
         assert [type(one) for one in found] == [ValueError, ValueError, Sample, Sample]
 
@@ -102,10 +102,10 @@ def test_an_error_is_that_of_its_batch_alone() -> None:
 
 def test_who_has_gone_is_left_out() -> None:
     async def scenario(stage: Stage) -> None:
-        batches = Batches(stage, size=4, wait_s=0.0)
-        tasks = [asyncio.create_task(batches(sample(0)))]
+        batcher = DynamicBatcher(stage, size=4, wait_s=0.0)
+        tasks = [asyncio.create_task(batcher(sample(0)))]
         await settle()
-        tasks += [asyncio.create_task(batches(sample(number))) for number in range(1, 4)]
+        tasks += [asyncio.create_task(batcher(sample(number))) for number in range(1, 4)]
         await settle()
         tasks[0].cancel()
         tasks[2].cancel()
@@ -126,9 +126,9 @@ def test_a_stage_that_loses_a_sample_leaves_nobody_waiting() -> None:
         async def lose_one(samples: list[Sample]) -> list[Sample]:
             return samples[1:]
 
-        batches = Batches(lose_one, size=2, wait_s=60.0)
+        batcher = DynamicBatcher(lose_one, size=2, wait_s=60.0)
         found = await asyncio.gather(
-            *[batches(sample(n)) for n in range(2)], return_exceptions=True
+            *[batcher(sample(n)) for n in range(2)], return_exceptions=True
         )
         assert [type(one) for one in found] == [ValueError, ValueError]
 

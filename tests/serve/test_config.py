@@ -1,4 +1,4 @@
-"""What the service can be told."""
+"""The settings of the service, and its API key."""
 
 from __future__ import annotations
 

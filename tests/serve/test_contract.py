@@ -35,4 +35,4 @@ def test_the_document_names_the_routes_and_their_errors() -> None:
         for status, answer in answers.items():
             if status != "200":
                 [content] = answer["content"].values()
-                assert content["schema"] == {"$ref": "#/components/schemas/ErrorAnswer"}
+                assert content["schema"] == {"$ref": "#/components/schemas/ErrorResponse"}

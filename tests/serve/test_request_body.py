@@ -45,7 +45,7 @@ def test_a_size_past_the_limit_is_refused_by_its_header() -> None:
 @pytest.mark.parametrize(
     ("headers", "start"), [({}, b""), (FORM, part("image", b"", "a.png").removesuffix(b"\r\n"))]
 )
-def test_a_size_that_is_not_told_is_bounded_while_it_is_read(
+def test_a_size_without_a_header_is_bounded_while_it_is_read(
     headers: dict[str, str], start: bytes
 ) -> None:
     read: list[int] = []
@@ -57,7 +57,7 @@ def test_a_size_that_is_not_told_is_bounded_while_it_is_read(
 
     async def scenario(service: Service) -> httpx.Response:
         answer = await service.post(content=chunks(), headers=headers)
-        assert service.admission.num_taken == 0
+        assert service.admission.num_admitted == 0
         return answer
 
     answer = play(scenario)
@@ -78,7 +78,7 @@ def test_a_slow_body_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> No
 
     async def scenario(service: Service) -> httpx.Response:
         answer = await service.post(content=slow())
-        assert service.admission.num_taken == 0
+        assert service.admission.num_admitted == 0
         return answer
 
     monkeypatch.setattr(

@@ -52,7 +52,7 @@ def hosted(
         with server.bind("127.0.0.1", 0) as bound:
             url = f"http://127.0.0.1:{bound.getsockname()[1]}"
             hosting = asyncio.create_task(
-                server.host(
+                server.run_until_stopped(
                     service.app, bound, service.admission, load, lambda: events.append("ready")
                 )
             )
@@ -146,7 +146,7 @@ def test_at_the_end_what_was_accepted_is_answered_and_new_ones_are_refused(numbe
             asyncio.create_task(client.post("/annotate", content=png(), headers=PNG))
             for _ in range(3)
         ]
-        await until(lambda: service.admission.num_taken == 3)
+        await until(lambda: service.admission.num_admitted == 3)
         send(number)
         await until(lambda: service.admission.state == "draining")
         answer = await client.post("/annotate", content=png(), headers=PNG)
@@ -170,7 +170,7 @@ def test_a_second_signal_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
         await reachable(client)
         await until(lambda: service.admission.state == "ready")
         lost = asyncio.create_task(client.post("/annotate", content=png(), headers=PNG))
-        await until(lambda: service.admission.num_taken == 1)
+        await until(lambda: service.admission.num_admitted == 1)
         send(signal.SIGINT)
         await until(lambda: service.admission.state == "draining")
         send(signal.SIGINT)

@@ -23,7 +23,7 @@ PER_PAGE = 12
 SHOWS: tuple[Show, ...] = get_args(Show)
 
 
-class CompareQuery(Parameters):
+class CompareQuery(Parameters, frozen=True):
     """The folder or URL of the `other` data set, and which images of both: one, or a page."""
 
     other: str = ""

@@ -17,7 +17,7 @@ router = APIRouter(prefix="/runs")
 _NUM_LISTED = 8
 
 
-class RunsQuery(Parameters):
+class RunsQuery(Parameters, frozen=True):
     """The image that is shown, and the `variant` of the projector that is open at first."""
 
     image: str | None = None

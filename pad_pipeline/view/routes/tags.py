@@ -21,7 +21,7 @@ _COOCCURRING_IN_TABLE = 3
 _EXAMPLES = 12
 
 
-class TagsQuery(Parameters):
+class TagsQuery(Parameters, frozen=True):
     """One tag by its `name`, or the tags whose name holds `q`."""
 
     name: str | None = None

@@ -1,4 +1,4 @@
-"""The service on Ray Serve: a deployment for each stage, and the calls that reach them."""
+"""The stages as deployments of Ray Serve, and the calls that reach their replicas."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from pad_pipeline.engine.sample import Sample
 from pad_pipeline.errors import UserError
 from pad_pipeline.serve.api_error import ApiError
 from pad_pipeline.serve.config import ServiceConfig
-from pad_pipeline.serve.dispatch import StageCalls, WorkerLost
-from pad_pipeline.serve.workers import StageReplica
+from pad_pipeline.serve.dispatcher import StageCalls, WorkerLost
+from pad_pipeline.serve.replica import StageReplica
 
 HEALTH_CHECK_PERIOD_S = 2.0
 READY_PAUSE_S = 1.0
 UPSCALE_DELAY_S = 10.0
-"""A burst that ends sooner is over before another worker had its model."""
+"""A burst that is shorter ends before another worker has loaded its model."""
 DRAIN_TIMEOUT_S = 120.0
-_QUIET = {"log_level": "ERROR", "enable_access_log": False}
+_QUIET_LOGS = {"log_level": "ERROR", "enable_access_log": False}
 _METRICS_TIMEOUT_S = 5.0
 
 
 def stage_application(spec: StageSpec, service: ServiceConfig, *, hang_after_s: float) -> Any:
-    """The deployment of one stage, bound: so many replicas as the spec's pool, by load."""
+    """The bound deployment of one stage, with the replicas of its pool, by load."""
     pool = spec.pool
     resources: dict[str, float] = {"num_cpus": pool.cpus}
     if pool.gpus:
@@ -43,19 +43,19 @@ def stage_application(spec: StageSpec, service: ServiceConfig, *, hang_after_s: 
     options: dict[str, Any] = {
         "name": spec.name,
         "ray_actor_options": resources,
-        # All may wait at one: what waits elsewhere asks the workers again and again for room, and
-        # they have the answers to give beside their work.
+        # All may queue at one replica: requests that are queued elsewhere poll the replicas for
+        # capacity, which takes time from their work.
         "max_ongoing_requests": max(service.max_queued, 2 * spec.batch_size),
         "health_check_period_s": HEALTH_CHECK_PERIOD_S,
         "graceful_shutdown_wait_loop_s": 0.1,
         "graceful_shutdown_timeout_s": DRAIN_TIMEOUT_S,
-        "logging_config": _QUIET,
+        "logging_config": _QUIET_LOGS,
     }
     if pool.min_workers < pool.max_workers:
         options["autoscaling_config"] = {
             "min_replicas": pool.min_workers,
             "max_replicas": pool.max_workers,
-            # past a full batch, another replica would take the rest
+            # more than a full batch is for another replica
             "target_ongoing_requests": spec.batch_size,
             "upscale_delay_s": UPSCALE_DELAY_S,
         }
@@ -67,13 +67,13 @@ def stage_application(spec: StageSpec, service: ServiceConfig, *, hang_after_s: 
 
 
 def deploy(applications: Mapping[str, Any]) -> dict[str, DeploymentHandle]:
-    """Start the applications and wait until all have their models; their handles by name.
+    """Start the applications, wait until all have loaded their models, and return their handles.
 
     Ray must be initialised. Raises `UserError` where a stage cannot be built on its worker.
     """
-    serve.start(proxy_location="Disabled", logging_config=_QUIET)
+    serve.start(proxy_location="Disabled", logging_config=_QUIET_LOGS)
     targets = [
-        RunTarget(target=application, name=name, route_prefix=None, logging_config=_QUIET)
+        RunTarget(target=application, name=name, route_prefix=None, logging_config=_QUIET_LOGS)
         for name, application in applications.items()
     ]
     try:
@@ -83,7 +83,7 @@ def deploy(applications: Mapping[str, Any]) -> dict[str, DeploymentHandle]:
     return dict(zip(applications, handles, strict=True))
 
 
-def remove(names: Sequence[str]) -> None:
+def delete(names: Sequence[str]) -> None:
     """End the applications, and Serve itself where it has no others."""
     for name in names:
         serve.delete(name)
@@ -91,17 +91,17 @@ def remove(names: Sequence[str]) -> None:
         serve.shutdown()
 
 
-def silence() -> None:
-    """Keep Serve's messages in this process to its log files."""
+def silence_logs() -> None:
+    """Ray Serve's messages in this process go to its log files alone."""
     logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
 
 
-def calls_of(name: str, handle: DeploymentHandle) -> StageCalls:
-    """How samples reach the replicas behind a handle."""
-    return StageCalls(name, _caller(handle.together), _caller(handle.alone))
+def stage_calls(name: str, handle: DeploymentHandle) -> StageCalls:
+    """The calls that send samples to the replicas behind a handle."""
+    return StageCalls(name, _remote_call(handle.together), _remote_call(handle.alone))
 
 
-def _caller(method: Any) -> Callable[[Sample], Awaitable[Sample]]:
+def _remote_call(method: Any) -> Callable[[Sample], Awaitable[Sample]]:
     async def call(sample: Sample) -> Sample:
         try:
             found = await method.remote(replace(sample, image=None))
@@ -109,13 +109,13 @@ def _caller(method: Any) -> Callable[[Sample], Awaitable[Sample]]:
             raise
         except (ray.exceptions.RayError, serve_exceptions.DeploymentUnavailableError) as error:
             raise WorkerLost(reason_of(error)) from error
-        # the bytes stay here: they go out with every stage and need not come back
+        # the encoded bytes are kept here: workers need not send them back
         return replace(found, data=sample.data)
 
     return call
 
 
-async def until_ready(handle: DeploymentHandle) -> None:
+async def wait_until_ready(handle: DeploymentHandle) -> None:
     """Return when a replica behind the handle has its model."""
     while True:
         try:

@@ -1,4 +1,4 @@
-"""What runs on the workers of the service: one stage of a run, with batches of what waits."""
+"""What runs on the workers of the service: one stage, on dynamic batches."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pad_pipeline.engine.plan import StageSpec
 from pad_pipeline.engine.ray_metrics import PrometheusMetrics
 from pad_pipeline.engine.sample import Sample, without_pixels
 from pad_pipeline.engine.watchdog import Watchdog
-from pad_pipeline.serve.batching import Batches
+from pad_pipeline.serve.batching import DynamicBatcher
 
 
 class StageReplica:
-    """The worker of one stage: samples that wait go through it together, `batch_size` at most.
+    """The worker of one stage: pending samples go through it in batches of at most `batch_size`.
 
     A replica whose stage cannot be built raises, and Ray Serve tries again three times. One in
     which nothing moves for `hang_after_s` ends itself.
@@ -24,16 +24,16 @@ class StageReplica:
     def __init__(self, spec: StageSpec, *, batch_wait_s: float, hang_after_s: float) -> None:
         self._name = spec.name
         self._seconds: dict[str, float] = {}
-        # the stage's own thread: Serve's threads answer while it computes
+        # the stage's own thread: Serve's event loop stays free while it computes
         self._thread = ThreadPoolExecutor(1)
         self._stage = self._thread.submit(spec.make, self._seconds).result()
         self._watch = Watchdog(hang_after_s, self._seconds, lambda *what: None)
         self._metrics = PrometheusMetrics(spec.name)
-        self._in_batches = Batches(self._run, size=spec.batch_size, wait_s=batch_wait_s)
+        self._batcher = DynamicBatcher(self._run, size=spec.batch_size, wait_s=batch_wait_s)
 
     async def together(self, sample: Sample) -> Sample:
         """The sample with what the stage found or an error, without pixels or bytes."""
-        return await self._in_batches(sample)
+        return await self._batcher(sample)
 
     async def alone(self, sample: Sample) -> Sample:
         """The same, in a call of its own."""

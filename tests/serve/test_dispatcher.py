@@ -10,7 +10,7 @@ import pytest
 from pad_pipeline.engine.isolation import DEATHS_ALONE, QUARANTINED
 from pad_pipeline.engine.sample import Sample
 from pad_pipeline.records import RecordError, Tag
-from pad_pipeline.serve.dispatch import DEATHS_TOGETHER, Dispatcher, StageCalls, WorkerLost
+from pad_pipeline.serve.dispatcher import DEATHS_TOGETHER, Dispatcher, StageCalls, WorkerLost
 
 
 @dataclass
@@ -106,7 +106,7 @@ def test_an_image_that_kills_its_workers_is_found_and_its_neighbours_are_answere
     assert len(workers.calls) == DEATHS_TOGETHER + DEATHS_ALONE + 2
 
 
-def test_a_burst_of_deaths_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_burst_of_deaths_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     names = [f"{index}" for index in range(20)]
     with caplog.at_level("WARNING"):
         dispatch([FakeWorkers("tag", deadly={"3"}, deaths_left=1)], *names)

@@ -12,8 +12,8 @@ from pad_pipeline.engine.plan import Pool, StageSpec
 from pad_pipeline.engine.sample import Sample
 from pad_pipeline.engine.stages import Seconds, Stage
 from pad_pipeline.serve.config import ServiceConfig
-from pad_pipeline.serve.on_ray import stage_application
-from pad_pipeline.serve.workers import StageReplica
+from pad_pipeline.serve.deployments import stage_application
+from pad_pipeline.serve.replica import StageReplica
 from tests import fakes
 from tests.serve.service import png
 

@@ -1,4 +1,4 @@
-"""The service as one command runs it: Ray, the stages' workers, and HTTP in this process."""
+"""Runs the service: Ray, the workers of the stages, and the HTTP server in this process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pad_pipeline.images import ImageLimits
 from pad_pipeline.serve.config import ServiceConfig, read_api_key
 
 if TYPE_CHECKING:
-    from pad_pipeline.serve.app import Settings
+    from pad_pipeline.serve.routes import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,9 @@ def serve(
 
     with server.bind(service.host, service.port) as bound, ray_session.shut_down_after():
         if key is None and not service.host.startswith(_LOOPBACK):
-            logger.warning("no API key is set: whoever reaches %s can use it", service.host)
+            logger.warning(
+                "no API key is set: anyone who can reach %s can use the service", service.host
+            )
         cluster = ray_session.join(ray_address, verbose=ray_logs)
         config = resolve(config, cluster_gpus=cluster.num_gpus if cluster else None)
         if stages is None:
@@ -60,15 +62,15 @@ def serve(
         else:
             ray_session.start_here(ray_resources.required_cpus(stages), verbose=ray_logs)
         logger.info("loading the models")
-        settings = settings_of(config, service, key)
+        settings = app_settings(config, service, key)
         asyncio.run(
-            _host(bound, stages, config, service, settings, announce, keeps_ray=bool(cluster))
+            _serve(bound, stages, config, service, settings, announce, keeps_ray=bool(cluster))
         )
 
 
-def settings_of(config: AnnotateConfig, service: ServiceConfig, key: str | None) -> Settings:
+def app_settings(config: AnnotateConfig, service: ServiceConfig, key: str | None) -> Settings:
     """What the routes need to know of the configs."""
-    from pad_pipeline.serve.app import Settings
+    from pad_pipeline.serve.routes import Settings
 
     return Settings(
         box_threshold=config.detect.box_threshold,
@@ -79,7 +81,7 @@ def settings_of(config: AnnotateConfig, service: ServiceConfig, key: str | None)
     )
 
 
-async def _host(
+async def _serve(
     bound: socket.socket,
     stages: Sequence[StageSpec],
     config: AnnotateConfig,
@@ -89,12 +91,13 @@ async def _host(
     *,
     keeps_ray: bool,
 ) -> None:
-    from pad_pipeline.serve import on_ray, server
+    from pad_pipeline.serve import deployments, server
     from pad_pipeline.serve.admission import AdmissionControl
     from pad_pipeline.serve.app import build_app
-    from pad_pipeline.serve.dispatch import Dispatcher
+    from pad_pipeline.serve.dispatcher import Dispatcher
+    from pad_pipeline.serve.routes import Service
 
-    on_ray.silence()
+    deployments.silence_logs()
     address, port = bound.getsockname()[:2]
     url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
     names = {f"pad-{socket.gethostname()}-{port}-{spec.name}": spec for spec in stages}
@@ -102,22 +105,24 @@ async def _host(
     dispatchers: list[Dispatcher] = []
 
     def load() -> None:
-        handles = on_ray.deploy(
+        handles = deployments.deploy(
             {
-                name: on_ray.stage_application(spec, service, hang_after_s=config.hang_after_s)
+                name: deployments.stage_application(spec, service, hang_after_s=config.hang_after_s)
                 for name, spec in names.items()
             }
         )
         dispatchers.append(
-            Dispatcher([on_ray.calls_of(names[name].name, one) for name, one in handles.items()])
+            Dispatcher(
+                [deployments.stage_calls(names[name].name, one) for name, one in handles.items()]
+            )
         )
 
     app = build_app(
-        lambda sample: dispatchers[0](sample), admission, settings, metrics=on_ray.metrics
+        Service(lambda sample: dispatchers[0](sample), admission, settings, deployments.metrics)
     )
     try:
-        await server.host(app, bound, admission, load, lambda: announce(url))
+        await server.run_until_stopped(app, bound, admission, load, lambda: announce(url))
     finally:
         if keeps_ray:
             # a Ray that was started for this command takes them along when it ends
-            await asyncio.to_thread(on_ray.remove, list(names))
+            await asyncio.to_thread(deployments.delete, list(names))

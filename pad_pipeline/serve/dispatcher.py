@@ -1,8 +1,9 @@
-"""One image's way through the stages' workers, tried again where a worker dies.
+"""Takes one image through the workers of all stages, and retries where a worker dies.
 
-A worker that dies takes the images with it that it was at. They are sent again: together, as
+A worker that dies loses the images that it was working on. They are sent again: in a batch, as
 before, the first time; then each alone, one after another, so that an image that kills its workers
-is found without its neighbours being blamed. The bounds are those of a run, see `quarantine`.
+is found without the others of its batch being blamed. The bounds are those of a run, see
+`engine.isolation`.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from pad_pipeline.records import RecordError
 logger = logging.getLogger(__name__)
 
 DEATHS_TOGETHER = 2
-"""Workers that may die over an image in company before it goes alone."""
+"""Workers that may die with an image in a batch before it is sent alone."""
 PAUSE_S = 0.2
-_TELL_EVERY_S = 1.0
+_LOG_PERIOD_S = 1.0
 
 
 class WorkerLost(Exception):
-    """The worker died, or could not be reached, before it had answered."""
+    """The worker died, or could not be reached, before it had a result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,47 +44,47 @@ class StageCalls:
 
 
 class Dispatcher:
-    """Leads samples through the stages; never raises for one of them."""
+    """Takes samples through the stages; never raises for one of them."""
 
     def __init__(self, stages: Sequence[StageCalls], pause_s: float = PAUSE_S) -> None:
         self._stages = stages
         self._pause_s = pause_s
         self._alone = {stage.name: asyncio.Lock() for stage in stages}
-        self._told_s = dict.fromkeys(self._alone, -math.inf)
+        self._logged_s = dict.fromkeys(self._alone, -math.inf)
 
     async def __call__(self, sample: Sample) -> Sample:
         """The sample after all stages, or with the error of the one that failed."""
         for stage in self._stages:
-            sample = await self._through(stage, sample)
+            sample = await self._run_stage(stage, sample)
             if sample.error is not None:
                 break
         return sample
 
-    async def _through(self, stage: StageCalls, sample: Sample) -> Sample:
+    async def _run_stage(self, stage: StageCalls, sample: Sample) -> Sample:
         for _ in range(DEATHS_TOGETHER):
             try:
                 return await stage.together(sample)
             except WorkerLost as error:
-                await self._note(stage, error)
+                await self._report(stage, error)
         for _ in range(DEATHS_ALONE):
             async with self._alone[stage.name]:
                 try:
                     return await stage.alone(sample)
                 except WorkerLost as error:
-                    await self._note(stage, error)
+                    await self._report(stage, error)
         sample.error = RecordError(
             stage=stage.name,
             type=QUARANTINED,
-            message=f"{DEATHS_TOGETHER + DEATHS_ALONE} workers died while they were at it, the "
-            f"last {DEATHS_ALONE} at it alone: a crash in native code, or no memory left",
+            message=f"{DEATHS_TOGETHER + DEATHS_ALONE} workers died with this image, the last "
+            f"{DEATHS_ALONE} with it alone: a crash in native code, or out of memory",
         )
         return sample
 
-    async def _note(self, stage: StageCalls, error: WorkerLost) -> None:
+    async def _report(self, stage: StageCalls, error: WorkerLost) -> None:
         now_s = time.monotonic()
-        # each image of a batch comes here when its worker dies
-        if now_s - self._told_s[stage.name] > _TELL_EVERY_S:
-            self._told_s[stage.name] = now_s
+        # called for each image of a batch when its worker dies
+        if now_s - self._logged_s[stage.name] > _LOG_PERIOD_S:
+            self._logged_s[stage.name] = now_s
             logger.warning("a worker of %s was lost; its images are tried again", stage.name)
             logger.debug("lost worker: %s", error)
         await asyncio.sleep(self._pause_s)
