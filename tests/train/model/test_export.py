@@ -32,7 +32,7 @@ from pad_pipeline.train.model.projectors import build_projector, llava_state
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.text.encode import encode_caption, load_tokenizer
 from tests.golden_data import golden_dir
-from tests.train.model.toy_llava import settings
+from tests.train.model.toy_llava import llava_tiny, settings
 from tests.train.text.byte_level import byte_level_tokenizer
 
 SIZE = 56
@@ -155,7 +155,7 @@ def test_the_published_layout_is_written(tmp_path: Path) -> None:
     """The same names, shapes and added tokens as the public converter's result."""
     words = load_tokenizer(golden_dir("llava_text") / "tokenizer")
     published = golden_dir("llava_tiny") / "hf"
-    export_run_model(small_model(words=800), words, tmp_path / "out")
+    export_run_model(llava_tiny(), words, tmp_path / "out")
     wanted = load_file(published / "model.safetensors")
     found = load_file(tmp_path / "out" / "model.safetensors")
     assert {n: t.shape for n, t in found.items()} == {n: t.shape for n, t in wanted.items()}

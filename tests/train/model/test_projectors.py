@@ -69,7 +69,8 @@ def test_the_c_abstractor_is_the_original(name: str) -> None:
     }
     gradients["grad.features"] = features.grad
     wanted = {key: value for key, value in expected.items() if key.startswith("grad.")}
-    assert len(wanted) == 5
+    assert "grad.features" in wanted
+    assert len(wanted) > 1
     for key, value in wanted.items():
         torch.testing.assert_close(gradients[key], value, rtol=1e-5, atol=1e-4)
 

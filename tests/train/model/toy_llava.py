@@ -1,4 +1,4 @@
-"""The original LLaVA at toy size as our model and batches."""
+"""Small LLaVAs: one of our own sizes, and the golden set's with its weights and batches."""
 
 from __future__ import annotations
 
@@ -16,14 +16,12 @@ from transformers import (
 )
 
 from pad_pipeline.models.base import load_strictly
-from pad_pipeline.train.constants import IGNORE_INDEX
+from pad_pipeline.train.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from pad_pipeline.train.data.batch import Batch
+from pad_pipeline.train.model.compatibility import patch_grid
 from pad_pipeline.train.model.projectors import build_projector, llava_state
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 from tests.golden_data import golden_dir
-
-IMAGE = -200
-TOKENS = 16
 
 
 def close(ours: Tensor, theirs: Tensor, tolerance: float = 1e-4) -> None:
@@ -54,18 +52,32 @@ def settings() -> tuple[CLIPVisionConfig, LlamaConfig]:
 
 
 def empty_model(kind: str = "mlp", **changes: Any) -> VisionLanguageModel:
-    vision, llama = settings()
+    """A model of our own sizes with random weights."""
+    return built(*settings(), kind, **changes)
+
+
+def built(
+    vision: CLIPVisionConfig, llama: LlamaConfig, kind: str = "mlp", **changes: Any
+) -> VisionLanguageModel:
     projector = build_projector(
         kind,  # pyright: ignore[reportArgumentType]
         vision_width=vision.hidden_size,
         llm_width=llama.hidden_size,
-        grid=4,
+        grid=patch_grid(vision),
         num_tokens=4,
         hidden_width=16,
     )
     return VisionLanguageModel(
         CLIPVisionModel(vision), projector, LlamaForCausalLM(llama), **changes
     )
+
+
+def golden_settings() -> tuple[CLIPVisionConfig, LlamaConfig]:
+    """The sizes of the original LLaVA of the golden set."""
+    values = json.loads((golden_dir("llava_tiny") / "config.json").read_text())
+    vision = CLIPVisionConfig(**values["vision"])
+    known = LlamaConfig().to_dict()
+    return vision, LlamaConfig(**{name: value for name, value in values.items() if name in known})
 
 
 def llava_keys(model: VisionLanguageModel) -> dict[str, str]:
@@ -92,16 +104,22 @@ def load_llava_checkpoint(model: VisionLanguageModel, state: dict[str, Tensor]) 
 
 
 def llava_tiny() -> VisionLanguageModel:
-    model = empty_model()
+    """The original LLaVA of the golden set as our model."""
+    model = built(*golden_settings())
     state = load_file(golden_dir("llava_tiny") / "checkpoint.safetensors")
     load_llava_checkpoint(model, state)
     return model
 
 
 def expanded(
-    ids_BT: Tensor, labels_BT: Tensor, attention_BT: Tensor, images: Tensor, length: int = 10**9
+    ids_BT: Tensor,
+    labels_BT: Tensor,
+    attention_BT: Tensor,
+    images: Tensor,
+    num_tokens: int,
+    length: int = 10**9,
 ) -> Batch:
-    """What the original's ids and one image per sample are for our model."""
+    """What the original's ids and one image of `num_tokens` per sample are for our model."""
     rows: list[tuple[list[int], list[int], list[bool]]] = []
     image_index = []
     for sample, (ids, labels, there) in enumerate(
@@ -109,8 +127,8 @@ def expanded(
     ):
         row: tuple[list[int], list[int], list[bool]] = ([], [], [])
         for token, label, here in zip(ids, labels, there, strict=True):
-            if here and token == IMAGE:
-                parts = [0] * TOKENS, [IGNORE_INDEX] * TOKENS, [True] * TOKENS
+            if here and token == IMAGE_TOKEN_INDEX:
+                parts = [0] * num_tokens, [IGNORE_INDEX] * num_tokens, [True] * num_tokens
                 image_index.append(sample)
             else:
                 parts = [token] * here, [label] * here, [False] * here
@@ -130,7 +148,7 @@ def expanded(
         image_mask_BT=padded(2, False).bool(),
         attention_BT=torch.tensor([[i < len(row[0]) for i in range(width)] for row in rows]),
         pixels_ICHW=images[index],
-        coverage_IRS=torch.zeros(len(index), 0, TOKENS),
+        coverage_IRS=torch.zeros(len(index), 0, num_tokens),
         region_mask_IR=torch.zeros(len(index), 0, dtype=torch.bool),
         label_index_IR=torch.zeros(len(index), 0, dtype=torch.long),
         label_ids=[],
@@ -139,21 +157,22 @@ def expanded(
 
 def random_batch(*, images: bool = True) -> Batch:
     """Three samples of 9, 12 and 5 tokens, all but the second with an image if at all."""
+    vision, llama = settings()
     generator = torch.Generator().manual_seed(2)
     lengths = torch.tensor([[9], [12], [5]])
-    ids = torch.randint(3, 800, (3, 12), generator=generator)
+    ids = torch.randint(3, llama.vocab_size, (3, 12), generator=generator)
     if images:
-        ids[0, 1] = ids[2, 4] = IMAGE
-    labels = ids.masked_fill((ids == IMAGE) | (torch.arange(12) < 3), IGNORE_INDEX)
-    pixels = torch.randn(3, 3, 56, 56, generator=generator)
-    return expanded(ids, labels, torch.arange(12) < lengths, pixels)
+        ids[0, 1] = ids[2, 4] = IMAGE_TOKEN_INDEX
+    labels = ids.masked_fill((ids == IMAGE_TOKEN_INDEX) | (torch.arange(12) < 3), IGNORE_INDEX)
+    pixels = torch.randn(3, 3, vision.image_size, vision.image_size, generator=generator)
+    return expanded(ids, labels, torch.arange(12) < lengths, pixels, patch_grid(vision) ** 2)
 
 
 def golden_case(name: str) -> tuple[Batch, Tensor, dict[str, Tensor], dict[str, Any]]:
-    """The batch of a case, all its images, the expected tensors and figures."""
+    """The batch of a case, all its images, the expected tensors and numbers."""
     folder = golden_dir("llava_tiny")
     inputs = load_file(folder / "inputs.safetensors")
-    figures = json.loads((folder / "expected.json").read_text())["cases"][name]
+    numbers = json.loads((folder / "expected.json").read_text())["cases"][name]
     source = "sft" if name == "sft_cut" else name
     images = inputs[f"{source}.images"]
     batch = expanded(
@@ -161,14 +180,15 @@ def golden_case(name: str) -> tuple[Batch, Tensor, dict[str, Tensor], dict[str, 
         inputs[f"{source}.labels"],
         inputs[f"{source}.attention_mask"],
         images,
-        length=figures["max_length_after_expansion"],
+        patch_grid(golden_settings()[0]) ** 2,
+        length=numbers["max_length_after_expansion"],
     )
     expected = {
         key.removeprefix(f"{name}."): value
         for key, value in load_file(folder / "expected.safetensors").items()
         if key.startswith(f"{name}.")
     }
-    return batch, images, expected, figures
+    return batch, images, expected, numbers
 
 
 def gradients(model: VisionLanguageModel) -> dict[str, Tensor]:

@@ -63,7 +63,8 @@ def without_images(labels: list[int]) -> list[int]:
 @pytest.mark.parametrize("template", ["plain", "v1"])
 def test_ids_and_labels_are_the_originals(tokenizers, setting, template):
     num_compared = 0
-    for case in cases(template):
+    golden = cases(template)
+    for case in golden:
         expected, sample = answer_of(case, setting), case["sample"]
         if expected["error"]:
             if template != "plain":  # our captions need no conversation around them
@@ -78,7 +79,8 @@ def test_ids_and_labels_are_the_originals(tokenizers, setting, template):
         if not expected["mismatch"]:
             assert encoded.labels[:end] == without_images(expected["labels"]), case["name"]
             num_compared += 1
-    assert num_compared == {"plain": 28, "v1": 30}[template]
+    answers = [answer_of(case, setting) for case in golden]
+    assert num_compared == sum(not (a["error"] or a["mismatch"]) for a in answers) > 0
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -90,35 +92,37 @@ def test_every_answer_is_supervised_where_the_original_loses_them(tokenizers, se
             continue
         encoded = encode_sample(tokenizers[setting], case["sample"], "v1")
         answers = [turn["value"] for turn in turns[1:] if turn["from"] == "gpt"]
-        text = "".join(f" {answer}</s>" for answer in answers if answer)
+        end_token = tokenizers[setting].eos_token
+        text = "".join(f" {answer}{end_token}" for answer in answers if answer)
         found = supervised_text(tokenizers["legacy off"], encoded)  # the pieces are the same
         if setting != "legacy off":  # a mark stands behind special tokens within an answer
             found, text = found.replace(" ", ""), text.replace(" ", "")
         assert found == text, case["name"]
-        assert encoded.num_targets == 0 or answers
+        assert bool(encoded.num_targets) == any(answers), case["name"]
         num_rescued += bool(encoded.num_targets)
-    assert num_rescued == 7
+    assert num_rescued > 0
 
 
-def test_prompts_are_the_originals():
+def test_prompts_are_the_originals(tokenizers):
+    end_token = tokenizers["legacy off"].eos_token
     for case in cases("v1"):
         if not answer_of(case, "legacy off")["error"]:
             messages = check_turns(case["sample"]["conversations"])
             if "image" in case["sample"]:
                 messages = [(role, image_to_front(value)) for role, value in messages]
-            assert render_vicuna(messages, "</s>").text == case["prompt"], case["name"]
+            assert render_vicuna(messages, end_token).text == case["prompt"], case["name"]
 
 
 def test_a_batch_is_collated_as_in_the_original(tokenizers):
     """Right-padded with 0 and cut at the maximum; what `<unk>` (0) is masked there, too."""
     batch = json.loads((golden_dir("llava_text") / "collated_batch.json").read_text())
-    samples = {case["name"]: case["sample"] for case in cases("v1")}
+    by_name = {case["name"]: case for case in cases("v1")}
     width = batch["model_max_length"]
     for name, ids, labels in zip(batch["cases"], batch["input_ids"], batch["labels"], strict=True):
-        encoded = encode_sample(tokenizers["legacy off"], samples[name], "v1")
+        encoded = encode_sample(tokenizers["legacy off"], by_name[name]["sample"], "v1")
         padding = width - len(encoded.input_ids[:width])
         assert encoded.input_ids[:width] + [0] * padding == ids
-        if name != "unk_in_answer":  # a mismatch in the original
+        if not answer_of(by_name[name], "legacy off")["mismatch"]:
             assert encoded.labels[:width] + [IGNORE_INDEX] * padding == labels
 
 
@@ -202,7 +206,7 @@ def test_a_caption_without_an_image_starts_behind_the_beginning(tokenizers):
     for tokenizer in tokenizers.values():
         shown = encode_caption(tokenizer, "the red dog")
         alone = encode_caption(tokenizer, "the red dog", has_image=False)
-        assert shown.input_ids == [1, IMAGE_TOKEN_INDEX, *alone.input_ids[1:]]
+        assert shown.input_ids == [tokenizer.bos_token_id, IMAGE_TOKEN_INDEX, *alone.input_ids[1:]]
         assert shown.labels[2:] == alone.labels[1:] == alone.input_ids[1:]
 
 
@@ -218,7 +222,8 @@ def test_all_that_is_answered_and_nothing_else_is_supervised(tokenizers, llama3,
     for setting in ("legacy off", "legacy on"):
         tokenizer = tokenizers[setting]
         encoded = encode_conversation(tokenizer, turns, "vicuna-v1", has_image=has_image)
-        expected = "".join(f" {answer}</s>" for answer in answers if answer)
+        end_token = tokenizer.eos_token
+        expected = "".join(f" {answer}{end_token}" for answer in answers if answer)
         assert supervised_text(tokenizer, encoded) == expected.replace("▁", " ")
         assert encoded.num_images == has_image
     encoded = encode_conversation(llama3, turns, "llama-3", has_image=has_image)
@@ -228,7 +233,7 @@ def test_all_that_is_answered_and_nothing_else_is_supervised(tokenizers, llama3,
 
 def test_label_ids_are_the_golden_ones(tokenizers):
     golden = json.loads((golden_dir("analysis") / "label_embeddings.json").read_text())
-    assert len(golden["labels"]) == 21
+    assert golden["labels"]
     for tokenizer in tokenizers.values():
         for label in golden["labels"]:
             assert encode_label(tokenizer, label["tag"]) == label["ids"]
