@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A field of a config or an argument of a function, as a part of a message for the user.
+
+    It reads as Python writes it, `chunk_size` or `chunk_size=48`, and the command line writes the
+    flag in its place, `--chunk-size 48`. `name` is the path of the field: `tag.pool.gpus`.
+    """
+
+    name: str
+    value: Any = ...
+
+    @property
+    def has_value(self) -> bool:
+        """Whether the setting stands for one of its values."""
+        return self.value is not ...
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.value!r}" if self.has_value else self.name
+
 
 class UserError(Exception):
     """Something that the user can put right: wrong input, missing file, unreachable service.
 
-    The message says what was expected, what was found and what to change. The command line
-    prints it in one line without a traceback and exits with code 1.
+    The message says what was expected, what was found and what to change. It is given in parts,
+    texts and `Setting`s: `UserError(Setting("chunk_size"), f" must be at least 1, not {size}")`.
+    The command line prints it in one line without a traceback and exits with code 1.
     """
+
+    def __str__(self) -> str:
+        return self.spell(str)
+
+    def spell(self, name: Callable[[Setting], str]) -> str:
+        """The message with every `Setting` as `name` writes it."""
+        return "".join(name(part) if isinstance(part, Setting) else str(part) for part in self.args)
 
 
 def first_line(error: BaseException) -> str:

@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parents[1] / "pad_pipeline"
 
 LAYERS = (
     ("errors",),
+    ("limits",),
     ("records", "boxes", "masks", "geometry", "resampling", "normalisation", "images"),
     ("storage", "evaluate/measures"),
     ("dataset/manifest",),

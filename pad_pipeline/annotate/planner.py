@@ -11,7 +11,7 @@ from typing import Any
 from pad_pipeline.engine.config import AnnotateConfig
 from pad_pipeline.engine.costs import MODELS, Costs, Prediction, Share, predict_fused, predict_pools
 from pad_pipeline.engine.plan import size_pools
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 
 _SUPPRESS_BUSY = 0.7
 
@@ -27,6 +27,12 @@ class Proposal:
     config: AnnotateConfig
 
 
+def check_num_gpus(num_gpus: int) -> None:
+    """Raise `UserError` for less than one GPU."""
+    if num_gpus < 1:
+        raise UserError(Setting("num_gpus"), f" must be at least 1, not {num_gpus}")
+
+
 def propose(
     config: AnnotateConfig,
     costs: Costs,
@@ -39,8 +45,7 @@ def propose(
 
     Raises `UserError` for less than one GPU.
     """
-    if num_gpus < 1:
-        raise UserError(f"--gpus must be at least 1, not {num_gpus}")
+    check_num_gpus(num_gpus)
     for name, size in (batch_sizes or {}).items():
         config = replace(config, **{name: replace(getattr(config, name), batch_size=size)})
     pools = size_pools(config, num_gpus, costs.by_stage)
@@ -94,21 +99,16 @@ def _with_pools(config: AnnotateConfig, shares: Mapping[str, Share]) -> Annotate
     return replace(config, **changes)
 
 
-def options(config: AnnotateConfig, preset: AnnotateConfig) -> list[str]:
-    """The options of `annotate` that make `preset` into `config`."""
+def changed_settings(config: AnnotateConfig, preset: AnnotateConfig) -> list[Setting]:
+    """The fields in which `config` differs from `preset`, with their values in `config`."""
     return list(_differences(dataclasses.asdict(config), dataclasses.asdict(preset), ""))
 
 
 def _differences(
     values: Mapping[str, Any], others: Mapping[str, Any], prefix: str
-) -> Iterator[str]:
+) -> Iterator[Setting]:
     for name, value in values.items():
-        option = (prefix + name).replace("_", "-")
         if isinstance(value, Mapping):
             yield from _differences(value, others[name], f"{prefix}{name}.")
-        elif value == others[name]:
-            continue
-        elif isinstance(value, bool):
-            yield f"--{option}" if value else f"--{prefix}no-{name}".replace("_", "-")
-        else:
-            yield from (f"--{option}", f"{value:g}" if isinstance(value, float) else str(value))
+        elif value != others[name]:
+            yield Setting(prefix + name, value)

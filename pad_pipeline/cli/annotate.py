@@ -11,10 +11,10 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 from pad_pipeline import storage
-from pad_pipeline.cli.options import DataSet, Preset, RayOptions, SourceOptions
+from pad_pipeline.cli.options import DataSet, Preset, RayOptions, SourceOptions, to_words
 from pad_pipeline.cli.reports.output import say, write_text
 from pad_pipeline.engine.config import PRESETS, AnnotateConfig
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting
 
 Source = Positional[
     Annotated[
@@ -85,13 +85,12 @@ def plan(
         num_images: How many images to measure with, the same ones every time.
         json: Also write everything to this file.
     """
-    from pad_pipeline.annotate.planner import options, propose
+    from pad_pipeline.annotate.planner import changed_settings, check_num_gpus, propose
     from pad_pipeline.annotate.probe import measure, sample_source
     from pad_pipeline.cli.reports.plan import plan_to_dict, print_plan
     from pad_pipeline.engine.costs import Costs
 
-    if gpus < 1:
-        raise UserError(f"--gpus must be at least 1, not {gpus}")
+    check_num_gpus(gpus)
     sample = sample_source(source, num_images, captions=files.captions, images=files.images)
     probe = None
     if config.seconds_by_model is not None:
@@ -101,10 +100,11 @@ def plan(
         costs = probe.costs
     sizes = probe.batch_sizes if probe else {}
     proposal = propose(config, costs, gpus, sample.num_images, batch_sizes=sizes)
-    words = ["pad-pipeline", "annotate", source, "OUTPUT", "--preset", preset]
-    for name, value in dataclasses.asdict(files).items():
-        words += [f"--{name}", value] if value is not None else []
-    command = shlex.join([*words, *options(proposal.config, PRESETS[preset]())])
+    given = [Setting(name, value) for name, value in dataclasses.asdict(files).items() if value]
+    changed = changed_settings(proposal.config, PRESETS[preset]())
+    settings = [Setting("preset", preset), *given, *changed]
+    words = [word for setting in settings for word in to_words(setting)]
+    command = shlex.join(["pad-pipeline", "annotate", source, "OUTPUT", *words])
     print_plan(proposal, costs, sample.num_images, command)
     if json is not None:
         facts = plan_to_dict(source, proposal, costs, probe, sample.num_images, command)

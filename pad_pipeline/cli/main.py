@@ -11,8 +11,9 @@ from contextlib import nullcontext
 
 from pad_pipeline import __version__
 from pad_pipeline.cli.commands import PROGRAM, build_commands, parse_early, run_command
+from pad_pipeline.cli.options import to_flag
 from pad_pipeline.cli.stderr import native_ray_lines_hidden
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,7 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (UserError, OSError) as error:
         if early.debug:
             raise
-        message = error if isinstance(error, UserError) else f"{error} (--debug says where)"
+        if isinstance(error, UserError):
+            message = error.spell(to_flag)
+        else:
+            message = f"{error} (--debug shows where)"
         sys.stderr.write(f"{PROGRAM}: error: {message}\n")
         raise SystemExit(1) from None
     except KeyboardInterrupt:
@@ -48,11 +52,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(130) from None
 
 
+class _FlagFormatter(logging.Formatter):
+    """Writes the settings among a log line's arguments as flags."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                to_flag(part) if isinstance(part, Setting) else part for part in record.args
+            )
+        return super().format(record)
+
+
 def _log_to_stderr(debug: bool) -> None:
     """Our log lines as plain sentences on stderr; other libraries' and warnings with --debug."""
     handler = logging.StreamHandler(sys.stderr)
     pattern = "%(asctime)s %(name)s: %(message)s" if debug else "%(message)s"
-    handler.setFormatter(logging.Formatter(pattern))
+    handler.setFormatter(_FlagFormatter(pattern))
     logger = logging.getLogger("pad_pipeline")
     logger.handlers = [handler]
     logger.setLevel(logging.DEBUG if debug else logging.INFO)

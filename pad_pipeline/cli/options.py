@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, one definition each."""
+"""Options that several commands share, and the flags that stand for the library's settings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
+
+from pad_pipeline.errors import Setting
 
 DataSet = Positional[
     Annotated[str, arg(metavar="OUTPUT", help="The data set, as `annotate` wrote it.")]
@@ -44,3 +46,26 @@ class RayOptions:
     """Ray cluster to join; without it the one that runs here, else a local start."""
     ray_logs: bool = False
     """Show Ray's own messages."""
+
+
+_OTHER_NAMES = {"num_gpus": "gpus", "runs": "run"}
+"""Arguments of the library whose option has another name."""
+
+
+def to_words(setting: Setting) -> list[str]:
+    """The words of the command line that stand for a setting: `["--chunk-size", "48"]`."""
+    path, _, name = setting.name.rpartition(".")
+    prefix = f"--{path}." if path else "--"
+    name = _OTHER_NAMES.get(name, name)
+    if setting.value is False:
+        name = f"no_{name}"
+    flag = (prefix + name).replace("_", "-")
+    if not setting.has_value or isinstance(setting.value, bool):
+        return [flag]
+    value = setting.value
+    return [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+
+
+def to_flag(setting: Setting) -> str:
+    """A setting in a message, as one types it: `--chunk-size 48`."""
+    return " ".join(to_words(setting))

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
+from pad_pipeline.limits import Fraction, check_limits
 from pad_pipeline.records import PadRecord, Region, Status
 
 
@@ -14,13 +15,13 @@ from pad_pipeline.records import PadRecord, Region, Status
 class Selection:
     """What of a data set is read; all of it by default. Nothing on disk changes."""
 
-    min_score: float = 0.0
+    min_score: Fraction = 0.0
     """Lowest score of the detector (0–1)."""
     min_area: int = 0
     """Smallest mask, in pixels."""
     max_area: int | None = None
     """Largest mask, in pixels."""
-    min_predicted_iou: float = 0.0
+    min_predicted_iou: Fraction = 0.0
     """Lowest quality that the segmenter itself expects of its mask (0–1)."""
     tags: tuple[str, ...] = ()
     """Only these tags; all when empty."""
@@ -30,13 +31,13 @@ class Selection:
     """Only images of these statuses, judged after the regions are chosen; all when empty."""
 
     def __post_init__(self) -> None:
-        for name in ("min_score", "min_predicted_iou"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise UserError(f"expected {name} between 0 and 1, found {value}")
+        check_limits(self)
         if self.max_area is not None and self.max_area < self.min_area:
             raise UserError(
-                f"no region can pass: max_area {self.max_area} is below min_area {self.min_area}"
+                "no region can pass: ",
+                Setting("max_area", self.max_area),
+                " is below ",
+                Setting("min_area", self.min_area),
             )
         both = set(self.tags) & set(self.exclude_tags)
         if both:

@@ -1,28 +1,31 @@
-"""What a run of `annotate` can be told: frozen dataclasses whose field docstrings are the help."""
+"""The config of a run of `annotate`: frozen dataclasses whose field docstrings are the help."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pad_pipeline.errors import UserError
+from annotated_types import Ge, Gt
+
+from pad_pipeline.errors import Setting, UserError
+from pad_pipeline.limits import AtLeastOne, Fraction, NotNegative, check_limits
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoolConfig:
     """The workers of one stage, or of the whole chain in the layout `fused`."""
 
-    min_workers: int = 1
+    min_workers: AtLeastOne = 1
     """Workers with which a run may begin where the cluster has no room for all pools at once; where
     it has, all workers start together."""
-    max_workers: int | None = None
+    max_workers: Annotated[int | None, Ge(1)] = None
     """Workers that the pool may grow to; without it, the stage's share of the cluster's GPUs."""
-    gpus: float | None = None
+    gpus: Annotated[float | None, Ge(0)] = None
     """Share of a GPU that each worker reserves; without it 1, or less where there are fewer GPUs
     than models."""
-    cpus: float = 1.0
+    cpus: Annotated[float, Ge(0)] = 1.0
     """CPU slots of the cluster that each worker reserves."""
 
 
@@ -32,7 +35,7 @@ class TagConfig:
 
     model: str
     """Directory of a converted RAM or RAM++, its name in the models folder, or `embedded`."""
-    batch_size: int = 32
+    batch_size: AtLeastOne = 32
     """Images per forward pass."""
     pool: PoolConfig = field(default_factory=PoolConfig)
 
@@ -44,12 +47,12 @@ class DetectConfig:
     model: str
     """Hub id, directory or original checkpoint of Grounding DINO or MM-Grounding-DINO, or
     `embedded`."""
-    batch_size: int = 8
+    batch_size: AtLeastOne = 8
     """Images per forward pass; each prompt past an image's first counts as one more."""
-    box_threshold: float = 0.25
+    box_threshold: Fraction = 0.25
     """Lowest score of a box that is kept (0–1)."""
-    text_threshold: float = 0.20
-    """Lowest score of a word that enters a phrase (0–1); used by `--detect.label-mode phrase`."""
+    text_threshold: Fraction = 0.20
+    """Lowest score of a word that enters a phrase (0–1); used by the label mode `phrase`."""
     label_mode: Literal["span", "phrase"] = "span"
     """`span` labels a box with its best tag; `phrase` joins all words above the text threshold, as
     the public Grounded-SAM script does."""
@@ -60,7 +63,7 @@ class DetectConfig:
 class SuppressConfig:
     """Non-maximum suppression: which of several boxes on one thing stays."""
 
-    iou_threshold: float = 0.5
+    iou_threshold: Fraction = 0.5
     """A box falls when it overlaps a better one by more than this."""
     per_class: bool = False
     """Let only boxes of the same tag suppress each other."""
@@ -73,9 +76,9 @@ class SegmentConfig:
 
     model: str
     """Hub id, directory or original checkpoint of SAM, SAM-HQ or SAM 2, or `embedded`."""
-    batch_size: int = 8
+    batch_size: AtLeastOne = 8
     """Images per forward pass of the image encoder."""
-    box_batch_size: int = 64
+    box_batch_size: AtLeastOne = 64
     """Boxes per forward pass of the mask decoder, over all images of a batch."""
     pool: PoolConfig = field(default_factory=PoolConfig)
 
@@ -91,10 +94,10 @@ class AnnotateConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the models run; `auto` takes the GPU where there is one."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Number format of the models; `auto` is bfloat16 on a GPU and float32 on a CPU."""
+    """dtype of the models; `auto` is bfloat16 on a GPU and float32 on a CPU."""
     compile: bool = False
     """Compile the models with torch.compile: a slower start, then more images per second."""
-    threads: int = 0
+    threads: NotNegative = 0
     """CPU threads of each model worker; 0 takes one per core."""
     layout: Literal["auto", "fused", "pools"] = "auto"
     """`fused` puts the whole chain on one worker per GPU and decodes each image once; `pools` gives
@@ -104,65 +107,40 @@ class AnnotateConfig:
     costs: str | None = None
     """Seconds per image of each model on its GPU, as `tag=0.005,detect=0.04,segment=0.07`, by
     which pools without a number are sized: `plan` measures them, else those of an H200 count."""
-    chunk_size: int = 16
+    chunk_size: AtLeastOne = 16
     """Images that travel together and are committed together; part of what makes shards
     reproducible."""
-    rows_per_shard: int = 2048
+    rows_per_shard: AtLeastOne = 2048
     """Images per Parquet shard; a multiple of the chunk size."""
-    max_pixels: int = 178_956_970
+    max_pixels: AtLeastOne = 178_956_970
     """Larger images are recorded as failed before they are decoded."""
-    max_bytes: int = 128 * 1024 * 1024
+    max_bytes: AtLeastOne = 128 * 1024 * 1024
     """Larger files are recorded as failed before they are decoded."""
-    hang_after_s: float = 1800.0
+    hang_after_s: Annotated[float, Gt(0)] = 1800.0
     """A worker in which no batch ends for so many seconds is replaced, and the image at fault
     recorded as failed."""
-    max_failed_share: float = 0.05
+    max_failed_share: Fraction = 0.05
     """The run ends with an error when more than this share of the images fail (0–1)."""
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work, all before a weight is loaded."""
         _ = self.seconds_by_model
-        shares = {
-            "--detect.box-threshold": self.detect.box_threshold,
-            "--detect.text-threshold": self.detect.text_threshold,
-            "--suppress.iou-threshold": self.suppress.iou_threshold,
-            "--max-failed-share": self.max_failed_share,
-        }
-        for name, value in shares.items():
-            if not 0 <= value <= 1:
-                raise UserError(f"{name} must lie between 0 and 1, not {value}")
-        counts = {
-            "--tag.batch-size": self.tag.batch_size,
-            "--detect.batch-size": self.detect.batch_size,
-            "--segment.batch-size": self.segment.batch_size,
-            "--segment.box-batch-size": self.segment.box_batch_size,
-            "--chunk-size": self.chunk_size,
-            "--rows-per-shard": self.rows_per_shard,
-            "--max-pixels": self.max_pixels,
-            "--max-bytes": self.max_bytes,
-        }
-        for name, count in counts.items():
-            if count < 1:
-                raise UserError(f"{name} must be at least 1, not {count}")
-        if self.hang_after_s <= 0:
-            raise UserError(f"--hang-after-s must be positive, not {self.hang_after_s}")
-        if self.threads < 0:
-            raise UserError(f"--threads must not be negative, not {self.threads}")
+        check_limits(self)
         if self.rows_per_shard % self.chunk_size:
             raise UserError(
-                f"--rows-per-shard {self.rows_per_shard} is not a multiple of --chunk-size "
-                f"{self.chunk_size}; {self._next_multiple()} is"
+                Setting("rows_per_shard", self.rows_per_shard),
+                " is not a multiple of ",
+                Setting("chunk_size", self.chunk_size),
+                f"; {self._next_multiple()} is",
             )
         pools = {f"{name}.pool": stage.pool for name, stage in self.stages.items()}
         for name, pool in {**pools, "fused": self.fused}.items():
-            most = pool.max_workers if pool.max_workers is not None else pool.min_workers
-            if not 1 <= pool.min_workers <= most:
+            if pool.max_workers is not None and pool.max_workers < pool.min_workers:
                 raise UserError(
-                    f"--{name}.min-workers {pool.min_workers} and --{name}.max-workers "
-                    f"{pool.max_workers}: expected 1 <= min <= max"
+                    Setting(f"{name}.max_workers", pool.max_workers),
+                    " is less than ",
+                    Setting(f"{name}.min_workers", pool.min_workers),
                 )
-            if (pool.gpus or 0) < 0 or pool.cpus < 0:
-                raise UserError(f"--{name}.gpus and --{name}.cpus must not be negative")
 
     @property
     def stages(self) -> dict[str, TagConfig | DetectConfig | SuppressConfig | SegmentConfig]:
@@ -176,7 +154,7 @@ class AnnotateConfig:
 
     @property
     def seconds_by_model(self) -> dict[str, float] | None:
-        """What `costs` says; raises `UserError` where it says it wrongly."""
+        """`costs` parsed; raises `UserError` where it cannot be."""
         if self.costs is None:
             return None
         expected = {"tag", "detect", "segment"}
@@ -190,8 +168,9 @@ class AnnotateConfig:
                 break
         if set(seconds) != expected or not all(0 < value < 1e6 for value in seconds.values()):
             raise UserError(
-                "--costs must give the seconds per image of all three models, such as "
-                f"tag=0.005,detect=0.04,segment=0.07, not {self.costs!r}"
+                Setting("costs"),
+                " must give the seconds per image of all three models, such as "
+                f"tag=0.005,detect=0.04,segment=0.07, not {self.costs!r}",
             )
         return {name: seconds[name] for name in ("tag", "detect", "segment")}
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Gt, Interval
 
 from pad_pipeline.errors import UserError
+from pad_pipeline.limits import AtLeastOne, check_limits
 
 API_KEY_VARIABLE = "PAD_API_KEY"
 
@@ -17,15 +21,15 @@ class ServiceConfig:
 
     host: str = "127.0.0.1"
     """Address to listen at; 0.0.0.0 lets other machines in."""
-    port: int = 8000
+    port: Annotated[int, Interval(ge=0, le=65535)] = 8000
     """Port to listen at."""
-    max_queued: int = 128
+    max_queued: AtLeastOne = 128
     """Images that are queued at a time; further requests are refused (429)."""
-    max_body_bytes: int = 64 * 1024 * 1024
+    max_body_bytes: AtLeastOne = 64 * 1024 * 1024
     """Larger requests are refused (413) before they are read."""
-    batch_wait_s: float = 0.005
+    batch_wait_s: Annotated[float, Interval(ge=0, lt=60)] = 0.005
     """Time that the first image of a batch waits for others."""
-    timeout_s: float = 300.0
+    timeout_s: Annotated[float, Gt(0)] = 300.0
     """An image without a result after so many seconds is answered with an error (504)."""
     api_key_file: str | None = None
     """File whose first line is the key that requests must bring; without it PAD_API_KEY, else
@@ -33,18 +37,7 @@ class ServiceConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
-        if not 0 <= self.port <= 65535:
-            raise UserError(f"--port must lie between 0 and 65535, not {self.port}")
-        for name, count in (
-            ("--max-queued", self.max_queued),
-            ("--max-body-bytes", self.max_body_bytes),
-        ):
-            if count < 1:
-                raise UserError(f"{name} must be at least 1, not {count}")
-        if not 0 <= self.batch_wait_s < 60:
-            raise UserError(f"--batch-wait-s must lie between 0 and 60, not {self.batch_wait_s}")
-        if not self.timeout_s > 0:
-            raise UserError(f"--timeout-s must be positive, not {self.timeout_s}")
+        check_limits(self)
 
 
 def read_api_key(config: ServiceConfig) -> str | None:

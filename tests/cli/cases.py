@@ -128,7 +128,7 @@ ERRORS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "export with a score out of range": (
         "export sound OUT --format coco --min-score 2",
-        ("min_score between 0 and 1, found 2.0",),
+        ("--min-score must lie between 0 and 1, not 2.0",),
     ),
     "stats of nothing": ("stats nowhere", ("nothing is there",)),
     "stats of a damaged data set": ("stats damaged", ("pad-00001.parquet",)),

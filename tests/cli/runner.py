@@ -38,7 +38,7 @@ def call(capfd: pytest.CaptureFixture[str], *arguments: object) -> Outcome:
     """The outcome of `pad-pipeline` with these arguments."""
     capfd.readouterr()
     code = 0
-    with _process_state_kept():
+    with process_state_kept():
         try:
             main([str(argument) for argument in arguments])
         except SystemExit as stop:
@@ -48,7 +48,7 @@ def call(capfd: pytest.CaptureFixture[str], *arguments: object) -> Outcome:
 
 
 @contextmanager
-def _process_state_kept() -> Iterator[None]:
+def process_state_kept() -> Iterator[None]:
     """Logging and signals as they were: main() owns its process, a test does not."""
     loggers = [logging.getLogger(name) for name in ("pad_pipeline", None)]
     before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]

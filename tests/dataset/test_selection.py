@@ -76,9 +76,9 @@ def test_failed_images_stay_failed():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"min_score": 1.5}, "min_score between 0 and 1, found 1.5"),
-        ({"min_predicted_iou": -1}, "min_predicted_iou between 0 and 1"),
-        ({"min_area": 5, "max_area": 4}, "max_area 4 is below min_area 5"),
+        ({"min_score": 1.5}, "min_score must lie between 0 and 1, not 1.5"),
+        ({"min_predicted_iou": -1}, "min_predicted_iou must lie between 0 and 1"),
+        ({"min_area": 5, "max_area": 4}, "max_area=4 is below min_area=5"),
         ({"tags": ("a", "b"), "exclude_tags": ("b",)}, "both selected and excluded: b"),
     ],
 )

@@ -23,9 +23,9 @@ from pad_pipeline.serve.config import API_KEY_VARIABLE, ServiceConfig, read_api_
         {"timeout_s": float("nan")},
     ],
 )
-def test_values_that_cannot_work_are_refused_by_their_option(changes: dict) -> None:
+def test_values_that_cannot_work_are_refused_by_their_field(changes: dict) -> None:
     [name] = changes
-    with pytest.raises(UserError, match=f"^--{name.replace('_', '-')} must"):
+    with pytest.raises(UserError, match=f"^{name} must"):
         ServiceConfig(**changes)
 
 

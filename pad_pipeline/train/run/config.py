@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pad_pipeline.errors import UserError
+from annotated_types import Ge
+
+from pad_pipeline.errors import Setting, UserError
+from pad_pipeline.limits import AtLeastOne, Fraction, NotNegative, check_limits
 from pad_pipeline.train.choices import (
     FrameGeometry,
     PatchLossKind,
@@ -26,34 +30,35 @@ class TrainConfig:
     llm: str
     """Causal language model: hub id, directory, or `embedded`."""
     projector_kind: ProjectorKind = "mlp"
-    """What stands between tower and language model; in stage 2 that of --projector is taken."""
-    image_tokens: int = 256
+    """What stands between tower and language model; in stage 2 the one trained in stage 1 is
+    taken."""
+    image_tokens: AtLeastOne = 256
     """Tokens per image of the C-Abstractor, a square number; the others have one per patch."""
     geometry: FrameGeometry = "crop"
     """`crop` takes the centre square, `pad` adds borders in the tower's mean colour."""
     template: Template = "vicuna-v1"
     """How conversations are written (stage 2)."""
-    max_length: int = 2048
+    max_length: AtLeastOne = 2048
     """Longest sequence, image tokens included; what is longer is cut, counted and reported."""
-    global_batch: int = 256
+    global_batch: AtLeastOne = 256
     """Samples per optimiser step, over all workers."""
-    micro_batch: int = 8
+    micro_batch: AtLeastOne = 8
     """Samples per forward pass of one worker; gradients add up to the global batch."""
-    epochs: int = 1
+    epochs: AtLeastOne = 1
     """Times that every sample is seen."""
-    max_steps: int | None = None
+    max_steps: Annotated[int | None, Ge(1)] = None
     """End after this many optimiser steps."""
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, Ge(0)] = 1e-3
     """Peak learning rate; cosine decay to 0."""
     projector_learning_rate: float | None = None
     """Peak learning rate of the projector where it differs."""
-    warmup_share: float = 0.03
+    warmup_share: Fraction = 0.03
     """Share of the steps over which the learning rate rises (0-1)."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, Ge(0)] = 0.0
     """AdamW's weight decay."""
-    clip: float = 1.0
+    clip: Annotated[float, Ge(0)] = 1.0
     """Largest norm of the gradient; 0 does not clip."""
-    patch_weight: float = 5.0
+    patch_weight: Annotated[float, Ge(0)] = 5.0
     """Beta at the last step; it rises linearly from 0. 0 trains with the caption loss alone."""
     patch_loss: PatchLossKind = "region"
     """`region` is the paper's; `patch` compares every patch; `contrastive` is symmetric InfoNCE."""
@@ -61,7 +66,7 @@ class TrainConfig:
     """Give a region that covers no patch by half the one that it covers most."""
     sampler: Literal["random", "grouped"] = "random"
     """`grouped` puts samples of like length and modality into one batch."""
-    lora_rank: int = 0
+    lora_rank: NotNegative = 0
     """Train low-rank adapters of this rank in place of the language model's weights (stage 2)."""
     lora_alpha: float = 256.0
     """Scale of the adapters."""
@@ -74,68 +79,37 @@ class TrainConfig:
     CPU. What is trained is kept in float32."""
     activation_checkpointing: bool = False
     """Compute activations again in the backward pass: slower, much less memory."""
-    num_validation: int = 100
+    num_validation: NotNegative = 100
     """Samples that are held out and measured; 0 holds out none."""
-    validate_every: int = 200
+    validate_every: AtLeastOne = 200
     """Steps between measurements of the held-out samples."""
-    checkpoint_every: int = 200
+    checkpoint_every: AtLeastOne = 200
     """Steps between checkpoints."""
-    workers: int = 1
+    workers: AtLeastOne = 1
     """Training workers of Ray Train, one GPU each where there are GPUs."""
-    threads: int = 0
+    threads: NotNegative = 0
     """CPU threads of each worker's models; 0 shares the machine's cores among its workers."""
-    loader_threads: int = 4
+    loader_threads: AtLeastOne = 4
     """Threads of each worker that read and decode images ahead of the step."""
-    max_failures: int = 3
+    max_failures: NotNegative = 3
     """Times that workers that died are started again."""
     loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
-    """Where the figures go beside metrics.jsonl."""
+    """Where the metrics go besides metrics.jsonl."""
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work, before anything is loaded."""
-        at_least_one = (
-            "image_tokens",
-            "max_length",
-            "global_batch",
-            "micro_batch",
-            "epochs",
-            "validate_every",
-            "checkpoint_every",
-            "workers",
-            "loader_threads",
-        )
-        for name in at_least_one:
-            if getattr(self, name) < 1:
-                raise UserError(f"{flag(name)} must be at least 1, not {getattr(self, name)}")
-        if self.max_steps is not None and self.max_steps < 1:
-            raise UserError(f"--max-steps must be at least 1, not {self.max_steps}")
-        not_negative = (
-            "learning_rate",
-            "weight_decay",
-            "clip",
-            "patch_weight",
-            "lora_rank",
-            "num_validation",
-            "threads",
-            "max_failures",
-        )
-        for name in not_negative:
-            if getattr(self, name) < 0:
-                raise UserError(f"{flag(name)} must not be negative, not {getattr(self, name)}")
-        if not 0 <= self.warmup_share <= 1:
-            raise UserError(f"--warmup-share must lie between 0 and 1, not {self.warmup_share}")
+        check_limits(self)
         if self.global_batch < self.workers:
             raise UserError(
-                f"--global-batch {self.global_batch} is less than --workers {self.workers}; "
-                "every worker needs a sample per step"
+                Setting("global_batch", self.global_batch),
+                " is less than ",
+                Setting("workers", self.workers),
+                "; every worker needs a sample per step",
             )
-        if round(self.image_tokens**0.5) ** 2 != self.image_tokens:
-            raise UserError(f"--image-tokens must be a square number, not {self.image_tokens}")
-
-
-def flag(name: str) -> str:
-    """The command line's name of a field."""
-    return "--" + name.replace("_", "-")
+        if math.isqrt(self.image_tokens) ** 2 != self.image_tokens:
+            raise UserError(
+                Setting("image_tokens"), f" must be a square number, not {self.image_tokens}"
+            )
 
 
 # What shapes the run and not its result: it may differ when an interrupted run goes on.
