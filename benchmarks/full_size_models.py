@@ -16,14 +16,14 @@ from torch import Tensor
 
 from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.grounding_dino.detector import GroundingDinoDetector
-from pad_pipeline.models.grounding_dino.load import model_of, place
+from pad_pipeline.models.grounding_dino.load import build_grounding_dino, to_runtime
 from pad_pipeline.models.protocols import Boxes, Detector, Tagger
 from pad_pipeline.models.ram.state_dict import build_ram, convert_ram_checkpoint, infer_ram_config
 from pad_pipeline.models.ram.tagger import RamTagger
 from pad_pipeline.models.registry import load_detector
-from pad_pipeline.models.sam.load import build_sam, images_at_once, place_encoder
+from pad_pipeline.models.sam.load import build_sam, encoder_to_runtime, images_at_once
 from pad_pipeline.models.sam.segmenter import SamSegmenter
-from pad_pipeline.models.sam.state_dict import config_of
+from pad_pipeline.models.sam.state_dict import infer_config
 from pad_pipeline.records import Tag
 from pad_pipeline.scenes.generator import KINDS
 
@@ -51,18 +51,18 @@ def build_detector(runtime: Runtime, max_pairs: int = 8) -> GroundingDinoDetecto
     """
     embedded = load_detector("embedded", Runtime())
     assert isinstance(embedded, GroundingDinoDetector)
-    model = model_of(random_state("gdino_swint"), source=SOURCE)
+    model = build_grounding_dino(random_state("gdino_swint"), source=SOURCE)
     return GroundingDinoDetector(
-        place(model, runtime), embedded.tokenizer, runtime, max_pairs=max_pairs
+        to_runtime(model, runtime), embedded.tokenizer, runtime, max_pairs=max_pairs
     )
 
 
 def build_segmenter(runtime: Runtime, max_boxes: int = 64) -> SamSegmenter:
     """SAM ViT-H at 1024 pixels; placed and compiled as `load_sam` does."""
     state = random_state("sam_vit_h")
-    model = build_sam(config_of(state, source=SOURCE), state, source=SOURCE)
+    model = build_sam(infer_config(state, source=SOURCE), state, source=SOURCE)
     model = model.requires_grad_(False).to(runtime.device)
-    place_encoder(model, runtime)
+    encoder_to_runtime(model, runtime)
     max_images = images_at_once(model, runtime)
     return SamSegmenter(model, runtime, max_images=max_images, max_boxes=max_boxes)
 

@@ -76,12 +76,12 @@ def _write_ram_plus(checkpoint: Path, output: Path, options: Options) -> None:
 
 def _write_tagger(kind: Kind, checkpoint: Path, output: Path, options: Options) -> None:
     from pad_pipeline.models.ram.config import config_from_golden, read_tags, read_thresholds
+    from pad_pipeline.models.ram.load import save_ram
     from pad_pipeline.models.ram.state_dict import (
         build_ram,
         convert_ram_checkpoint,
         load_ram_checkpoint,
     )
-    from pad_pipeline.models.ram.tagger import save_ram
 
     tags, thresholds = options["tags"], options["thresholds"]
     names = read_tags(tags) if tags is not None else None
@@ -123,9 +123,9 @@ def _write_grounding_dino(checkpoint: Path, output: Path, options: Options) -> N
     from pad_pipeline.models.grounding_dino.detector import GroundingDinoDetector
     from pad_pipeline.models.grounding_dino.load import (
         DEFAULT_TOKENIZER,
+        build_grounding_dino,
         check_tokenizer,
         load_tokenizer,
-        model_of,
         save_grounding_dino,
     )
     from pad_pipeline.models.grounding_dino.state_dict import config_from_golden
@@ -135,7 +135,7 @@ def _write_grounding_dino(checkpoint: Path, output: Path, options: Options) -> N
     words = load_tokenizer(
         options["tokenizer"] or (vocabulary if vocabulary.is_file() else DEFAULT_TOKENIZER)
     )
-    model = model_of(
+    model = build_grounding_dino(
         read_checkpoint(checkpoint),
         source=str(checkpoint),
         config=config_from_golden(beside) if beside else None,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _ram(reference: str | Path, runtime: Runtime) -> Tagger:
-    from pad_pipeline.models.ram.tagger import load_ram
+    from pad_pipeline.models.ram.load import load_ram
 
     if not Path(reference).is_dir():
         raise UserError(

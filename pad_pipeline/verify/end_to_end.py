@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image as PillowImage
 from safetensors.torch import load_file
 
 from pad_pipeline import masks
@@ -19,14 +18,19 @@ from pad_pipeline.models.checkpoints import read_checkpoint
 from pad_pipeline.models.grounding_dino.detector import GroundingDinoDetector, Preprocessing
 from pad_pipeline.models.grounding_dino.encode import encode_images, encode_texts
 from pad_pipeline.models.grounding_dino.forward import detect_pairs
-from pad_pipeline.models.grounding_dino.load import load_tokenizer, model_of, place
+from pad_pipeline.models.grounding_dino.load import (
+    build_grounding_dino,
+    load_tokenizer,
+    to_runtime,
+)
 from pad_pipeline.models.grounding_dino.prompts import build_prompts
 from pad_pipeline.models.grounding_dino.state_dict import config_from_golden
 from pad_pipeline.models.protocols import Image
 from pad_pipeline.models.ram.tagger import RamTagger, preprocess
 from pad_pipeline.models.sam.load import load_sam
 from pad_pipeline.models.sam.segmenter import SamSegmenter
-from pad_pipeline.verify.models import golden_ram, without_score
+from pad_pipeline.verify.grounding_dino import pad_logits, without_score
+from pad_pipeline.verify.ram import golden_ram
 from pad_pipeline.verify.rows import (
     MASK_SHARE,
     VerifyRow,
@@ -34,6 +38,7 @@ from pad_pipeline.verify.rows import (
     compare_all,
     compare_decisions,
     compare_packed_masks,
+    read_image,
     read_json,
 )
 
@@ -50,8 +55,7 @@ def check_whole_chain(directory: Path, tolerance: float, runtime: Runtime) -> li
             f"{directory} holds no config.json, and its expected.json names no models (`uses`); "
             "give a folder of recorded outputs"
         )
-    with PillowImage.open(directory / recorded["image"]) as photo:
-        image = np.asarray(photo.convert("RGB"))
+    image = read_image(directory / recorded["image"])
     height, width = image.shape[:2]
     tagger, detector, segmenter = _models(directory.parent, recorded, runtime)
     found: dict[str, Any] = {
@@ -114,13 +118,13 @@ def _models(folder: Path, recorded: Mapping[str, Any], runtime: Runtime) -> tupl
             tagger = RamTagger(golden_ram(directory), runtime)
         elif config["model"] == "groundingdino":
             checkpoint = directory / "checkpoint.safetensors"
-            model = model_of(
+            model = build_grounding_dino(
                 read_checkpoint(checkpoint),
                 source=str(checkpoint),
                 config=config_from_golden(config),
             )
             detector = GroundingDinoDetector(
-                place(model, runtime),
+                to_runtime(model, runtime),
                 load_tokenizer(directory / "vocab.txt"),
                 runtime,
                 preprocessing=Preprocessing(shortest, longest),
@@ -141,14 +145,14 @@ def _raw_detection(detector: Any, image: Image, names: list[str]) -> dict[str, A
     prompt = build_prompts(names, detector.tokenizer, label_mode="phrase")[0]
     pixels, padding = detector.pixels([image])
     encoded = encode_images(detector.model, pixels, padding)
-    trace: dict[str, Any] = {}
     texts = encode_texts(detector.model, torch.tensor([prompt.token_ids], device=pixels.device))
-    detect_pairs(detector.model, encoded, texts, trace)
-    [(boxes, _, _)] = detector.select([prompt], trace["pred_logits"], trace["pred_boxes"])
+    logits, pred_boxes = detect_pairs(detector.model, encoded, texts)
+    logits = pad_logits(detector.model, logits)
+    [(boxes, _, _)] = detector.select([prompt], logits, pred_boxes)
     return {
         "gdino_input": pixels[0],
-        "pred_logits": trace["pred_logits"],
-        "pred_boxes": trace["pred_boxes"],
+        "pred_logits": logits,
+        "pred_boxes": pred_boxes,
         "boxes_cxcywh_normalised": boxes,
     }
 

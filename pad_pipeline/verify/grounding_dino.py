@@ -1,22 +1,83 @@
-"""Grounding DINO on a golden folder: the tensors and phrases to hold against the original's."""
+"""Grounding DINO against a golden folder: every tensor, the kept boxes and their phrases."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor
 
 from pad_pipeline.models.base import Runtime
+from pad_pipeline.models.checkpoints import read_checkpoint
 from pad_pipeline.models.grounding_dino.detector import GroundingDinoDetector
-from pad_pipeline.models.grounding_dino.encode import Trace, encode_images, encode_texts
-from pad_pipeline.models.grounding_dino.forward import detect_pairs
-from pad_pipeline.models.grounding_dino.load import model_of, place
+from pad_pipeline.models.grounding_dino.encode import Images, Texts, encode_images, encode_texts
+from pad_pipeline.models.grounding_dino.forward import (
+    LOGIT_EPS,
+    detect_pairs,
+    refine_boxes,
+    select_tokens,
+)
+from pad_pipeline.models.grounding_dino.load import (
+    build_grounding_dino,
+    load_tokenizer,
+    to_runtime,
+)
 from pad_pipeline.models.grounding_dino.prompts import Prompt
 from pad_pipeline.models.grounding_dino.state_dict import config_from_golden
+from pad_pipeline.verify.rows import VerifyRow, compare_all, compare_decisions, read_json
+
+
+def check_grounding_dino(directory: Path, tolerance: float, runtime: Runtime) -> list[VerifyRow]:
+    """Grounding DINO: token ids, every tensor of every case, kept boxes and their phrases."""
+    recorded = read_json(directory / "expected.json")
+    cases: Mapping[str, Any] = recorded["cases"]
+    tokenizer = load_tokenizer(directory / "vocab.txt")
+    rows = [
+        compare_decisions(
+            f"{name}.input_ids",
+            tokenizer(case["captions"], padding="longest", verbose=False)["input_ids"],
+            case["input_ids"],
+        )
+        for name, case in cases.items()
+    ]
+    run = golden_outputs(
+        read_json(directory / "config.json"),
+        read_checkpoint(directory / "checkpoint.safetensors"),
+        load_file(directory / "inputs.safetensors"),
+        recorded,
+        tokenizer,
+        runtime,
+    )
+    unlike = [name for name, case in cases.items() if len(set(case["captions"])) > 1]
+    mixed = "the original hands these captions' masks to the wrong heads; see …_own_masks"
+    rows += compare_all(
+        run.tensors,
+        load_file(directory / "expected.safetensors"),
+        tolerance,
+        reasons={f"{name}.": mixed for name in unlike},
+    )
+    for index, post in enumerate(recorded.get("post_processing", ())):
+        rows.append(
+            compare_decisions(
+                f"post{index}.phrases",
+                [without_score(phrase) for phrase in run.phrases[index]],
+                [without_score(phrase) for phrase in post["phrases"]],
+            )
+        )
+    return rows
+
+
+def without_score(phrase: str) -> str:
+    """The phrase "dog(0.43)" as "dog"; the scores are compared as numbers."""
+    return re.sub(r"\(-?[\d.e-]*\)$", "", phrase)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +107,16 @@ def golden_outputs(
     does not fit.
     """
     runtime = runtime or Runtime()
-    model = model_of(state, source="the golden checkpoint", config=config_from_golden(config))
-    model = place(model, runtime)
+    model = build_grounding_dino(
+        state, source="the golden checkpoint", config=config_from_golden(config)
+    )
+    model = to_runtime(model, runtime)
     tensors: dict[str, Tensor] = {}
     for name, case in expected["cases"].items():
-        trace = run_case(model, [inputs[image] for image in case["images"]], case, runtime)
+        outputs = run_case(model, [inputs[image] for image in case["images"]], case, runtime)
         if len(set(case["captions"])) > 1:
             name += "_own_masks"
-        tensors |= {f"{name}.{key}": tensor.cpu() for key, tensor in trace.items()}
+        tensors |= {f"{name}.{key}": tensor.cpu() for key, tensor in outputs.items()}
     phrases = []
     for index, post in enumerate(expected.get("post_processing", ())):
         case = post["case"]
@@ -80,29 +143,115 @@ def golden_outputs(
 @torch.inference_mode()
 def run_case(
     model: Any, images_CHW: Sequence[Tensor], case: Mapping[str, Any], runtime: Runtime
-) -> Trace:
-    """Every intermediate tensor of one case: normalised images, padded, and its `input_ids`."""
+) -> dict[str, Tensor]:
+    """Every recorded tensor of one case: normalised images, padded, and its `input_ids`."""
     height, width = (max(image.shape[axis] for image in images_CHW) for axis in (1, 2))
     pixels, padding = [], []
     for image in images_CHW:
         missing = (0, width - image.shape[2], 0, height - image.shape[1])
         pixels.append(F.pad(image, missing))
         padding.append(F.pad(torch.zeros(image.shape[1:], dtype=torch.bool), missing, value=True))
-    blank = torch.tensor(case["attention_mask"]) == 0
-    beyond = torch.stack(padding)
-    trace: Trace = {}
+    text_padding = torch.tensor(case["attention_mask"]) == 0
+    image_padding = torch.stack(padding)
     device = runtime.device
-    images = encode_images(
-        model,
-        torch.stack(pixels).to(device, runtime.torch_dtype),
-        beyond.to(device) if beyond.any() else None,
-        trace,
-    )
-    texts = encode_texts(
-        model,
-        torch.tensor(case["input_ids"], device=device),
-        blank.to(device) if blank.any() else None,
-        trace,
-    )
-    detect_pairs(model, images, texts, trace)
-    return trace
+    with recorded_modules(model) as outputs:
+        images = encode_images(
+            model,
+            torch.stack(pixels).to(device, runtime.torch_dtype),
+            image_padding.to(device) if image_padding.any() else None,
+        )
+        texts = encode_texts(
+            model,
+            torch.tensor(case["input_ids"], device=device),
+            text_padding.to(device) if text_padding.any() else None,
+        )
+        logits, boxes = detect_pairs(model, images, texts)
+    return {
+        **outputs,
+        **_queries_and_boxes(model, outputs, images, texts),
+        "pred_logits": pad_logits(model, logits),
+        "pred_boxes": boxes,
+    }
+
+
+def pad_logits(model: Any, logits: Tensor) -> Tensor:
+    """Logits RQT as the original gives them: as wide as the longest text, −inf beyond T."""
+    width = model.model.config.max_text_len - logits.shape[-1]
+    return F.pad(logits, (0, width), value=-math.inf)
+
+
+@contextmanager
+def recorded_modules(model: Any) -> Iterator[dict[str, Tensor]]:
+    """What passes through the model's modules meanwhile, under the golden data's names."""
+    core = model.model
+    outputs: dict[str, Tensor] = {}
+    hooks = []
+
+    def on_output(module: Any, record: Any) -> None:
+        hooks.append(module.register_forward_hook(lambda _m, inputs, out: record(inputs, out)))
+
+    def keep_output(module: Any, name: str) -> None:
+        on_output(module, lambda _inputs, out: outputs.__setitem__(name, out))
+
+    def keep_input(module: Any, name: str) -> None:
+        on_output(module, lambda inputs, _out: outputs.__setitem__(name, inputs[0]))
+
+    def backbone(_inputs: Any, out: Any) -> None:
+        outputs.update({f"backbone_feature{i}": map_ for i, map_ in enumerate(out.feature_maps)})
+
+    def position(inputs: Any, out: Tensor) -> None:
+        level = sum(name.startswith("position") for name in outputs)
+        if f"backbone_feature{level}" in outputs:  # the original keeps those of the backbone alone
+            features, mask = inputs
+            outputs[f"backbone_mask{level}"] = ~mask
+            outputs[f"position{level}"] = out.to(features.dtype)
+
+    def text(inputs: Any, out: Any) -> None:
+        outputs["text_self_attention_masks"] = inputs[1][:, 0]
+        outputs["position_ids"] = inputs[3]
+        outputs["bert_last_hidden_state"] = out.last_hidden_state
+
+    on_output(core.backbone.conv_encoder.model, backbone)
+    on_output(core.backbone.position_embedding, position)
+    on_output(core.text_backbone, text)
+    keep_output(core.text_projection, "encoded_text")
+    for level, module in enumerate(core.input_proj_vision):
+        keep_output(module, f"input_proj{level}")
+    for index, layer in enumerate(core.encoder.layers):
+        # the output of the fusion is no module's, but what the next attention takes its values from
+        keep_input(layer.deformable_layer.self_attn.value_proj, f"enc{index}_fusion_v")
+        keep_input(layer.text_enhancer_layer.self_attn.value, f"enc{index}_fusion_l")
+        keep_output(layer.text_enhancer_layer.layer_norm_after, f"enc{index}_text")
+        keep_output(layer.deformable_layer.final_layer_norm, f"enc{index}_out")
+    for index, layer in enumerate(core.decoder.layers):
+        keep_output(layer.final_layer_norm, f"dec{index}_hidden")
+    try:
+        yield outputs
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _queries_and_boxes(
+    model: Any, outputs: Mapping[str, Tensor], images: Images, texts: Texts
+) -> dict[str, Tensor]:
+    """The chosen tokens, and the boxes and normed queries of each decoder layer."""
+    core, eps = model.model, LOGIT_EPS[model.config.model_type]
+    last = len(core.encoder.layers) - 1
+    memory, memory_text = outputs[f"enc{last}_out"], outputs[f"enc{last}_text"]
+    top = select_tokens(model, memory, memory_text, images, texts)
+    boxes = top.boxes.sigmoid()
+    found = {
+        "memory": memory,
+        "memory_text": memory_text,
+        "topk_scores": top.scores,
+        "topk_proposals": top.indices,
+        "decoder_refpoints_unsigmoid": top.boxes,
+        "dec_reference0": boxes,
+    }
+    for index, head in enumerate(core.decoder.bbox_embed):
+        hidden = outputs[f"dec{index}_hidden"]
+        boxes = refine_boxes(head, hidden, boxes, eps)
+        found[f"dec{index}_hs"] = core.decoder.layer_norm(hidden)
+        found[f"dec_reference{index + 1}"] = boxes
+    return found

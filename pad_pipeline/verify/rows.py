@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image as PillowImage
 from torch import Tensor
 
 from pad_pipeline.models.base import Runtime
@@ -127,6 +128,12 @@ def not_compared(name: str, reason: str) -> VerifyRow:
 def read_json(path: Path) -> Any:
     """The content of a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """The pixels of an image file, HWC uint8 RGB."""
+    with PillowImage.open(path) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def _short(value: Any) -> str:

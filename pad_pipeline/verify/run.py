@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from pad_pipeline.errors import UserError
 from pad_pipeline.models.base import Runtime, prepare
-from pad_pipeline.verify import chain, models
+from pad_pipeline.verify.end_to_end import check_whole_chain
+from pad_pipeline.verify.grounding_dino import check_grounding_dino
+from pad_pipeline.verify.nms_and_rle import check_nms_and_rle
+from pad_pipeline.verify.preprocessing import check_preprocessing
+from pad_pipeline.verify.ram import check_ram
 from pad_pipeline.verify.rows import Check, VerifyRow, read_json
+from pad_pipeline.verify.sam import check_sam
+
+MODEL_CHECKS: Mapping[str, Check] = {
+    "ram": check_ram,
+    "ram_plus": check_ram,
+    "groundingdino": check_grounding_dino,
+    "sam": check_sam,
+}
+"""By `model` of the folder's config.json."""
+
+STEP_CHECKS: Mapping[str, Check] = {
+    "nms_cases.json": check_nms_and_rle,
+    "resize_sizes.json": check_preprocessing,
+    "expected.json": check_whole_chain,
+}
+"""By a file that only such a folder holds; the last where there is no config.json."""
 
 
 def verify(
@@ -55,17 +76,17 @@ def verify(
 
 def _folders_in(directory: Path) -> list[Path]:
     """The folders of recorded outputs in one that is none itself; others are left out."""
-    files = ("config.json", *chain.CHECKS)
+    files = ("config.json", *STEP_CHECKS)
     if any((directory / file).is_file() for file in files):
         return []
     inner = []
     for folder in sorted(path for path in directory.iterdir() if path.is_dir()):
         if (folder / "config.json").is_file():
-            known = read_json(folder / "config.json").get("model") in models.CHECKS
+            known = read_json(folder / "config.json").get("model") in MODEL_CHECKS
         elif (folder / "expected.json").is_file():
             known = "uses" in read_json(folder / "expected.json")
         else:
-            known = any((folder / file).is_file() for file in chain.CHECKS)
+            known = any((folder / file).is_file() for file in STEP_CHECKS)
         if known:
             inner.append(folder)
     return inner
@@ -74,16 +95,16 @@ def _folders_in(directory: Path) -> list[Path]:
 def _check_for(directory: Path) -> Check:
     if (directory / "config.json").is_file():
         model = read_json(directory / "config.json").get("model")
-        if model not in models.CHECKS:
+        if model not in MODEL_CHECKS:
             raise UserError(
                 f"{directory / 'config.json'} names the model {model!r}; expected one of "
-                f"{', '.join(models.CHECKS)}"
+                f"{', '.join(MODEL_CHECKS)}"
             )
-        return models.CHECKS[model]
-    for file, check in chain.CHECKS.items():
+        return MODEL_CHECKS[model]
+    for file, check in STEP_CHECKS.items():
         if (directory / file).is_file():
             return check
     raise UserError(
-        f"{directory} holds neither a config.json nor any of {', '.join(chain.CHECKS)}; "
+        f"{directory} holds neither a config.json nor any of {', '.join(STEP_CHECKS)}; "
         "give a folder of recorded outputs"
     )

@@ -1,15 +1,14 @@
-"""The tensors of a golden folder of SAM, made by our code, for `pad-pipeline models verify`."""
+"""SAM against a golden folder: every tensor, and the masks pixel by pixel."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image as PillowImage
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -18,6 +17,42 @@ from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.protocols import Image
 from pad_pipeline.models.sam.load import load_sam
 from pad_pipeline.models.sam.segmenter import SamSegmenter
+from pad_pipeline.verify.rows import (
+    VerifyRow,
+    compare,
+    compare_all,
+    compare_packed_masks,
+    read_image,
+    read_json,
+)
+
+
+def check_sam(directory: Path, tolerance: float, runtime: Runtime) -> list[VerifyRow]:
+    """SAM: every tensor of every image, and the masks of a call of `segment`, pixel by pixel."""
+    cases: Mapping[str, Any] = read_json(directory / "expected.json")["cases"]
+    sizes = {name: tuple(case["original_size_hw"]) for name, case in cases.items()}
+
+    def packed(name: str, found: Any, wanted: Tensor) -> VerifyRow:
+        size = sizes[name.removesuffix(".masks_packed")]
+        return compare_packed_masks(name, found, wanted, [size] * len(wanted))
+
+    def grey_levels(name: str, found: Any, wanted: Tensor) -> VerifyRow:
+        return compare(name, found.float(), wanted.float(), 1.0, "grey levels")
+
+    def first_boxes(name: str, found: Any, wanted: Tensor) -> VerifyRow:
+        return compare(name, found[: len(wanted)], wanted, tolerance)
+
+    return compare_all(
+        golden_outputs(directory, runtime),
+        load_file(directory / "expected.safetensors"),
+        tolerance,
+        special={
+            ".masks_packed": packed,
+            ".resized_image_u8": grey_levels,
+            "_multi": first_boxes,
+            "_first2": first_boxes,
+        },
+    )
 
 
 def golden_outputs(directory: Path, runtime: Runtime | None = None) -> dict[str, Tensor]:
@@ -28,8 +63,8 @@ def golden_outputs(directory: Path, runtime: Runtime | None = None) -> dict[str,
     """
     segmenter = load_sam(directory / "checkpoint.safetensors", runtime or Runtime())
     inputs = load_file(directory / "inputs.safetensors")
-    cases = json.loads((directory / "expected.json").read_text())["cases"]
-    images = {name: _read(directory / case["image"]) for name, case in cases.items()}
+    cases = read_json(directory / "expected.json")["cases"]
+    images = {name: read_image(directory / case["image"]) for name, case in cases.items()}
     boxes = {name: inputs[f"{name}.boxes"].numpy() for name in cases}
     outputs: dict[str, Tensor] = {}
     for name, image in images.items():
@@ -75,8 +110,3 @@ def _tensors(
         "iou_predictions_multi": predicted_iou_multi,
         "mask_logits_first2": segmenter.upsample(low_res[:2], frame),
     }
-
-
-def _read(path: Path) -> Image:
-    with PillowImage.open(path) as image:
-        return np.asarray(image.convert("RGB"))

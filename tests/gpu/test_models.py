@@ -14,7 +14,7 @@ import torch
 from pad_pipeline.annotate.annotator import Annotator
 from pad_pipeline.engine.config import demo
 from pad_pipeline.models.base import Runtime
-from pad_pipeline.models.grounding_dino.deformable_attention import Levels, read_with_torch
+from pad_pipeline.models.grounding_dino.deformable_attention import Levels, sample_points_with_torch
 from pad_pipeline.models.resize import resize_uint8, resize_with_pillow
 from pad_pipeline.records import PadRecord
 from pad_pipeline.resampling import Filter
@@ -50,7 +50,7 @@ def test_the_gpu_resizes_as_pillow_does(filter: Filter, shape: tuple[int, int]) 
 def test_the_deformable_kernel_reads_what_torch_reads(
     sides: int, heads: int, width: int, levels: int
 ) -> None:
-    from pad_pipeline.models.grounding_dino.deformable_triton import read_points
+    from pad_pipeline.models.grounding_dino.deformable_triton import sample_points
 
     shapes = [(37, 50), (19, 25), (10, 13), (1, 2)][:levels]
     where, points, rows, queries = torch.device("cuda"), 4, 3, 77
@@ -61,8 +61,8 @@ def test_the_deformable_kernel_reads_what_torch_reads(
     offsets = 20 * draw(rows, queries, heads, levels, points, 2)  # many lie outside
     attention = draw(rows, queries, heads, levels, points)
     reference = draw(rows, queries, levels, sides).sigmoid()
-    ours = read_points(values, offsets, attention, reference, maps.starts, maps.sizes)
-    by_torch = read_with_torch(values, offsets, attention, reference, maps)
+    ours = sample_points(values, offsets, attention, reference, maps.starts, maps.sizes)
+    by_torch = sample_points_with_torch(values, offsets, attention, reference, maps)
     assert by_torch.abs().max() > 0.1
     torch.testing.assert_close(ours, by_torch, atol=1e-5, rtol=1e-5)
 

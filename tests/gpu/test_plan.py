@@ -19,12 +19,12 @@ def test_every_stage_is_measured_at_several_batch_sizes(
     (tmp_path / "images").mkdir()
     for seed in range(32):
         Image.fromarray(generate_scene(seed).image).save(tmp_path / "images" / f"{seed}.png")
-    told = tmp_path / "plan.json"
+    report = tmp_path / "plan.json"
     command = ("plan", str(tmp_path / "images"), "--gpus", "4", "--preset", "demo")
-    outcome = call(capfd, *command, "--num-images", "32", "--json", str(told))
+    outcome = call(capfd, *command, "--num-images", "32", "--json", str(report))
     assert outcome.code == 0, outcome.err
     assert "Measured without a GPU" not in outcome.out
-    plan = json.loads(told.read_text())
+    plan = json.loads(report.read_text())
     assert "NVIDIA" in plan["costs"]["source"]
     assert plan["costs"]["fits_together"] is True
     trials = plan["probe"]["trials"]

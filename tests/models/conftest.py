@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from pad_pipeline.models.sam.segmenter import SamSegmenter
 from tests.golden_data import golden_dir
-from tests.models.sam.sam_cases import from_folder
+from tests.models.sam.helpers import from_folder
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pad_pipeline.models.ram.config import RamConfig
+from pad_pipeline.models.ram.load import save_ram
 from pad_pipeline.models.ram.network import RecognizeAnything
-from pad_pipeline.models.ram.tagger import save_ram
 from pad_pipeline.scenes.generator import KINDS
 from tools.annotators.data import Sample, ScenePack, draw_batch, resize, to_tensor
 from tools.annotators.schedule import Schedule, fit

@@ -126,8 +126,9 @@ def language_loss(model: LlamaForCausalLM, samples: Sequence[TextSample]) -> Ten
     assert isinstance(table, nn.Embedding)
     inputs_BTD, labels_BT, mask_BT = embed(samples, table, BEGIN)
     hidden_BTD = model.model(inputs_embeds=inputs_BTD, attention_mask=mask_BT)[0]
-    told = labels_BT[:, 1:] != IGNORE
-    return F.cross_entropy(model.lm_head(hidden_BTD[:, :-1][told]), labels_BT[:, 1:][told])
+    supervised = labels_BT[:, 1:] != IGNORE
+    logits = model.lm_head(hidden_BTD[:, :-1][supervised])
+    return F.cross_entropy(logits, labels_BT[:, 1:][supervised])
 
 
 def build_language_model(config: LlamaConfig = CONFIG) -> LlamaForCausalLM:

@@ -55,10 +55,10 @@ def try_kernel(device: str | torch.device) -> bool:
     global _kernel_works
     if _kernel_works is None:
         try:
-            from pad_pipeline.models.grounding_dino.deformable_triton import read_points
+            from pad_pipeline.models.grounding_dino.deformable_triton import sample_points
 
             levels = Levels.of([(2, 2)], torch.device(device))
-            read = read_points(
+            read = sample_points(
                 torch.ones(1, 4, 8, device=device),
                 torch.zeros(1, 1, 1, 1, 1, 2, device=device),
                 torch.zeros(1, 1, 1, 1, 1, device=device),
@@ -72,7 +72,7 @@ def try_kernel(device: str | torch.device) -> bool:
         except Exception as error:  # Triton's own, its compiler's, the C compiler's, the loader's
             logger.warning(
                 "Grounding DINO runs without its Triton kernel, which makes it slower: %s "
-                "(a C compiler and Python's headers are what it mostly lacks)",
+                "(the usual cause is a missing C compiler or missing Python headers)",
                 first_line(error),
             )
             _kernel_works = False
@@ -87,7 +87,7 @@ def deformable_attention(
     levels: Levels,
     padding_RS: Tensor | None,
 ) -> Tensor:
-    """What every query reads at a few points around its reference, (R, Q, D).
+    """Every query's weighted sum of features at points around its reference, (R, Q, D).
 
     `module` is transformers' `GroundingDinoMultiscaleDeformableAttention`; `reference` is float32,
     (R, Q, L, 2) x, y or (R, Q, L, 4) centre x, y, width, height in 0–1 of the map of each of the
@@ -102,18 +102,18 @@ def deformable_attention(
     offsets = module.sampling_offsets(queries_RQD).unflatten(-1, (*split, 2))
     attention = module.attention_weights(queries_RQD).unflatten(-1, split)
     if _kernel_works and value.is_cuda and not torch.is_grad_enabled():
-        from pad_pipeline.models.grounding_dino.deformable_triton import read_points
+        from pad_pipeline.models.grounding_dino.deformable_triton import sample_points
 
-        read = read_points(value, offsets, attention, reference, levels.starts, levels.sizes)
+        read = sample_points(value, offsets, attention, reference, levels.starts, levels.sizes)
     else:
-        read = read_with_torch(value, offsets, attention, reference, levels)
+        read = sample_points_with_torch(value, offsets, attention, reference, levels)
     return module.output_proj(read)
 
 
-def read_with_torch(
+def sample_points_with_torch(
     value_RSD: Tensor, offsets: Tensor, attention: Tensor, reference: Tensor, levels: Levels
 ) -> Tensor:
-    """`deformable_triton.read_points` with torch's operators, on any device and with gradients."""
+    """`deformable_triton.sample_points` in torch's operators, for any device, with gradients."""
     num_rows, num_queries, heads, num_levels, points = attention.shape
     num_tokens, width = value_RSD.shape[1:]
     offsets = offsets.float()

@@ -1,7 +1,8 @@
 """The gather of deformable attention as one Triton kernel, for GPUs.
 
 Triton comes with torch's CUDA build; without it `deformable_attention` does the same with torch's
-operators, which takes a dozen passes over tables of 64 places and weights for every head of every query.
+operators, which takes a dozen passes over tables of 64 places and weights for every head of every
+query.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ BLOCK = 32
 """Queries per program."""
 
 
-def read_points(
+def sample_points(
     value_RSD: Tensor,
     offsets: Tensor,
     attention: Tensor,
@@ -23,7 +24,7 @@ def read_points(
     starts: Tensor,
     sizes: Tensor,
 ) -> Tensor:
-    """The weighted sum of what lies at every query's points, (R, Q, D); no gradients.
+    """The weighted sum of the features at every query's points, (R, Q, D); no gradients.
 
     `offsets` are (R, Q, heads, L, P, 2) in tokens, `attention` (R, Q, heads, L, P) before its
     softmax over L and P, `reference` (R, Q, L, 2 or 4) float32 as in `deformable_attention`;
@@ -37,7 +38,7 @@ def read_points(
     )
     reference = reference.expand(num_rows, num_queries, num_levels, -1).contiguous()
     grid = (triton.cdiv(num_queries, BLOCK), heads, num_rows)
-    _read[grid](  # pyright: ignore[reportIndexIssue]
+    _sample[grid](  # pyright: ignore[reportIndexIssue]
         value_RSD.contiguous(),
         offsets.contiguous(),
         attention.contiguous(),
@@ -60,7 +61,7 @@ def read_points(
 
 
 @triton.jit
-def _read(
+def _sample(
     value,
     offsets,
     attention,
@@ -83,7 +84,7 @@ def _read(
     query = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     head = tl.program_id(1)
     row = tl.program_id(2).to(tl.int64)
-    asked = query < num_queries
+    valid = query < num_queries
     cell = row * num_queries + query
     feature = tl.arange(0, WIDTH_2)
     places: tl.constexpr = LEVELS * POINTS
@@ -93,11 +94,11 @@ def _read(
     own = attention + (cell * HEADS + head) * places
     logits = tl.load(
         own[:, None] + place[None, :],
-        mask=asked[:, None] & (place < places)[None, :],
+        mask=valid[:, None] & (place < places)[None, :],
         other=-float("inf"),
     ).to(tl.float32)
-    largest = tl.where(asked, tl.max(logits, axis=1), 0.0)
-    total = tl.where(asked, tl.sum(tl.exp(logits - largest[:, None]), axis=1), 1.0)
+    largest = tl.where(valid, tl.max(logits, axis=1), 0.0)
+    total = tl.where(valid, tl.sum(tl.exp(logits - largest[:, None]), axis=1), 1.0)
 
     moves = offsets + (cell * HEADS + head) * places * 2
     base = value + (row * num_tokens * HEADS + head) * WIDTH
@@ -107,24 +108,24 @@ def _read(
         lines = tl.load(sizes + level * 2 + 1)
         start = tl.load(starts + level)
         here = reference + (cell * LEVELS + level) * SIDES
-        centre_x = tl.load(here, mask=asked, other=0.0) * columns - 0.5
-        centre_y = tl.load(here + 1, mask=asked, other=0.0) * lines - 0.5
+        centre_x = tl.load(here, mask=valid, other=0.0) * columns - 0.5
+        centre_y = tl.load(here + 1, mask=valid, other=0.0) * lines - 0.5
         reach_x, reach_y = 1.0, 1.0
         if SIDES == 4:
-            reach_x = tl.load(here + 2, mask=asked, other=0.0) * columns * (0.5 / POINTS)
-            reach_y = tl.load(here + 3, mask=asked, other=0.0) * lines * (0.5 / POINTS)
+            reach_x = tl.load(here + 2, mask=valid, other=0.0) * columns * (0.5 / POINTS)
+            reach_y = tl.load(here + 3, mask=valid, other=0.0) * lines * (0.5 / POINTS)
         for point in tl.static_range(POINTS):
             index = level * POINTS + point
-            logit = tl.load(own + index, mask=asked, other=0.0).to(tl.float32)
+            logit = tl.load(own + index, mask=valid, other=0.0).to(tl.float32)
             weight = tl.exp(logit - largest) / total
-            move_x = tl.load(moves + index * 2, mask=asked, other=0.0).to(tl.float32)
-            move_y = tl.load(moves + index * 2 + 1, mask=asked, other=0.0).to(tl.float32)
+            move_x = tl.load(moves + index * 2, mask=valid, other=0.0).to(tl.float32)
+            move_y = tl.load(moves + index * 2 + 1, mask=valid, other=0.0).to(tl.float32)
             x, y = centre_x + move_x * reach_x, centre_y + move_y * reach_y
             left, top = tl.floor(x), tl.floor(y)
             for corner in tl.static_range(4):
                 at_x, at_y = left + corner % 2, top + corner // 2
                 share = (1.0 - tl.abs(x - at_x)) * (1.0 - tl.abs(y - at_y)) * weight
-                inside = asked & (at_x >= 0) & (at_x < columns) & (at_y >= 0) & (at_y < lines)
+                inside = valid & (at_x >= 0) & (at_x < columns) & (at_y >= 0) & (at_y < lines)
                 share = tl.where(inside, share, 0.0)
                 token = tl.where(inside, start + at_y * columns + at_x, 0.0).to(tl.int32)
                 values = tl.load(
@@ -136,5 +137,5 @@ def _read(
     tl.store(
         read + ((cell * HEADS + head) * WIDTH)[:, None] + feature[None, :],
         found.to(read.dtype.element_ty),
-        mask=asked[:, None] & (feature < WIDTH)[None, :],
+        mask=valid[:, None] & (feature < WIDTH)[None, :],
     )

@@ -39,7 +39,7 @@ class Preprocessing:
 
 
 def resized_size(height: int, width: int, shortest: int, longest: int) -> tuple[int, int]:
-    """The (height, width) that the detector sees an image at, by the original's rounding.
+    """The (height, width) of an image as the detector's input, by the original's rounding.
 
     The shortest side becomes `shortest`, or less where the longest would pass `longest`. So thin an
     image that the original fails on it (its short side would round to 0) gets 1 pixel there and at
@@ -58,7 +58,7 @@ def resized_size(height: int, width: int, shortest: int, longest: int) -> tuple[
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """An image that is to be looked at, and with which prompts."""
+    """An image that has tags, its size after resizing and its prompts."""
 
     index: int
     size: tuple[int, int]
@@ -66,7 +66,7 @@ class _Job:
 
 
 class GroundingDinoDetector:
-    """A `Detector`: looks at every image with the prompts that its own tags make.
+    """A `Detector`: runs every image with the prompts that its own tags make.
 
     `model` is transformers' `GroundingDinoForObjectDetection` (or `MMGroundingDino…`) in evaluation
     mode on the runtime's device, its box heads in float32 and the rest in the runtime's dtype. One
@@ -108,8 +108,8 @@ class GroundingDinoDetector:
 
         A box stays if its score is strictly above `box_threshold`; the score is that of its best
         tag (see `prompts.span_weights`), or with `label_mode="phrase"` the best of all tokens.
-        Boxes may reach outside the image, as the model gives them. An image without tags is not
-        looked at. Raises `PromptError` for a tag too long for any prompt, before anything is run,
+        Boxes may reach outside the image, as the model gives them. An image without tags is
+        skipped. Raises `PromptError` for a tag too long for any prompt, before anything is run,
         and `FloatingPointError` where the model's numbers overflow its dtype.
         """
         prompts = [
@@ -200,7 +200,7 @@ class GroundingDinoDetector:
     def _score(
         self, prompts: Sequence[Prompt], logits: Tensor
     ) -> tuple[NDArray[np.float32], NDArray[Any]]:
-        """Scores RQ of the logits RQT, and what tells the labels: the best tag RQ, or tokens RQT.
+        """Scores RQ of the logits RQT, and what the labels follow from: best tag RQ, or tokens RQT.
 
         The tokens are those above the text threshold.
         """

@@ -19,9 +19,6 @@ from transformers.models.grounding_dino.modeling_grounding_dino import (
 
 from pad_pipeline.models.grounding_dino.deformable_attention import Levels
 
-Trace = dict[str, Tensor]
-"""Intermediate tensors under the golden data's names; for comparisons."""
-
 
 @dataclass(frozen=True, slots=True)
 class Images:
@@ -49,23 +46,22 @@ class Images:
 class Texts:
     """Encoded texts: features and positions RTD, padding RT (None: there is none).
 
-    `together` RTT says which tokens belong to one phrase.
+    `text_self_attention_mask` RTT holds where both tokens belong to one phrase.
     """
 
     tokens: Tensor
     positions: Tensor
     padding: Tensor | None
-    together: Tensor
+    text_self_attention_mask: Tensor
 
     def rows(self, index: Tensor) -> Texts:
         """The text of each row; `index` (R,) may repeat."""
         padding = None if self.padding is None else self.padding[index]
-        return Texts(self.tokens[index], self.positions[index], padding, self.together[index])
+        mask = self.text_self_attention_mask[index]
+        return Texts(self.tokens[index], self.positions[index], padding, mask)
 
 
-def encode_images(
-    model: Any, pixels_BCHW: Tensor, padding_BHW: Tensor | None = None, trace: Trace | None = None
-) -> Images:
+def encode_images(model: Any, pixels_BCHW: Tensor, padding_BHW: Tensor | None = None) -> Images:
     """Normalised pixels in the model's type, and where they are padding, to tokens."""
     model = model.model
     maps = list(model.backbone.conv_encoder.model(pixels_BCHW).feature_maps)
@@ -82,12 +78,6 @@ def encode_images(
     for level, (features, mask) in enumerate(zip(levels, kept, strict=True)):
         position = model.backbone.position_embedding(features, mask).to(features.dtype)
         positions.append((position + model.level_embed[level][:, None, None]).flatten(2))
-        if trace is not None:
-            trace[f"input_proj{level}"] = features
-            if level < len(maps):
-                trace[f"backbone_feature{level}"] = maps[level]
-                trace[f"backbone_mask{level}"] = ~mask
-                trace[f"position{level}"] = position
     valid = [
         torch.stack([mask[:, 0].float().mean(1), mask[:, :, 0].float().mean(1)], -1)
         for mask in kept
@@ -110,36 +100,28 @@ def _shrink(
     return F.interpolate((~padding_BHW)[None].float(), size=shape)[0].bool()
 
 
-def encode_texts(
-    model: Any, ids_BT: Tensor, padding_BT: Tensor | None = None, trace: Trace | None = None
-) -> Texts:
+def encode_texts(model: Any, ids_BT: Tensor, padding_BT: Tensor | None = None) -> Texts:
     """Token ids, padded with 0 where `padding_BT` holds, to features.
 
     More than `max_text_len` tokens are cut off here, after the phrases have been found, as the
     original does; prompts are to be divided before.
     """
     model = model.model
-    together, place = divide_into_phrases(
+    mask_BTT, position_ids = divide_into_phrases(
         ids_BT,  # pyright: ignore[reportArgumentType]
         special_tokens=model.special_tokens,
     )
     limit = model.config.max_text_len
-    ids_BT, place, together = ids_BT[:, :limit], place[:, :limit], together[:, :limit, :limit]
+    ids_BT, position_ids = ids_BT[:, :limit], position_ids[:, :limit]
+    mask_BTT = mask_BTT[:, :limit, :limit]
     if padding_BT is not None:
         padding_BT = padding_BT[:, :limit]
     hidden = model.text_backbone(
-        ids_BT, together[:, None], torch.zeros_like(ids_BT), place
+        ids_BT, mask_BTT[:, None], torch.zeros_like(ids_BT), position_ids
     ).last_hidden_state
     tokens = model.text_projection(hidden)
-    positions = sine(place[..., None].float(), model.config.d_model).to(tokens.dtype)
-    if trace is not None:
-        trace |= {
-            "bert_last_hidden_state": hidden,
-            "encoded_text": tokens,
-            "position_ids": place,
-            "text_self_attention_masks": together,
-        }
-    return Texts(tokens, positions, padding_BT, together)
+    positions = sine(position_ids[..., None].float(), model.config.d_model).to(tokens.dtype)
+    return Texts(tokens, positions, padding_BT, mask_BTT)
 
 
 def sine(coordinates: Tensor, width: int) -> Tensor:

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pad_pipeline.models.grounding_dino.deformable_attention import deformable_attention
-from pad_pipeline.models.grounding_dino.encode import Images, Texts, Trace, sine
+from pad_pipeline.models.grounding_dino.encode import Images, Texts, sine
 
 LOGIT_EPS = {"grounding-dino": 1e-3, "mm-grounding-dino": 1e-5}
 """By `model_type`: where the inverse sigmoid is cut off, as in the code each was trained with."""
@@ -31,71 +31,99 @@ LOGIT_EPS = {"grounding-dino": 1e-3, "mm-grounding-dino": 1e-5}
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """What a layer does: two parts of the encoder's fusion, its image part, and the decoder's."""
+    """What the layers compute: fusion, text and image part of the encoder's, and the decoder's."""
 
-    fuse: Callable[..., tuple[Tensor, Tensor]]
+    fusion: Callable[..., tuple[Tensor, Tensor]]
     enhance_text: Callable[..., Tensor]
     deformable_attention: Callable[..., Tensor]
     decode: Callable[..., Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class TopTokens:
+    """The vision tokens that match the text best, best first.
+
+    Their `scores` RQ and `indices` RQ, the `boxes` RQ4 around them as logits, and `features` RQD.
+    """
+
+    scores: Tensor
+    indices: Tensor
+    boxes: Tensor
+    features: Tensor
 
 
 def compiled_steps(backend: str = "inductor") -> Steps:
     """The steps compiled, each once for all its layers and all sizes of images and texts."""
     compiled = partial(torch.compile, dynamic=True, backend=backend)
     return Steps(
-        compiled(_fuse), compiled(_enhance_text), compiled(_look_around), compiled(_decode)
+        compiled(_fusion),
+        compiled(_enhance_text),
+        compiled(_deformable_attention),
+        compiled(_decode),
     )
 
 
 def detect_pairs(
-    model: Any,
-    images: Images,
-    texts: Texts,
-    trace: Trace | None = None,
-    steps: Steps | None = None,
+    model: Any, images: Images, texts: Texts, steps: Steps | None = None
 ) -> tuple[Tensor, Tensor]:
     """Logits RQT, −inf at padding, and boxes RQ4 (centre x, y, width, height in 0–1), float32.
 
-    Row r of `images` is looked at with row r of `texts`. Boxes are relative to the image without
-    its padding. There are `num_queries` queries, or as many as tokens where those are fewer.
+    Row r of `images` goes with row r of `texts`. Boxes are relative to the image without its
+    padding. There are `num_queries` queries, or as many as tokens where those are fewer.
     """
-    steps = steps or Steps(_fuse, _enhance_text, _look_around, _decode)
+    steps = steps or Steps(_fusion, _enhance_text, _deformable_attention, _decode)
     core, eps = model.model, LOGIT_EPS[model.config.model_type]
     vision, text = images.tokens, texts.tokens
     centres = _centres(images)
-    for index, layer in enumerate(core.encoder.layers):
-        vision, text = steps.fuse(layer.fusion_layer, vision, text, images.padding, texts.padding)
-        if trace is not None:
-            trace |= {f"enc{index}_fusion_v": vision, f"enc{index}_fusion_l": text}
+    for layer in core.encoder.layers:
+        vision, text = steps.fusion(layer.fusion_layer, vision, text, images.padding, texts.padding)
         text = steps.enhance_text(layer.text_enhancer_layer, text, texts)
         vision = steps.deformable_attention(layer.deformable_layer, vision, centres, images)
-        if trace is not None:
-            trace |= {f"enc{index}_text": text, f"enc{index}_out": vision}
-    queries, boxes = _first_guess(model, vision, text, images, texts, trace)
-    hidden = queries
-    before = boxes
+    hidden, boxes = init_queries(model, select_tokens(model, vision, text, images, texts))
     scale = torch.cat([images.valid, images.valid], -1)[:, None]
     for index, layer in enumerate(core.decoder.layers):
-        before = boxes
+        if index:
+            boxes = refine_boxes(core.decoder.bbox_embed[index - 1], hidden, boxes, eps)
         reference = boxes[:, :, None] * scale
         position = sine(reference[:, :, 0], core.config.d_model // 2).to(hidden.dtype)
         position = core.decoder.reference_points_head(position)
         hidden = steps.decode(layer, hidden, position, reference, vision, text, images, texts)
-        shift = core.decoder.bbox_embed[index](hidden.float())
-        boxes = (shift + inverse_sigmoid(boxes, eps)).sigmoid()
-        if trace is not None:
-            trace |= {f"dec{index}_hs": core.decoder.layer_norm(hidden)}
-            trace |= {f"dec_reference{index}": before, f"dec_reference{index + 1}": boxes}
-    # the last box starts from the reference before the last refinement, and from the normed output
     hidden = core.decoder.layer_norm(hidden)
     logits = _similarity(model.class_embed[-1], hidden, text, texts.padding)
-    shift = model.bbox_embed[-1](hidden.float())
-    boxes = (shift + inverse_sigmoid(before, eps)).sigmoid()
-    if trace is not None:
-        trace |= {"memory": vision, "memory_text": text, "pred_boxes": boxes}
-        width = core.config.max_text_len - logits.shape[-1]
-        trace["pred_logits"] = F.pad(logits, (0, width), value=-math.inf)
-    return logits, boxes
+    return logits, refine_boxes(model.bbox_embed[-1], hidden, boxes, eps)
+
+
+def select_tokens(
+    model: Any, vision: Tensor, text: Tensor, images: Images, texts: Texts
+) -> TopTokens:
+    """The `num_queries` tokens of the encoder's output that match the text best."""
+    core = model.model
+    proposals, outside = _proposals(images)
+    candidates = core.enc_output_norm(core.enc_output(vision.masked_fill(outside, 0.0)))
+    logits = _similarity(core.encoder_output_class_embed, candidates, text, texts.padding)
+    num_queries = min(core.config.num_queries, vision.shape[1])
+    scores, best = logits.amax(-1).topk(num_queries, dim=1)
+    features = candidates.gather(1, best[..., None].expand(-1, -1, candidates.shape[-1]))
+    shift = core.encoder_output_bbox_embed(features.float())
+    boxes = shift + proposals.gather(1, best[..., None].expand(-1, -1, 4))
+    return TopTokens(scores, best, boxes, features)
+
+
+def init_queries(model: Any, top: TopTokens) -> tuple[Tensor, Tensor]:
+    """The decoder's first queries RQD and boxes RQ4.
+
+    The order of the tokens matters: the learned queries are handed out in it.
+    """
+    core, queries = model.model, top.features
+    if core.config.embedding_init_target:
+        learned = core.query_position_embeddings.weight[: queries.shape[1]]
+        queries = learned.expand(len(queries), -1, -1)
+    return queries, top.boxes.sigmoid()
+
+
+def refine_boxes(head: Any, hidden: Tensor, boxes: Tensor, eps: float) -> Tensor:
+    """The boxes RQ4 moved by what a box head reads in the queries, in float32."""
+    return (head(hidden.float()) + inverse_sigmoid(boxes, eps)).sigmoid()
 
 
 def inverse_sigmoid(share: Tensor, eps: float) -> Tensor:
@@ -104,32 +132,36 @@ def inverse_sigmoid(share: Tensor, eps: float) -> Tensor:
     return (share.clamp(min=eps) / (1 - share).clamp(min=eps)).log()
 
 
-def _fuse(
+def _fusion(
     layer: Any, vision: Tensor, text: Tensor, no_vision: Tensor | None, no_text: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Image reads text and text reads image through one similarity; added to the normed inputs.
 
     Every matrix that the original applies to the thousands of vision tokens stands beside one that
-    is applied to the few text tokens, so the two are multiplied first (`asked`, `told`, and the
-    values of `to_text` after the sum): the same numbers for a sixth to a half of the work.
-    h below counts heads, e features of a head.
+    is applied to the few text tokens, so the two are multiplied first (`folded_query`,
+    `folded_value`, and the values of `to_text` after the sum): the same numbers for a sixth to a
+    half of the work. h below counts heads, e features of a head.
     """
     vision, text = layer.layer_norm_vision(vision), layer.layer_norm_text(text)
     attn = layer.attn
     split = (attn.num_heads, attn.head_dim)
     key_RThe = (attn.text_proj(text) * attn.scale).unflatten(-1, split)
     query = attn.vision_proj
-    asked = torch.einsum("rthe,hed->rdht", key_RThe, query.weight.unflatten(0, split)).flatten(2)
+    folded_query = torch.einsum(
+        "rthe,hed->rdht", key_RThe, query.weight.unflatten(0, split)
+    ).flatten(2)
     bias = torch.einsum("rthe,he->rht", key_RThe, query.bias.unflatten(0, split)).flatten(1)
-    similarity = torch.baddbmm(bias[:, None], vision, asked)  # R, S, h·T
+    similarity = torch.baddbmm(bias[:, None], vision, folded_query)  # R, S, h·T
 
     by_vision = similarity.unflatten(-1, (attn.num_heads, -1))
     if no_text is not None:
         by_vision = by_vision.masked_fill(no_text[:, None, None], -math.inf)
     value_RThe = attn.values_text_proj(text).unflatten(-1, split)
     out = attn.out_vision_proj
-    told = torch.einsum("rthe,dhe->rhtd", value_RThe, out.weight.unflatten(1, split)).flatten(1, 2)
-    to_vision = by_vision.softmax(-1).flatten(2) @ told + out.bias
+    folded_value = torch.einsum(
+        "rthe,dhe->rhtd", value_RThe, out.weight.unflatten(1, split)
+    ).flatten(1, 2)
+    to_vision = by_vision.softmax(-1).flatten(2) @ folded_value + out.bias
 
     by_text = similarity.transpose(1, 2)
     if no_vision is not None:
@@ -144,43 +176,19 @@ def _fuse(
 def _enhance_text(layer: Any, text: Tensor, texts: Texts) -> Tensor:
     """Self-attention of the text, within phrases."""
     queries = text + texts.positions
-    text = text + _attention(layer.self_attn, queries, queries, text, texts.together[:, None])
+    mask = texts.text_self_attention_mask[:, None]
+    text = text + _attention(layer.self_attn, queries, queries, text, mask)
     text = layer.layer_norm_before(text)
     return layer.layer_norm_after(text + layer.fc2(layer.activation(layer.fc1(text))))
 
 
-def _look_around(layer: Any, vision: Tensor, centres: Tensor, images: Images) -> Tensor:
+def _deformable_attention(layer: Any, vision: Tensor, centres: Tensor, images: Images) -> Tensor:
     """Deformable self-attention of the image."""
     read = deformable_attention(
         layer.self_attn, vision + images.positions, vision, centres, images.levels, images.padding
     )
     vision = layer.self_attn_layer_norm(vision + read)
     return layer.final_layer_norm(vision + layer.fc2(layer.activation_fn(layer.fc1(vision))))
-
-
-def _first_guess(
-    model: Any, vision: Tensor, text: Tensor, images: Images, texts: Texts, trace: Trace | None
-) -> tuple[Tensor, Tensor]:
-    """Queries RQD and boxes RQ4 at the tokens that answer the text best, best first.
-
-    The order matters: the learned queries are handed out in it.
-    """
-    core = model.model
-    proposals, outside = _proposals(images)
-    candidates = core.enc_output_norm(core.enc_output(vision.masked_fill(outside, 0.0)))
-    answers = _similarity(core.encoder_output_class_embed, candidates, text, texts.padding)
-    num_queries = min(core.config.num_queries, vision.shape[1])
-    scores, best = answers.amax(-1).topk(num_queries, dim=1)
-    chosen = candidates.gather(1, best[..., None].expand(-1, -1, candidates.shape[-1]))
-    shift = core.encoder_output_bbox_embed(chosen.float())
-    guess = shift + proposals.gather(1, best[..., None].expand(-1, -1, 4))
-    if trace is not None:
-        trace |= {"topk_scores": scores, "topk_proposals": best}
-        trace["decoder_refpoints_unsigmoid"] = guess
-    if core.config.embedding_init_target:
-        learned = core.query_position_embeddings.weight[:num_queries]
-        chosen = learned.expand(len(vision), -1, -1)
-    return chosen, guess.sigmoid()
 
 
 def _decode(

@@ -27,8 +27,8 @@ from pad_pipeline.models.grounding_dino.deformable_attention import try_kernel
 from pad_pipeline.models.grounding_dino.detector import GroundingDinoDetector, Preprocessing
 from pad_pipeline.models.grounding_dino.prompts import check_separators
 from pad_pipeline.models.grounding_dino.state_dict import (
-    config_of,
     convert_grounding_dino,
+    infer_config,
     is_original,
 )
 from pad_pipeline.models.pretrained import load_pretrained, quiet, unreachable
@@ -78,7 +78,7 @@ def load_grounding_dino(
             "directory or the id of a model on the Hugging Face Hub"
         )
     if Path(reference).is_file():
-        model = model_of(read_checkpoint(reference), source=str(reference))
+        model = build_grounding_dino(read_checkpoint(reference), source=str(reference))
         words = load_tokenizer(tokenizer or DEFAULT_TOKENIZER)
         settings = Preprocessing()
     else:
@@ -87,10 +87,10 @@ def load_grounding_dino(
         settings = _load_preprocessing(str(reference))
     options.setdefault("preprocessing", settings)
     check_tokenizer(words, model)
-    return GroundingDinoDetector(place(model, runtime), words, runtime, **options)
+    return GroundingDinoDetector(to_runtime(model, runtime), words, runtime, **options)
 
 
-def model_of(
+def build_grounding_dino(
     state: Mapping[str, Tensor], *, source: str, config: GroundingDinoConfig | None = None
 ) -> GroundingDinoForObjectDetection:
     """transformers' model with the weights of an original state dict, float32 on the CPU.
@@ -103,7 +103,7 @@ def model_of(
             f"its first keys are {', '.join(list(state)[:3])}; expected the layout of "
             "groundingdino_swint_ogc.pth"
         )
-    config = config or config_of(state, source=source)
+    config = config or infer_config(state, source=source)
     with no_init_weights():
         model = GroundingDinoForObjectDetection(config)
     load_strictly(model, convert_grounding_dino(state), source=source)
@@ -111,7 +111,7 @@ def model_of(
     return model.eval()
 
 
-def place(model: Any, runtime: Runtime) -> Any:
+def to_runtime(model: Any, runtime: Runtime) -> Any:
     """The model, for inference, on the runtime's device and in its dtype; box heads in float32."""
     if torch.device(runtime.device).type == "cuda":
         try_kernel(runtime.device)

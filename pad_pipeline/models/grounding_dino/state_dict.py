@@ -116,14 +116,14 @@ def convert_grounding_dino(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return converted
 
 
-def config_of(state: Mapping[str, Tensor], *, source: str) -> GroundingDinoConfig:
+def infer_config(state: Mapping[str, Tensor], *, source: str) -> GroundingDinoConfig:
     """The sizes of the model whose original state dict this is, read from its tensors' shapes.
 
     Raises `UserError` naming `source` where a tensor that tells a size is missing.
     """
     shapes = {key: tuple(tensor.shape) for key, tensor in without_prefix(state).items()}
     try:
-        return _config_of(shapes)
+        return _config_from_shapes(shapes)
     except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
         raise UserError(
             f"{source} does not fit Grounding DINO: {error.args[0]} is missing or has another "
@@ -193,7 +193,7 @@ def _build(swin: dict[str, Any], bert: dict[str, Any], **sizes: Any) -> Groundin
     )
 
 
-def _config_of(shapes: Mapping[str, tuple[int, ...]]) -> GroundingDinoConfig:
+def _config_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> GroundingDinoConfig:
     levels, width = shapes["transformer.level_embed"]
     encoder, decoder = "transformer.encoder.layers", "transformer.decoder.layers"
     stages = _num_stages(shapes)

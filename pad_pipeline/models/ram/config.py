@@ -27,8 +27,8 @@ class RamConfig:
     """Sizes, tags and preprocessing of one RAM or RAM++; the defaults are the released models'.
 
     `descriptions_per_class` tells the two apart: 0 for RAM, which has one vector per tag. A tag
-    fires where its probability is strictly above its threshold; the tags at `delete_tag_index`
-    never do. The images are squashed to `image_size` squared with `resize_filter` ("bicubic" as
+    is given where its probability is strictly above its threshold; the tags at `delete_tag_index`
+    never are. The images are squashed to `image_size` squared with `resize_filter` ("bicubic" as
     in the Grounded-Segment-Anything pipeline, "bilinear" as in RAM's own transform).
     """
 

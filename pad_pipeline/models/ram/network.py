@@ -153,39 +153,16 @@ class RecognizeAnything(nn.Module):
         return super()._apply(fn, recurse)
 
 
-def golden_outputs(model: RecognizeAnything, pixel_values: Tensor) -> dict[str, Tensor]:
-    """Every tensor of a golden folder's `expected.safetensors` under its name there.
+def passes_threshold(config: RamConfig, probabilities_BC: Tensor) -> Tensor:
+    """(B, C) bool: which float32 probabilities are strictly above their tag's threshold.
 
-    Goes through the same parts as `model(pixel_values)`, in float32 for the decisions (`fired`).
+    Deleted tags never are.
     """
-    config, outputs = model.config, {}
-    swin = model.visual_encoder(pixel_values, output_hidden_states=True)
-    outputs["swin_patch_embed"] = swin.hidden_states[0]
-    for stage, hidden in enumerate(swin.hidden_states[1:]):
-        outputs[f"swin_stage{stage}"] = hidden
-    outputs["visual_encoder"] = model.encode_images(pixel_values)
-    image_BTE = outputs["image_embeds"] = model.embed_images(pixel_values)
-    if config.descriptions_per_class:
-        outputs["label_embed_reweighted"] = model.reweight_labels(image_BTE)
-        tags, query = model.project_labels(outputs["label_embed_reweighted"]), None
-    else:
-        tags, query = model.labels() or (None, None)
-    outputs["label_embed_proj"] = tags
-    for number, layer in enumerate(model.tagging_head):
-        tags, query = layer(tags, image_BTE, query), None
-        outputs[f"tagging_layer{number}"] = tags
-    outputs["logits"] = model(pixel_values)
-    outputs["fired"] = fired(config, outputs["logits"].float().sigmoid())
-    return outputs
-
-
-def fired(config: RamConfig, probabilities_BC: Tensor) -> Tensor:
-    """Which tags fire, (B, C) bool: strictly above the threshold and not deleted; float32."""
     assert probabilities_BC.dtype == torch.float32
     thresholds_C = torch.tensor(config.thresholds, device=probabilities_BC.device)
-    fired_BC = probabilities_BC > thresholds_C
-    fired_BC[:, list(config.delete_tag_index)] = False
-    return fired_BC
+    passes_BC = probabilities_BC > thresholds_C
+    passes_BC[:, list(config.delete_tag_index)] = False
+    return passes_BC
 
 
 def _build_swin(config: RamConfig) -> SwinModel:

@@ -16,18 +16,18 @@ from transformers.models.sam.modeling_sam import SamVisionSdpaAttention
 from transformers.models.sam_hq.modeling_sam_hq import SamHQVisionSdpaAttention
 
 FOLDED_FROM = 1024
-"""Tokens from which the folded way is faster on a GPU: at the 4,096 of a whole image 2.6 times, at
+"""Tokens from which `attend_folded` is faster on a GPU: at the 4,096 of a whole image 2.6 times, at
 the 196 of a window it is slower by a third (sizes of ViT-H, bfloat16, measured on an H100)."""
 
 
-def fuse_attention(encoder: Any) -> None:
-    """Let the layers of a transformers SAM or SAM-HQ encoder that use SDPA attend by `attend`."""
+def use_fused_attention(encoder: Any) -> None:
+    """Give the layers of a transformers SAM or SAM-HQ encoder that use SDPA `fused_forward`."""
     for layer in encoder.layers:
         if isinstance(layer.attn, SamVisionSdpaAttention | SamHQVisionSdpaAttention):
-            layer.attn.forward = MethodType(attend, layer.attn)
+            layer.attn.forward = MethodType(fused_forward, layer.attn)
 
 
-def attend(
+def fused_forward(
     module: Any, hidden_states: Tensor, output_attentions: bool = False
 ) -> tuple[Tensor, None]:
     """The `forward` of transformers' `SamVisionSdpaAttention`: (B, H, W, D) to the same and None.
@@ -35,7 +35,7 @@ def attend(
     There, an N × N table of position terms is made for every head and handed to the fused kernel,
     which for the 4,096 tokens of a whole image takes longer than the attention itself.
     """
-    del output_attentions  # never asked for, and no fused kernel could tell
+    del output_attentions  # no fused kernel gives them
     batch, height, width, _ = hidden_states.shape
     qkv = module.qkv(hidden_states).unflatten(-1, (3, module.num_attention_heads, -1))
     query, key, value = qkv.flatten(1, 2).permute(2, 0, 3, 1, 4)
@@ -44,8 +44,8 @@ def attend(
     else:
         to_rows, to_columns = position_terms(module, query, height, width)
         whole_image = height * width >= FOLDED_FROM
-        way = read_folded if query.is_cuda and whole_image else read_with_bias
-        read = way(query, key, value, to_rows, to_columns)
+        attend = attend_folded if query.is_cuda and whole_image else attend_with_bias
+        read = attend(query, key, value, to_rows, to_columns)
     return module.proj(read.transpose(1, 2).reshape(batch, height, width, -1)), None
 
 
@@ -64,7 +64,7 @@ def position_terms(module: Any, query_BhNd: Tensor, height: int, width: int) -> 
     ]
 
 
-def read_with_bias(
+def attend_with_bias(
     query: Tensor, key: Tensor, value: Tensor, to_rows: Tensor, to_columns: Tensor
 ) -> Tensor:
     """Attention of BhNd with the terms as a bias of N × N: for few tokens, and on a CPU."""
@@ -72,7 +72,7 @@ def read_with_bias(
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.flatten(-2))
 
 
-def read_folded(
+def attend_folded(
     query: Tensor, key: Tensor, value: Tensor, to_rows: Tensor, to_columns: Tensor
 ) -> Tensor:
     """The same with the terms as K more features, and no table at all.
@@ -82,10 +82,10 @@ def read_folded(
     """
     scale = query.shape[-1] ** -0.5
     height, width = to_rows.shape[-1], to_columns.shape[-1]
-    asked = torch.cat([query, to_rows / scale, to_columns / scale], -1)
+    folded_query = torch.cat([query, to_rows / scale, to_columns / scale], -1)
     places = _places(height, width, key)
-    told = torch.cat([key, places.expand(*key.shape[:2], -1, -1)], -1)
-    return F.scaled_dot_product_attention(asked, told, value, scale=scale)
+    folded_key = torch.cat([key, places.expand(*key.shape[:2], -1, -1)], -1)
+    return F.scaled_dot_product_attention(folded_query, folded_key, value, scale=scale)
 
 
 def _distances(size: int, device: torch.device) -> Tensor:

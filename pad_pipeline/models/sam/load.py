@@ -21,13 +21,13 @@ from pad_pipeline.errors import UserError
 from pad_pipeline.models.base import Runtime, load_strictly, prepare
 from pad_pipeline.models.checkpoints import read_checkpoint
 from pad_pipeline.models.pretrained import load_pretrained, quiet, read_config
-from pad_pipeline.models.sam.attention import fuse_attention
+from pad_pipeline.models.sam.attention import use_fused_attention
 from pad_pipeline.models.sam.segmenter import FAMILIES, SamSegmenter, family_of
 from pad_pipeline.models.sam.state_dict import (
     DECODER_HEADS,
     check_original,
     config_from_golden,
-    config_of,
+    infer_config,
     to_transformers,
 )
 from pad_pipeline.models.sidecar import read_sidecar_config
@@ -68,16 +68,16 @@ def load_sam(
         model = _load_pretrained(reference, attention)
         settings = _normalisation(reference)
     model = model.requires_grad_(False).to(runtime.device)
-    place_encoder(model, runtime)
+    encoder_to_runtime(model, runtime)
     options.setdefault("max_images", images_at_once(model, runtime))
     return SamSegmenter(model, runtime, **{**settings, **options})
 
 
-def place_encoder(model: Any, runtime: Runtime) -> None:
+def encoder_to_runtime(model: Any, runtime: Runtime) -> None:
     """The model's image encoder in the runtime's dtype, with the fastest attention, compiled."""
     model.vision_encoder.to(runtime.torch_dtype)
     if family_of(model) is not FAMILIES["sam2"]:
-        fuse_attention(model.vision_encoder)
+        use_fused_attention(model.vision_encoder)
     if runtime.compile:
         model.vision_encoder.compile()
 
@@ -135,16 +135,16 @@ def _processor(segmenter: SamSegmenter) -> dict[str, Any]:
 def _load_original(
     path: Path, decoder_heads: int | None, attention: str
 ) -> tuple[Any, dict[str, Any]]:
-    """The model of an original file, and what else of the segmenter is said beside it."""
+    """The model of an original file, and the segmenter's options in a config.json beside it."""
     state, source = read_checkpoint(path), str(path)
     check_original(state, source=source)
     beside = read_sidecar_config(path, "sam")
     if beside is None or decoder_heads is not None:
-        config = config_of(state, source=source, decoder_heads=decoder_heads or DECODER_HEADS)
+        config = infer_config(state, source=source, decoder_heads=decoder_heads or DECODER_HEADS)
     else:
         config = config_from_golden(beside, state, source=source)
-    told = ("pixel_mean", "pixel_std", "mask_threshold")
-    settings = {name: beside[name] for name in told if name in beside} if beside else {}
+    optional = ("pixel_mean", "pixel_std", "mask_threshold")
+    settings = {name: beside[name] for name in optional if name in beside} if beside else {}
     return build_sam(config, state, source=source, attention=attention), settings
 
 

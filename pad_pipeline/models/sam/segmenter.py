@@ -148,7 +148,7 @@ class SamSegmenter:
         """One mask per box, at its image's own size, in the order of the boxes.
 
         `boxes_xyxy` holds (N, 4) float32 pixels of the original image, one array per image; they
-        may reach outside. An image without boxes is not looked at. Raises `FloatingPointError`
+        may reach outside. An image without boxes is skipped. Raises `FloatingPointError`
         where the model's numbers overflow its dtype.
         """
         masks: list[list[Mask]] = [[] for _ in images]

@@ -90,7 +90,7 @@ def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def config_of(
+def infer_config(
     state: Mapping[str, Tensor], *, source: str, decoder_heads: int = DECODER_HEADS
 ) -> SamConfig:
     """The sizes of the model whose original state dict this is, read from its tensors' shapes.
@@ -101,7 +101,7 @@ def config_of(
     shapes contradict each other.
     """
     try:
-        return _config_of(state, decoder_heads)
+        return _config_from_shapes(state, decoder_heads)
     except KeyError as error:
         raise UserError(
             f"{source} does not fit SAM: {error.args[0]} is missing; expected the layout of "
@@ -119,7 +119,7 @@ def config_from_golden(
     `golden` is the config.json of a folder of reference data. Raises `UserError` where the two
     contradict.
     """
-    config = config_of(
+    config = infer_config(
         state, source=source, decoder_heads=golden.get("decoder_num_heads", DECODER_HEADS)
     )
     vision: Any = config.vision_config
@@ -146,7 +146,7 @@ def config_from_golden(
     return config
 
 
-def _config_of(state: Mapping[str, Tensor], decoder_heads: int) -> SamConfig:
+def _config_from_shapes(state: Mapping[str, Tensor], decoder_heads: int) -> SamConfig:
     width, channels, patch, _ = state["image_encoder.patch_embed.proj.weight"].shape
     grid = state["image_encoder.pos_embed"].shape[1]
     depth = _count(state, r"image_encoder\.blocks\.(\d+)\.")

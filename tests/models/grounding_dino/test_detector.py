@@ -28,11 +28,11 @@ from pad_pipeline.models.grounding_dino.forward import (
     detect_pairs,
     inverse_sigmoid,
 )
-from pad_pipeline.models.grounding_dino.load import place
+from pad_pipeline.models.grounding_dino.load import to_runtime
 from pad_pipeline.models.grounding_dino.prompts import PromptError, build_prompts
 from pad_pipeline.verify.grounding_dino import golden_outputs
 from tests.golden_data import golden_dir
-from tests.models.grounding_dino.golden_dino import SMALL, TOLERANCE, Golden
+from tests.models.grounding_dino.golden import SMALL, TOLERANCE, Golden
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +264,7 @@ def test_numbers_that_overflow_are_an_error_not_an_empty_image(tiny, photo):
 
 def test_bfloat16_is_near_and_keeps_boxes_in_float32(tiny, photo):
     runtime = Runtime(dtype="bfloat16")
-    model = place(tiny.model(), runtime)
+    model = to_runtime(tiny.model(), runtime)
     assert model.bbox_embed[0].layers[0].weight.dtype == torch.float32
     assert model.model.text_projection.weight.dtype == torch.bfloat16
     detector = GroundingDinoDetector(
@@ -277,7 +277,7 @@ def test_bfloat16_is_near_and_keeps_boxes_in_float32(tiny, photo):
 
 
 def test_compiled_steps_give_the_same(tiny):
-    model = place(tiny.model(), Runtime())
+    model = to_runtime(tiny.model(), Runtime())
     with torch.inference_mode():
         images = encode_images(model, tiny.inputs["image_b"][None])
         texts = encode_texts(model, torch.tensor([[101, 1130, 1012, 1119, 1142, 1012, 102]]))
@@ -301,12 +301,12 @@ def test_a_clamped_reference_box_moves_as_in_the_original(tiny):
 def test_without_its_kernel_the_detector_says_so_and_goes_on(
     fault: Exception | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def read_points(values: Any, *arguments: Any) -> torch.Tensor:
+    def sample_points(values: Any, *arguments: Any) -> torch.Tensor:
         if fault is not None:
             raise fault
         return torch.ones(1, 1, 8)
 
-    kernels = SimpleNamespace(read_points=read_points)
+    kernels = SimpleNamespace(sample_points=sample_points)
     monkeypatch.setitem(
         sys.modules, "pad_pipeline.models.grounding_dino.deformable_triton", kernels
     )

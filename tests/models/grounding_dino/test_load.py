@@ -32,11 +32,11 @@ from pad_pipeline.models.grounding_dino.load import (
 )
 from pad_pipeline.models.grounding_dino.state_dict import (
     config_from_golden,
-    config_of,
     convert_grounding_dino,
+    infer_config,
 )
 from tests.golden_data import golden_dir
-from tests.models.grounding_dino.golden_dino import SMALL, TOLERANCE, Golden
+from tests.models.grounding_dino.golden import SMALL, TOLERANCE, Golden
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def photo() -> np.ndarray:
 
 
 def test_config_from_shapes_is_the_golden_config(tiny):
-    from_shapes = config_of(tiny.state, source="golden").to_dict()
+    from_shapes = infer_config(tiny.state, source="golden").to_dict()
     given = config_from_golden(tiny.config).to_dict()
     # the weights do not show into how many heads BERT divides them
     del (
@@ -75,7 +75,7 @@ def test_full_size_key_lists(name):
     }
     for key in listed["in_released_files_but_not_in_the_model"]:
         state[f"module.{key}"] = torch.empty((1, 1), device="meta")
-    config = config_of(state, source=name)
+    config = infer_config(state, source=name)
     with torch.device("meta"):
         model = GroundingDinoForObjectDetection(config)
     converted = convert_grounding_dino(state)

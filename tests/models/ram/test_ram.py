@@ -15,14 +15,16 @@ from torch import Tensor
 from pad_pipeline.errors import UserError
 from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.ram.config import RamConfig, config_from_golden, read_tags, read_thresholds
-from pad_pipeline.models.ram.network import RecognizeAnything, golden_outputs
+from pad_pipeline.models.ram.load import load_ram, save_ram
+from pad_pipeline.models.ram.network import RecognizeAnything
 from pad_pipeline.models.ram.state_dict import (
     build_ram,
     convert_ram_checkpoint,
     infer_ram_config,
     load_ram_checkpoint,
 )
-from pad_pipeline.models.ram.tagger import RamTagger, load_ram, preprocess, save_ram
+from pad_pipeline.models.ram.tagger import RamTagger, preprocess
+from pad_pipeline.verify.ram import golden_outputs
 from tests.golden_data import golden_dir
 
 BOTH = pytest.mark.parametrize("name", ["ram_tiny", "ram_plus_tiny"])

@@ -29,7 +29,7 @@ from pad_pipeline.models.sam import state_dict
 from pad_pipeline.models.sam.load import build_sam, load_sam, save_sam
 from pad_pipeline.models.sam.segmenter import SamSegmenter
 from tests.golden_data import golden_dir
-from tests.models.sam.sam_cases import bits, differing
+from tests.models.sam.helpers import bits, differing
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_full_size_keys_fit_name_by_name(
 ) -> None:
     listing = json.loads(golden_dir(f"{name}_full_keys.json").read_text())
     state = {key: torch.empty(shape, device="meta") for key, shape, *_ in listing["keys"]}
-    config = state_dict.config_of(state, source=name)
+    config = state_dict.infer_config(state, source=name)
     vision: Any = config.vision_config
     assert (vision.hidden_size, vision.num_hidden_layers) == (width, depth)
     assert (vision.num_attention_heads, vision.window_size) == (heads, 14)

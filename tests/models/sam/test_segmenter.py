@@ -16,12 +16,12 @@ from pad_pipeline import masks
 from pad_pipeline.geometry import longest_side, squash
 from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.sam import state_dict
-from pad_pipeline.models.sam.attention import read_folded, read_with_bias
+from pad_pipeline.models.sam.attention import attend_folded, attend_with_bias
 from pad_pipeline.models.sam.load import build_sam, load_sam
 from pad_pipeline.models.sam.masks import encode_masks
 from pad_pipeline.models.sam.segmenter import SamSegmenter
 from pad_pipeline.verify.sam import golden_outputs
-from tests.models.sam.sam_cases import bits, differing, from_folder
+from tests.models.sam.helpers import bits, differing, from_folder
 
 TOLERANCE = 1e-4
 
@@ -81,8 +81,8 @@ def test_position_terms_folded_into_the_features_are_the_bias() -> None:
     query, key, value = torch.randn(3, 4, heads, height * width, features, generator=generator)
     to_rows = torch.randn(4, heads, height * width, height, generator=generator)
     to_columns = torch.randn(4, heads, height * width, width, generator=generator)
-    folded = read_folded(query, key, value, to_rows, to_columns)
-    by_bias = read_with_bias(query, key, value, to_rows, to_columns)
+    folded = attend_folded(query, key, value, to_rows, to_columns)
+    by_bias = attend_with_bias(query, key, value, to_rows, to_columns)
     assert by_bias.std() > 0.1
     torch.testing.assert_close(folded, by_bias, atol=1e-5, rtol=1e-5)
 

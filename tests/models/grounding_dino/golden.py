@@ -9,7 +9,7 @@ from transformers import GroundingDinoForObjectDetection
 
 from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.grounding_dino.detector import GroundingDinoDetector, Preprocessing
-from pad_pipeline.models.grounding_dino.load import load_tokenizer, model_of
+from pad_pipeline.models.grounding_dino.load import build_grounding_dino, load_tokenizer
 from pad_pipeline.models.grounding_dino.state_dict import config_from_golden
 from tests.golden_data import golden_dir
 
@@ -32,7 +32,9 @@ class Golden:
         self.tokenizer = load_tokenizer(self.vocabulary)
 
     def model(self) -> GroundingDinoForObjectDetection:
-        return model_of(self.state, source="golden", config=config_from_golden(self.config))
+        return build_grounding_dino(
+            self.state, source="golden", config=config_from_golden(self.config)
+        )
 
     def detector(self, **options) -> GroundingDinoDetector:
         options = {"preprocessing": SMALL, "box_threshold": 0.15} | options
