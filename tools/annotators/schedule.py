@@ -160,8 +160,8 @@ def _save(path: Path, model: nn.Module, optimizer, averaged: dict, step: int) ->
         "averaged": averaged,
         "step": step,
     }
-    with replacing(path) as unfinished:
-        torch.save(state, unfinished)
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
+        torch.save(state, file)
 
 
 def _report(output: Path, step: int, recent: dict[str, list[float]], seconds: float) -> None:
