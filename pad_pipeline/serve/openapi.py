@@ -40,6 +40,6 @@ BATCH_BODY = _body(
 )
 RECORD_OR_PICTURE: dict[str, Any] = {
     "model": PadRecord,
-    "description": "The record, or with `render` the picture.",
+    "description": "The record, or with render=1 the picture.",
     "content": {"image/png": {"schema": _FILE}},
 }

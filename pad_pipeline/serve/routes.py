@@ -81,8 +81,9 @@ CurrentService = Annotated[Service, Depends(_service)]
 async def annotate_one(
     request: Request, service: CurrentService, options: Annotated[AnnotateOptions, Query()]
 ) -> Response:
-    """The body is read in here, not by FastAPI: it is bounded, and admitted, before it is read."""
+    """The image is the body, or a file named `image` in a form; its format is found by content."""
     settings = service.settings
+    # The body is not read by FastAPI: before it is, it must be admitted and its size bounded.
     check_headers(request, settings.max_body_bytes)
     options.check(settings.box_threshold)
     with service.admission.slot():
@@ -103,13 +104,14 @@ async def annotate_one(
 @annotation.post(
     "/annotate/batch",
     summary="Annotate several images; each has a status of its own.",
+    response_description="The records, in the order of the images.",
     responses={200: {"model": list[PadRecord]}, **error_responses()},
     openapi_extra=BATCH_BODY,
 )
 async def annotate_batch(
     request: Request, service: CurrentService, options: Annotated[BatchOptions, Query()]
 ) -> Response:
-    """As `annotate_one`, with a place in the queue for each image."""
+    """The images are files named `image` in a form; the records are in their order."""
     settings = service.settings
     max_images = min(MAX_IMAGES, service.admission.max_queued)
     check_headers(request, settings.max_body_bytes, form_only=True)
@@ -136,15 +138,22 @@ async def annotate_batch(
         return JSONResponse([responses.record_json(record) for record in records])
 
 
-@public.get("/healthz", summary="Whether the process is alive.")
+@public.get(
+    "/healthz", summary="Whether the process is alive.", response_description="It is alive."
+)
 async def healthz() -> dict[str, str]:
-    """Says so, whatever the models do."""
+    """The process answers, whether the models are loaded or not."""
     return {"status": "alive"}
 
 
-@public.get("/readyz", summary="Whether the models are loaded.", responses=error_responses(503))
+@public.get(
+    "/readyz",
+    summary="Whether the models are loaded.",
+    response_description="Images can be sent.",
+    responses=error_responses(503),
+)
 async def readyz(service: CurrentService) -> dict[str, str]:
-    """Raises `ApiError` (503) while requests are not admitted."""
+    """For load balancers: 503 until the models are loaded, and while the service shuts down."""
     service.admission.check()
     return {"status": "ready"}
 
@@ -158,11 +167,12 @@ async def docs_page(request: Request) -> HTMLResponse:
 @metrics.get(
     "/metrics",
     summary="Ray's metrics of this machine, for Prometheus.",
+    response_description="The metrics as text.",
     response_class=PlainTextResponse,
     responses=error_responses(401, 403, 503),
 )
 async def prometheus(service: CurrentService) -> PlainTextResponse:
-    """The text of Ray's own endpoint, which listens on this machine alone."""
+    """The metrics of Ray and of the stages on the node that answers."""
     assert service.metrics is not None
     return PlainTextResponse(await service.metrics(), media_type="text/plain; version=0.0.4")
 

@@ -69,7 +69,8 @@ class Filters(Parameters, frozen=True):
         """These filters, and `changes` to them or further values, without the question mark."""
         values: list[tuple[str, str]] = []
         for name, value in {**self.model_dump(), **changes}.items():
-            if value in (None, "", (), False) or (name == "sort" and value == "order"):
+            absent = value is None or value is False or value in ("", ())  # 0 is a value
+            if absent or (name == "sort" and value == "order"):
                 continue
             if name == "reverse":
                 value = "1"

@@ -192,7 +192,9 @@ def test_a_worker_killed_under_load_costs_no_request(command: Command, images: l
     [replica] = replicas
     with ThreadPoolExecutor(MAX_QUEUED - 2) as pool:
         futures = [pool.submit(command.post, data) for data in images * 4]
-        next(as_completed(futures))  # so the others are on their way
+        next(as_completed(futures))
+        replica.suspend()  # so that the next requests are with it when it dies
+        time.sleep(0.5)
         replica.kill()
         answers = [future.result() for future in futures]
     assert Counter(answer.status_code for answer in answers) == {200: 4 * NUM_SCENES}
@@ -227,7 +229,7 @@ def test_at_the_end_what_was_accepted_is_answered_and_nothing_else(
     assert command.process.returncode == 0
     assert out == f"ready at {command.url}: POST /annotate, see {command.url}/docs\n"
     told = set(command.errors.read_text().splitlines())
-    expected = ("loading the models", "a worker of annotate was lost; its", "ending: ")
+    expected = ("loading the models", "a worker of annotate was lost; its", "stopping after ")
     assert all(line.startswith(expected) for line in told), told
 
 
