@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from pad_pipeline.errors import UserError
 
 TIMEOUT_S = 10
-"""How long the hub may take to say which commit is the newest."""
+"""How long the hub may take to answer which commit is the newest."""
 
 SETTINGS = ("*.json", "*.txt")
 """Files of a repository that are fetched with the weights."""
@@ -81,37 +79,28 @@ def _from_cache(hub_id: str) -> Path:
 
 
 def _newest_commit(hub_id: str) -> str | None:
-    """What the hub says, in one quick request; None where it cannot be reached.
+    """The newest commit by one HEAD request; None where the hub cannot be reached.
 
-    huggingface_hub itself tries for half a minute a file and writes lines about it.
+    `snapshot_download` alone would retry every file for half a minute where there is no network.
     """
-    from huggingface_hub import constants, hf_hub_url
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HTTPError,  # pyright: ignore[reportPrivateImportUsage]
+    )
 
     if constants.HF_HUB_OFFLINE:
         return None
-    request = urllib.request.Request(
-        hf_hub_url(hub_id, "config.json"), method="HEAD", headers=build_hf_headers()
-    )
     try:
-        with urllib.request.build_opener(_StayHere).open(request, timeout=TIMEOUT_S) as answer:
-            headers = answer.headers
-    except urllib.error.HTTPError as error:
-        if error.code in (401, 403, 404):
+        url = hf_hub_url(hub_id, "config.json")
+        return get_hf_file_metadata(url, timeout=TIMEOUT_S).commit_hash
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in (401, 403, 404):
             raise UserError(
-                f"the Hugging Face Hub has no model {hub_id!r} for you (HTTP {error.code}); check "
-                "the name, or log in where it is a private one (HF_TOKEN)"
+                f"the Hugging Face Hub has no model {hub_id!r} for you (HTTP {status}); check the "
+                "name, or log in where it is a private one (HF_TOKEN)"
             ) from error
-        if error.code >= 400:
-            return None
-        headers = error.headers  # a redirection
-    except OSError:
         return None
-    return headers.get(constants.HUGGINGFACE_HEADER_X_REPO_COMMIT)
-
-
-class _StayHere(urllib.request.HTTPRedirectHandler):
-    """Redirections are not followed: the first answer names the commit."""
-
-    def redirect_request(self, *args: object) -> None:
+    except (HTTPError, OSError):
         return None

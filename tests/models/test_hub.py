@@ -18,15 +18,20 @@ HUB_ID = "owner/model"
 
 
 class FakeHub(http.server.BaseHTTPRequestHandler):
-    """Knows one model and answers as the real hub does, by a redirection that names the commit."""
+    """Knows one model and answers as the real hub does: a redirection, both naming the commit."""
 
     def do_HEAD(self) -> None:
-        if self.path != f"/{HUB_ID}/resolve/main/config.json":
-            self.send_response(404)
-        else:
+        if self.path == f"/{HUB_ID}/resolve/main/config.json":
             self.send_response(307)
-            self.send_header("Location", "/elsewhere")
+            self.send_header("Location", "/api/resolve-cache/models/config.json")
             self.send_header("X-Repo-Commit", "c0ffee")
+        elif self.path == "/api/resolve-cache/models/config.json":
+            self.send_response(200)
+            self.send_header("X-Repo-Commit", "c0ffee")
+        elif self.path == "/owner/overloaded/resolve/main/config.json":
+            self.send_response(503)
+        else:
+            self.send_response(404)
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
@@ -83,22 +88,24 @@ def test_the_hub_says_which_commit_is_the_newest(fake_hub: str, cache: Path) -> 
     assert fingerprint(HUB_ID) == f"hub:{HUB_ID}@c0ffee"
     with pytest.raises(UserError, match=r"has no model 'owner/typo' for you \(HTTP 404\)"):
         fingerprint("owner/typo")
+    with pytest.raises(UserError, match=r"is not in the cache .* cannot be reached"):
+        fingerprint("owner/overloaded")
 
 
 def test_a_snapshot_of_the_newest_commit_is_fetched(
     fake_hub: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    asked: list[list[str]] = []
+    patterns: list[list[str]] = []
 
     def download(hub_id: str, allow_patterns: list[str], cache_dir: Path) -> str:
-        asked.append(allow_patterns)
+        patterns.append(allow_patterns)
         if "*.bin" in allow_patterns:
             (tmp_path / "pytorch_model.bin").write_text("")
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     assert hub.snapshot_of(HUB_ID) == tmp_path
-    assert asked == [["*.json", "*.txt", "*.safetensors"], ["*.json", "*.txt", "*.bin"]]
+    assert patterns == [["*.json", "*.txt", "*.safetensors"], ["*.json", "*.txt", "*.bin"]]
 
 
 def test_without_a_network_the_cache_serves(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
