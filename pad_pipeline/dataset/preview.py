@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from rich import box
 from rich.console import Console, Group
 from rich.style import Style
@@ -18,16 +17,19 @@ from pad_pipeline.dataset.pictures import read_pictures
 from pad_pipeline.dataset.reader import find_record
 from pad_pipeline.drawing.colours import tag_colour
 from pad_pipeline.drawing.record import draw_record
+from pad_pipeline.drawing.terminal import (
+    half_blocks,
+    printable,
+    terminal_colour,
+)
 from pad_pipeline.errors import UserError
 from pad_pipeline.images import ImageError, decode_image
 from pad_pipeline.records import PadRecord
 
 logger = logging.getLogger(__name__)
 
-_MOST_ROWS = 28
 _PLAIN_WIDTH = 120
 _DRAWN_SIDE = 480
-_CONTROL = {code: "�" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
 def print_preview(url: str, image_id: str, *, images: str | None = None, width: int = 72) -> None:
@@ -54,24 +56,6 @@ def print_preview(url: str, image_id: str, *, images: str | None = None, width: 
     console.print(Group(*parts))
 
 
-def half_blocks(pixels: NDArray[np.uint8], columns: int, most_rows: int = _MOST_ROWS) -> Text:
-    """An (H, W, 3) uint8 RGB picture as lines of ▀, two pixels in each.
-
-    At most `columns` wide and `most_rows` lines high, in the picture's shape.
-    """
-    height, width = pixels.shape[:2]
-    scale = min(columns / width, 2 * most_rows / height)
-    size = (max(1, round(width * scale)), max(2, round(height * scale / 2) * 2))
-    small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
-    text = Text()
-    for upper, lower in zip(small[::2], small[1::2], strict=True):
-        for above, below in zip(upper.tolist(), lower.tolist(), strict=True):
-            text.append("▀", Style(color=_rgb(above), bgcolor=_rgb(below)))
-        text.append("\n")
-    text.rstrip()
-    return text
-
-
 def _picture(record: PadRecord, images: str | None) -> NDArray[np.uint8] | None:
     """The record drawn as `render` draws it, without labels; None where there is no image."""
     [data] = read_pictures([record], images)
@@ -87,17 +71,17 @@ def _picture(record: PadRecord, images: str | None) -> NDArray[np.uint8] | None:
 
 
 def _heading(record: PadRecord) -> Text:
-    text = Text(plain(record.image_id), style="bold")
+    text = Text(printable(record.image_id), style="bold")
     text.append(f"  {record.width}×{record.height}  {record.status}\n", "not bold dim")
-    text.append(plain(record.caption or "no caption"), "not bold")
+    text.append(printable(record.caption or "no caption"), "not bold")
     return text
 
 
 def _facts(record: PadRecord) -> list[Text | Table]:
     if record.status == "failed":
         error = record.error
-        told = f"{error.stage}: {error.type}: {error.message}" if error else "unknown"
-        return [Text(f"failed: {plain(told)}", "red")]
+        message = f"{error.stage}: {error.type}: {error.message}" if error else "unknown"
+        return [Text(f"failed: {printable(message)}", "red")]
     found: list[Text | Table] = []
     if record.labels:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -106,8 +90,8 @@ def _facts(record: PadRecord) -> list[Text | Table]:
         pixels = max(record.width * record.height, 1)
         for region in record.labels:
             table.add_row(
-                Text("●", Style(color=_rgb(tag_colour(region.tag)))),
-                Text(plain(region.tag)),
+                Text("●", Style(color=terminal_colour(tag_colour(region.tag)))),
+                Text(printable(region.tag)),
                 f"{region.score:.2f}",
                 ", ".join(f"{value:.0f}" for value in region.bbox),
                 f"{region.area / pixels:.1%}",
@@ -115,17 +99,7 @@ def _facts(record: PadRecord) -> list[Text | Table]:
             )
         found.append(table)
     boxed = {region.tag for region in record.labels}
-    rest = [f"{plain(tag.tag)} {tag.score:.2f}" for tag in record.tags if tag.tag not in boxed]
+    rest = [f"{printable(tag.tag)} {tag.score:.2f}" for tag in record.tags if tag.tag not in boxed]
     if rest:
         found.append(Text("given without a box: " + ", ".join(rest)))
     return found
-
-
-def plain(text: str) -> str:
-    """Without control characters: a caption must not steer the terminal."""
-    return text.translate(_CONTROL)
-
-
-def _rgb(colour: tuple[int, int, int] | list[int]) -> str:
-    red, green, blue = colour
-    return f"rgb({red},{green},{blue})"

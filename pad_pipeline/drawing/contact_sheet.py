@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from pad_pipeline.drawing.record import Font, draw_record, elide, load_font
+from pad_pipeline.drawing.fonts import Font, elide, load_font
+from pad_pipeline.drawing.record import draw_record
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import PadRecord
 

@@ -1,84 +1,76 @@
-"""Where the labels of boxes go: inside the picture, off each other, off what they would hide."""
+"""Labels of boxes: tag and score on a dark pill, placed off each other and inside the picture."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-Rect = tuple[float, float, float, float]
-"""x0, y0, x1, y1 in pixels."""
+from PIL import Image, ImageDraw
 
-_GAP = 2.0
-_ORDER_COST = 0.02
-_OVERLAP_COST = 20.0
-_HIDING_COST = 0.6
+from pad_pipeline.drawing.boxes import SMOOTH, shown_box
+from pad_pipeline.drawing.colours import tag_colour
+from pad_pipeline.drawing.fonts import elide, load_font
+from pad_pipeline.drawing.label_places import Rect, place_labels
+from pad_pipeline.records import Region
 
-
-def place_labels(
-    boxes: Sequence[Rect], sizes: Sequence[tuple[float, float]], width: float, height: float
-) -> list[Rect]:
-    """A place for each label of the given (width, height) at its box, in a picture of that size.
-
-    Each stays inside the picture (whole, as long as it is no larger). Labels do not lie on top of
-    each other where there is a free place at or near the box, and rather keep off the other boxes.
-    """
-    placed: list[Rect] = []
-    for index, (box, size) in enumerate(zip(boxes, sizes, strict=True)):
-        others = [other for number, other in enumerate(boxes) if number != index]
-        best, best_cost = None, float("inf")
-        for order, (x, y) in enumerate(_candidates(box, size)):
-            rect = _inside(x, y, size, width, height)
-            cost = _cost(rect, order, box, placed, others, (x, y))
-            if cost < best_cost:
-                best, best_cost = rect, cost
-        assert best is not None
-        placed.append(best)
-    return placed
+_PAD, _DOT = 0.5, 0.62  # of a label, in font sizes
+_INK = (20, 22, 28, 215)
+_SCORE_GREY = (205, 208, 214)
 
 
-def _candidates(box: Rect, size: tuple[float, float]) -> Iterator[tuple[float, float]]:
-    """Upper left corners to try, the best first."""
-    (x0, y0, x1, y1), (w, h) = box, size
-    left, right, middle = x0, x1 - w, (x0 + x1 - w) / 2
-    for y in (y0 - h - _GAP, y1 + _GAP, y0 + _GAP, y1 - h - _GAP):
-        for x in (left, right, middle):
-            yield x, y
-    for step in range(1, 7):  # further and further off, where many boxes share a corner
-        yield left, y0 - _GAP - h - step * (h + _GAP)
-        yield left, y1 + _GAP + step * (h + _GAP)
-        yield left, y0 + _GAP + step * (h + _GAP)
-    for y in (y0, (y0 + y1 - h) / 2, y1 - h):
-        yield x1 + _GAP, y
-        yield x0 - w - _GAP, y
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A region's label: the tag as far as there is room, its score, and where they go."""
+
+    tag: str
+    score: str
+    rect: Rect
 
 
-def _inside(x: float, y: float, size: tuple[float, float], width: float, height: float) -> Rect:
-    x = max(0.0, min(x, width - size[0]))
-    y = max(0.0, min(y, height - size[1]))
-    return x, y, x + size[0], y + size[1]
+def draw_labels(
+    canvas: Image.Image, regions: Sequence[Region], scale: float, font_size: int
+) -> Image.Image:
+    """The picture with the regions' labels; letters are `font_size` output pixels high."""
+    font = load_font(font_size)
+    pad, dot = font_size * _PAD, font_size * _DOT
+    places = place_region_labels(regions, scale, canvas.size, font_size)
+
+    layer = Image.new("RGBA", (canvas.width * SMOOTH, canvas.height * SMOOTH))
+    draw = ImageDraw.Draw(layer)
+    for region, label in zip(regions, places, strict=True):
+        x0, y0, x1, y1 = (SMOOTH * value for value in label.rect)
+        draw.rounded_rectangle((x0, y0, x1 - 1, y1 - 1), (y1 - y0) / 2, fill=_INK)
+        centre, radius = (y0 + y1) / 2, SMOOTH * dot / 2
+        left = x0 + SMOOTH * pad
+        draw.ellipse(
+            (left, centre - radius, left + 2 * radius, centre + radius), fill=tag_colour(region.tag)
+        )
+    canvas = Image.alpha_composite(canvas.convert("RGBA"), layer.reduce(SMOOTH)).convert("RGB")
+    draw = ImageDraw.Draw(canvas)
+    for label in places:
+        x0, y0, _, y1 = label.rect
+        x, middle = x0 + pad + dot + 0.7 * pad, (y0 + y1) / 2
+        draw.text((x, middle), label.tag, "white", font, anchor="lm")
+        x += font.getlength(label.tag) + 0.7 * pad
+        draw.text((x, middle), label.score, _SCORE_GREY, font, anchor="lm")
+    return canvas
 
 
-def _cost(
-    rect: Rect,
-    order: int,
-    box: Rect,
-    placed: Sequence[Rect],
-    others: Sequence[Rect],
-    wanted: tuple[float, float],
-) -> float:
-    area = max((rect[2] - rect[0]) * (rect[3] - rect[1]), 1e-6)
-    covered = sum(_overlap(rect, other) for other in placed) / area
-    # Another thing hidden is worse than the label's own, whose corners are mostly background.
-    hidden = sum(_overlap(rect, other) for other in others) / area
-    hidden += 0.3 * _overlap(rect, box) / area
-    moved = (abs(rect[0] - wanted[0]) + abs(rect[1] - wanted[1])) / (rect[3] - rect[1] + 1)
-    return _ORDER_COST * order + _OVERLAP_COST * covered + _HIDING_COST * hidden + 0.1 * moved
-
-
-def _overlap(a: Rect, b: Rect) -> float:
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    return max(width, 0.0) * max(height, 0.0)
-
-
-def _area(rect: Rect) -> float:
-    return max(rect[2] - rect[0], 0.0) * max(rect[3] - rect[1], 0.0)
+def place_region_labels(
+    regions: Sequence[Region], scale: float, size: tuple[int, int], font_size: int
+) -> list[Label]:
+    """The regions' labels in a picture of `size` (width, height), `scale` times the image's."""
+    font = load_font(font_size)
+    pad, dot = font_size * _PAD, font_size * _DOT
+    height = round(font_size * 1.62)
+    texts: list[tuple[str, str]] = []
+    sizes: list[tuple[float, float]] = []
+    for region in regions:
+        score = f"{region.score:.2f}"
+        fixed = 2 * pad + dot + 2 * pad * 0.7 + font.getlength(score)
+        tag = elide(region.tag, font, size[0] - fixed)
+        texts.append((tag, score))
+        sizes.append((min(fixed + font.getlength(tag), size[0]), height))
+    boxes = [shown_box(region, scale, size) for region in regions]
+    places = place_labels(boxes, sizes, *size)
+    return [Label(*text, rect) for text, rect in zip(texts, places, strict=True)]

@@ -11,7 +11,9 @@ from pad_pipeline.dataset.manifest import State
 from pad_pipeline.dataset.reader import Dataset, open_dataset
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.errors import UserError
-from pad_pipeline.export.json_files import write_coco, write_llava, write_pad_json
+from pad_pipeline.export.coco import write_coco
+from pad_pipeline.export.llava import write_llava
+from pad_pipeline.export.pad_json import write_pad_json
 from pad_pipeline.export.webdataset import write_webdataset
 
 
@@ -39,7 +41,10 @@ FORMATS: dict[str, Writer] = {
     "llava": write_llava,
     "webdataset": write_webdataset,
 }
-"""Each writes `dest` whole or not at all and counts "images", "regions" and what it leaves out."""
+"""Each writes `dest` whole or not at all and counts "images", "regions" and what it leaves out.
+
+`cli/dataset.py` names them again, as `--help` does without pyarrow and Pillow; a test compares them.
+"""
 
 
 def export(

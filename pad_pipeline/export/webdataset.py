@@ -17,7 +17,7 @@ from pad_pipeline import storage
 from pad_pipeline.dataset.pictures import UNREADABLE, iter_pictures
 from pad_pipeline.dataset.reader import Dataset, iter_records
 from pad_pipeline.dataset.selection import Selection
-from pad_pipeline.export.json_files import json_bytes
+from pad_pipeline.export.json_writing import json_bytes
 from pad_pipeline.images import ImageError, ImageLimits, image_size
 from pad_pipeline.images.formats import IMAGE_SUFFIXES, format_of
 from pad_pipeline.records import PadRecord, to_pad_json

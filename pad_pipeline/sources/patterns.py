@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from braceexpand import UnbalancedBracesError, braceexpand
+from braceexpand import braceexpand
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
@@ -61,7 +61,7 @@ def _expand_braces(text: str) -> Iterator[str]:
             raise UserError(f"{text} stands for more than {_MOST_FILES:,} files")
     try:
         yield from braceexpand(text, escape=False)
-    except UnbalancedBracesError as error:
+    except ValueError as error:
         raise UserError(f"{text}: expected a closing brace for every opening one") from error
 
 

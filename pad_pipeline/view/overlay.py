@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from pad_pipeline.drawing.record import Label, font_size_for, place_region_labels, shown_box
+from pad_pipeline.drawing.boxes import shown_box
+from pad_pipeline.drawing.fonts import font_size_for
+from pad_pipeline.drawing.labels import Label, place_region_labels
 from pad_pipeline.records import PadRecord, Region
 from pad_pipeline.view.addresses import of_image
 from pad_pipeline.view.pictures import layer_scale

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from pad_pipeline.dataset.preview import half_blocks, plain
 from tests.cli.runner import call
 from tests.dataset.example import example_records, write_dataset, write_images
 
@@ -34,7 +32,6 @@ def test_a_caption_cannot_steer_the_terminal(capfd, data: str) -> None:
     assert "\x1b" not in done.out
     assert "\x07" not in done.out
     assert "[bold]" in done.out
-    assert plain("a\x9bb\tc\n") == "a�b\tc\n"
 
 
 def test_a_terminal_with_colours_gets_a_picture(
@@ -65,13 +62,3 @@ def test_failed_and_unknown_images_are_explained(capfd, data: str) -> None:
     assert "failed: decode: ImageError: the file is empty (0 bytes)" in done.out
     assert "has no image called 'x.png'" in call(capfd, "show", data, "x.png").sentence
     assert "at least 0 columns" in call(capfd, "show", data, "x", "--width", -1).sentence
-
-
-def test_half_blocks_hold_two_pixels_each() -> None:
-    pixels = np.zeros((4, 2, 3), np.uint8)
-    pixels[0] = (255, 0, 0)
-    text = half_blocks(pixels, 2)
-    assert text.plain.split("\n")[:2] == ["▀▀", "▀▀"]
-    first = text.spans[0].style
-    assert first.color.triplet.rgb == "rgb(255,0,0)"
-    assert first.bgcolor.triplet.rgb == "rgb(0,0,0)"

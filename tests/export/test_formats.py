@@ -8,6 +8,7 @@ import json
 import tarfile
 import tracemalloc
 from dataclasses import replace
+from typing import get_args, get_type_hints
 
 import fsspec
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from pad_pipeline import masks
+from pad_pipeline.cli import dataset
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.errors import UserError
 from pad_pipeline.export import webdataset
@@ -230,3 +232,8 @@ def test_memory_does_not_grow_with_the_data_set(tmp_path, format):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.5 * peaks[0] + 100_000
+
+
+def test_the_command_offers_every_format():
+    choices = get_args(get_type_hints(dataset.export, include_extras=True)["format"])
+    assert set(choices) == FORMATS.keys()
