@@ -1,8 +1,8 @@
-"""The engine on a cluster of pretended GPUs: stages that sleep as long as models would compute.
+"""The engine on a cluster of simulated GPUs: stages that sleep as long as models would compute.
 
 `python benchmarks/simulated_cluster.py --gpus 8 [--costs tag=0.005,detect=0.04,segment=0.067]`
 starts Ray with nodes of so many GPUs and CPUs that are only counted. It takes the pools that the
-program chooses for the costs (those measured on an H200 unless told) and annotates tiny images
+program chooses for the costs (by default those measured on an H200) and annotates tiny images
 with the engine as it is: readers, actor pools, object store, ledger, shards. A stage sleeps its
 seconds per image for each image of a chunk, after `--load-s` seconds of loading; nothing decodes.
 
@@ -32,7 +32,7 @@ from typing import Any
 
 import common
 import numpy as np
-from pretended_cluster import PretendedCluster
+from simulated_nodes import SimulatedCluster
 
 from pad_pipeline.engine import costs as cost_model
 from pad_pipeline.engine.config import AnnotateConfig
@@ -95,7 +95,7 @@ def simulate(arguments: argparse.Namespace) -> dict[str, Any]:
             )
             for stage in STAGE_NAMES
         ]
-        with PretendedCluster(
+        with SimulatedCluster(
             arguments.gpus, arguments.gpus_per_node, cold=arguments.cold
         ) as num_ready:
             run = run_timed(folder, config, stages)
@@ -223,14 +223,14 @@ class Run:
 
 def run_timed(folder: Path, config: AnnotateConfig, stages: Sequence[StageSpec]) -> Run:
     """`annotate`, with the time at which each chunk came back."""
-    from pad_pipeline.annotate import stream
+    from pad_pipeline.annotate import stream as stream_module
     from pad_pipeline.annotate.run import annotate
 
     done: list[tuple[float, Mapping[str, float]]] = []
     memory: list[float] = []
-    stream = stream.stream
+    stream = stream_module.stream
 
-    def timed(*arguments: Any, **options: Any) -> Iterator[stream.CompletedChunk]:
+    def timed(*arguments: Any, **options: Any) -> Iterator[stream_module.CompletedChunk]:
         for chunk in stream(*arguments, **options):
             done.append((time.time(), {each.stage: each.seconds for each in chunk.timings}))
             if len(done) % 500 == 250:
@@ -238,11 +238,11 @@ def run_timed(folder: Path, config: AnnotateConfig, stages: Sequence[StageSpec])
             yield chunk
 
     began_s = time.time()
-    stream.stream = timed
+    stream_module.stream = timed
     try:
         report = annotate(str(folder / "images.tar"), str(folder / "output"), config, stages=stages)
     finally:
-        stream.stream = stream
+        stream_module.stream = stream
     wall_s = time.time() - began_s
     assert report.num_ok == report.num_images, report.failures
     peak = round(max(memory), 2) if memory else None

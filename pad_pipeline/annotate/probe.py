@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pad_pipeline.annotate.read import read_samples
+from pad_pipeline.annotate.samples import read_samples
 from pad_pipeline.engine.config import AnnotateConfig
 from pad_pipeline.engine.costs import MODELS, Costs
 from pad_pipeline.engine.plan import (

@@ -20,10 +20,11 @@ import pyarrow.compute as pc
 from rich.console import Console
 
 from pad_pipeline import storage
-from pad_pipeline.annotate.ledger import Ledger, layout_of
+from pad_pipeline.annotate.ledger import Ledger
 from pad_pipeline.annotate.report import RunReport, count_shards
 from pad_pipeline.annotate.run import SUMMARY, annotate_rows
 from pad_pipeline.annotate.run_files import digest_images
+from pad_pipeline.annotate.shard_layout import layout_of
 from pad_pipeline.dataset.manifest import read_manifest, require_manifest, write_manifest
 from pad_pipeline.dataset.writer import read_table, write_table
 from pad_pipeline.engine.config import (

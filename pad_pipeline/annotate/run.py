@@ -18,9 +18,11 @@ import pyarrow.compute as pc
 from rich.console import Console
 
 from pad_pipeline import __version__, storage
-from pad_pipeline.annotate.ledger import Ledger, open_or_resume
-from pad_pipeline.annotate.report import ProgressLog, RunReport, count_shards
-from pad_pipeline.annotate.status import Heartbeat
+from pad_pipeline.annotate.heartbeat import Heartbeat
+from pad_pipeline.annotate.ledger import Ledger
+from pad_pipeline.annotate.progress import ProgressLog
+from pad_pipeline.annotate.report import RunReport, count_shards
+from pad_pipeline.annotate.resume import open_or_resume
 from pad_pipeline.engine.config import AnnotateConfig, identity
 from pad_pipeline.engine.isolation import QUARANTINED
 from pad_pipeline.engine.metrics import RunMetrics
@@ -39,9 +41,9 @@ from pad_pipeline.storage.locks import only_run_on
 logger = logging.getLogger(__name__)
 
 SUMMARY = "_summary.json"
-HOPELESS_AFTER = 200
-"""A run of which this many images, and all of them, have failed stops at once, unless told that all
-of them may fail."""
+STOP_AFTER_ALL_FAILED = 200
+"""A run whose first images, so many, have all failed stops at once, unless `max_failed_share` is 1.
+"""
 
 
 class TooManyFailed(UserError):
@@ -66,7 +68,7 @@ def annotate(
 ) -> RunReport:
     """Annotate every image of `source` into the data set at `output`; both may be URLs.
 
-    The same call again goes on where the last one stopped, and leaves a finished data set as it
+    The same call again continues where the last one stopped, and leaves a finished data set as it
     is. `captions` and `images` are passed to the source. `stages` replaces the config's own plan
     (tests and benchmarks bring their own models that way). Joins the Ray cluster at `ray_address`
     or the one that is there, else starts Ray on this machine.
@@ -126,34 +128,34 @@ def annotate_rows(
             chunk_size=config.chunk_size,
         )
         if ledger.finished:
-            logger.info("%s is finished already; nothing to do", output)
+            logger.info("%s is already finished; nothing to do", output)
             return _conclude(ledger, config, None, 0, 0.0, 0.0)
         if stages is None:
             gpus = cluster.num_gpus if cluster else local_gpus(config)
             stages = plan(config, num_gpus=gpus)
         if ledger.num_finished:
-            logger.info("going on after %s finished images", f"{ledger.num_finished:,}")
+            logger.info("continuing after %s finished images", f"{ledger.num_finished:,}")
         if cluster:
             ray_resources.warn_if_insufficient_resources(cluster, stages)
         else:
             ray_session.start_here(ray_resources.required_cpus(stages), verbose=ray_logs)
         logger.info("loading the models")
         before = ledger.num_finished
-        figures = RunMetrics({spec.name: spec.pool.max_workers for spec in stages})
-        rate = _consume(ledger, stages, config, figures, console)
+        metrics = RunMetrics({spec.name: spec.pool.max_workers for spec in stages})
+        rate = _commit_chunks(ledger, stages, config, metrics, console)
         ledger.finish(_provenance(provenance, config, checksums))
         elapsed = time.monotonic() - start_s
-        return _conclude(ledger, config, figures, ledger.num_finished - before, elapsed, rate)
+        return _conclude(ledger, config, metrics, ledger.num_finished - before, elapsed, rate)
 
 
-def _consume(
+def _commit_chunks(
     ledger: Ledger,
     stages: Sequence[StageSpec],
     config: AnnotateConfig,
-    figures: RunMetrics,
+    metrics: RunMetrics,
     console: Console,
 ) -> float:
-    """Run what is pending into the ledger; returns images/s."""
+    """Stream the pending chunks through the stages and commit each; returns images/s."""
     from pad_pipeline.annotate import stream
 
     causes: Counter[str] = Counter()
@@ -161,10 +163,10 @@ def _consume(
     progress = ProgressLog(ledger.layout.num_images, ledger.num_finished, console)
 
     def describe() -> dict[str, Any]:
-        figures.sample_queue(dict(waiting))
+        metrics.sample_queue(dict(waiting))
         return {
             "images_per_s": progress.rate,
-            "stages": figures.to_dict(progress.seconds),
+            "stages": metrics.to_dict(progress.seconds),
         }
 
     with progress, Heartbeat(ledger.output, describe):
@@ -173,7 +175,7 @@ def _consume(
                 ledger, stages, hang_after_s=config.hang_after_s, waiting=waiting
             ):
                 ledger.commit(chunk.chunk, chunk.records)
-                figures.add(chunk.timings, chunk.seconds)
+                metrics.add(chunk.timings, chunk.seconds)
                 failures = _failures(chunk.records)
                 causes.update(failures)
                 progress.add(
@@ -182,8 +184,8 @@ def _consume(
                     regions=pc.sum(pc.list_value_length(chunk.records["labels"])).as_py(),
                     started_s=chunk.started_s,
                 )
-                is_hopeless = progress.failed == progress.count >= HOPELESS_AFTER
-                if is_hopeless and config.max_failed_share < 1:
+                all_failed = progress.failed == progress.count >= STOP_AFTER_ALL_FAILED
+                if all_failed and config.max_failed_share < 1:
                     raise UserError(
                         f"stopped: all of the first {progress.count} images failed, "
                         f"{_most_common(causes)}"
@@ -196,7 +198,7 @@ def _consume(
 def _conclude(
     ledger: Ledger,
     config: AnnotateConfig,
-    figures: RunMetrics | None,
+    metrics: RunMetrics | None,
     images_this_run: int,
     elapsed: float,
     rate: float,
@@ -210,8 +212,8 @@ def _conclude(
         images_this_run=images_this_run,
         seconds=elapsed,
         images_per_s=rate,
-        seconds_by_stage=dict(figures.seconds) if figures else {},
-        stages=figures.to_dict(images_this_run / rate if rate else elapsed) if figures else {},
+        seconds_by_stage=dict(metrics.seconds) if metrics else {},
+        stages=metrics.to_dict(images_this_run / rate if rate else elapsed) if metrics else {},
     )
     if images_this_run or not storage.exists(storage.join(ledger.output, SUMMARY)):
         storage.write_json(storage.join(ledger.output, SUMMARY), report.to_dict())
@@ -238,7 +240,7 @@ def _failures(table: pa.Table) -> Counter[str]:
 
 def _most_common(causes: Counter[str]) -> str:
     if not causes:
-        return "of no known cause"
+        return "for unknown reasons"
     cause, count = causes.most_common(1)[0]
     return f"{count:,} with {cause!r}"
 

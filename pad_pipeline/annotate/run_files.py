@@ -1,4 +1,9 @@
-"""The files of a run: how images are cut into shards and chunks, and how each file is written."""
+"""The files that a run keeps under OUTPUT/_run until it has finished, above all the list of images.
+
+OUTPUT/_run/images.parquet   the images in order, one row group per shard
+OUTPUT/_run/progress/<k>/    parts of shard k, see `ledger`
+OUTPUT/_run/status.json      how the run stands, see `heartbeat`
+"""
 
 from __future__ import annotations
 
@@ -6,56 +11,17 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pad_pipeline import storage
-from pad_pipeline.dataset.writer import shard_name
 from pad_pipeline.sources import MANIFEST_SCHEMA, ManifestRow, rows_to_table
+from pad_pipeline.storage.atomic import remove_temporary_files
 from pad_pipeline.storage.parquet import ParquetFile
 
 RUN = "_run"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """How the images of a run are cut: `num_images` in shards in chunks."""
-
-    num_images: int
-    rows_per_shard: int
-    chunk_size: int
-
-    @property
-    def num_shards(self) -> int:
-        """Number of shards."""
-        return -(-self.num_images // self.rows_per_shard)
-
-    @property
-    def chunks_per_shard(self) -> int:
-        """Number of chunks of a full shard."""
-        return self.rows_per_shard // self.chunk_size
-
-    def chunks_of(self, shard: int) -> range:
-        """The chunks of a shard, numbered through the whole run."""
-        last = -(-self.num_images // self.chunk_size)
-        first = shard * self.chunks_per_shard
-        return range(first, min(first + self.chunks_per_shard, last))
-
-    def shard_of(self, chunk: int) -> int:
-        """The shard that a chunk belongs to."""
-        return chunk // self.chunks_per_shard
-
-    def shard_name(self, shard: int) -> str:
-        """The file name of a shard; names sort in the order of the images."""
-        return shard_name(shard, self.num_shards)
-
-    def shard_rows(self, shard: int) -> int:
-        """Number of images in a shard."""
-        start = shard * self.rows_per_shard
-        return min(self.rows_per_shard, self.num_images - start)
 
 
 def images_url(output: str) -> str:
@@ -66,6 +32,11 @@ def images_url(output: str) -> str:
 def progress_url(output: str, shard: int) -> str:
     """The folder of the parts of an open shard."""
     return storage.join(output, RUN, "progress", f"{shard:05d}")
+
+
+def status_url(output: str) -> str:
+    """Where a running command describes itself."""
+    return storage.join(output, RUN, "status.json")
 
 
 def write_images(url: str, rows: Iterable[ManifestRow], rows_per_shard: int) -> tuple[int, str]:
@@ -108,3 +79,14 @@ def read_images(images_url: str, shard: int) -> pa.Table:
     """The images of a shard (`MANIFEST_SCHEMA`)."""
     with storage.open_read(images_url) as file:
         return ParquetFile(file).read_row_group(shard)
+
+
+def remove_run_files(output: str) -> None:
+    """Remove what only an unfinished run needs, and temporary files that killed runs have left.
+
+    Only for the holder of the data set's lock: another run's temporary files would go too.
+    """
+    storage.remove_tree(storage.join(output, RUN))
+    folder = storage.local_path(output)
+    if folder is not None:
+        remove_temporary_files(folder, older_than_s=0)

@@ -22,7 +22,7 @@ import ray.exceptions
 from ray.util import metrics
 
 from pad_pipeline.annotate.ledger import Ledger
-from pad_pipeline.annotate.read import read_chunks
+from pad_pipeline.annotate.samples import read_chunks
 from pad_pipeline.engine import isolation
 from pad_pipeline.engine.isolation import WORKER_DIED, CrashTracker
 from pad_pipeline.engine.messages import from_payload

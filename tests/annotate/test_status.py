@@ -9,9 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pad_pipeline.annotate.ledger import Ledger, open_or_resume
-from pad_pipeline.annotate.status import Heartbeat, read_status, status_url
-from pad_pipeline.engine.metrics import RunMetrics, StageMetrics, StageTiming
+from pad_pipeline.annotate.heartbeat import Heartbeat
+from pad_pipeline.annotate.ledger import Ledger
+from pad_pipeline.annotate.resume import open_or_resume
+from pad_pipeline.annotate.run_files import status_url
+from pad_pipeline.annotate.status import read_status
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import PadRecord, RecordError, records_to_table
 from pad_pipeline.sources import ManifestRow
@@ -58,7 +60,7 @@ def describe() -> dict:
 def no_wait(seconds: float) -> None: ...
 
 
-def test_a_run_that_goes_on_is_running_with_its_rate(ledger: Ledger) -> None:
+def test_a_live_run_is_running_with_its_rate(ledger: Ledger) -> None:
     with only_run_on(ledger.output), Heartbeat(ledger.output, describe):
         found = read_status(ledger.output)
     assert (found.state, found.num_done, found.num_images) == ("running", 6, 10)
@@ -68,7 +70,7 @@ def test_a_run_that_goes_on_is_running_with_its_rate(ledger: Ledger) -> None:
     assert found.seconds_since_sign is None
 
 
-def test_a_run_that_was_stopped_says_why(ledger: Ledger) -> None:
+def test_a_run_that_was_stopped_has_a_reason(ledger: Ledger) -> None:
     with pytest.raises(UserError), Heartbeat(ledger.output, describe):
         raise UserError("the disk is full")
     found = read_status(ledger.output)
@@ -86,24 +88,26 @@ def test_a_run_that_was_killed_is_interrupted_at_once_on_its_machine(ledger: Led
 
 
 @pytest.mark.parametrize("is_alive", [True, False])
-def test_a_run_on_another_machine_whose_clock_is_off_is_looked_at_twice(
+def test_a_run_on_another_machine_whose_clock_is_off_is_read_twice(
     ledger: Ledger, is_alive: bool
 ) -> None:
-    place = Path(status_url(ledger.output))
-    said = {
+    status_file = Path(status_url(ledger.output))
+    heartbeat = {
         "state": "running",
         "reason": None,
         "interval_s": 5.0,
         "where": "process 1 on elsewhere",
     }
-    said |= {"written_at": time.time() - 3600, **describe()}
-    place.write_text(json.dumps(said))
+    heartbeat |= {"written_at": time.time() - 3600, **describe()}
+    status_file.write_text(json.dumps(heartbeat))
     waits = []
 
     def wait(seconds: float) -> None:
         waits.append(seconds)
         if is_alive:
-            place.write_text(json.dumps({**said, "written_at": said["written_at"] + 5}))
+            status_file.write_text(
+                json.dumps({**heartbeat, "written_at": heartbeat["written_at"] + 5})
+            )
 
     found = read_status(ledger.output, wait=wait)
     assert found.state == ("running" if is_alive else "interrupted")
@@ -123,31 +127,6 @@ def test_a_finished_data_set_is_finished(ledger: Ledger) -> None:
     assert json.loads(json.dumps(found.to_dict()))["state"] == "finished"
 
 
-def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a data set of this program"):
         read_status(str(tmp_path))
-
-
-def test_metrics_of_a_stage() -> None:
-    metrics = RunMetrics({"tag": 2, "segment": 1})
-    for seconds in (1.0, 1.0, 1.0, 9.0):
-        metrics.add(
-            [StageTiming("tag", seconds, images=4, failed=1)], {"decode": 0.5, "tag": seconds - 0.5}
-        )
-    metrics.sample_queue({"tag": 3})
-    metrics.sample_queue({})
-    told = metrics.to_dict(elapsed_s=10.0)
-    assert told["tag"]["images"] == 16
-    assert told["tag"]["failed"] == 4
-    assert told["tag"]["busy_share"] == pytest.approx(0.6)  # 12 s of two workers in 10 s
-    assert told["tag"]["images_per_s_and_worker"] == pytest.approx(16 / 12, rel=1e-3)
-    assert told["tag"]["chunk_s_median"] == pytest.approx(1.0, rel=0.05)
-    assert told["tag"]["chunk_s_p95"] == pytest.approx(9.0, rel=0.05)
-    assert told["tag"]["waiting_chunks_mean"] == 1.5
-    assert told["segment"]["images"] == 0
-    assert told["segment"]["images_per_s_and_worker"] is None
-    assert dict(metrics.seconds) == {"decode": 2.0, "tag": 10.0}
-
-
-def test_a_stage_that_has_not_worked_has_no_times() -> None:
-    assert StageMetrics().chunk_s(0.5) == 0.0

@@ -196,7 +196,7 @@ def test_a_job_is_watched_stopped_and_continued(head: Head, tmp_path: Path) -> N
     assert (told["state"], told["num_images"]) == ("interrupted", 60)
     assert 1 <= told["num_done"] < 60
     again = run([*submit(head), *words], head.environment, tmp_path)
-    assert f"going on after {told['num_done']} finished images" in again
+    assert f"continuing after {told['num_done']} finished images" in again
     assert status(output)["state"] == "finished"
     table = pq.read_table(output)
     assert table["image_id"].to_pylist() == sorted(p.name for p in (tmp_path / "images").iterdir())

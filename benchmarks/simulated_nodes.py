@@ -1,4 +1,4 @@
-"""Ray on this machine with nodes that say they have GPUs and keep processes ready."""
+"""Ray on this machine with several nodes whose GPUs are simulated, processes kept ready."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import common
 READY_TIMEOUT_S = 600.0
 
 
-class PretendedCluster:
-    """Ray with nodes that say they have GPUs; each is a few processes of this machine."""
+class SimulatedCluster:
+    """Ray with nodes that declare GPUs; each node is a few processes of this machine."""
 
     def __init__(self, num_gpus: int, gpus_per_node: int, *, cold: bool) -> None:
         self._cold = cold

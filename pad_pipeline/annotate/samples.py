@@ -1,4 +1,4 @@
-"""Rows of a source to samples that hold their encoded bytes."""
+"""Samples of a source: its rows with their images' encoded bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read_samples(rows: Sequence[ManifestRow]) -> list[Sample]:
     for row, data in zip(rows, read_many(rows), strict=True):
         sample = Sample(image_id=row.image_id, uri=row.uri, caption=row.caption)
         if isinstance(data, storage.RetriesExhausted):
-            # an outage, and no fault of the image: the run ends and can go on later
+            # an outage, and no fault of the image: the run ends and can be continued later
             raise UserError(f"cannot read {row.uri}: {data}")
         if isinstance(data, Exception):
             sample.error = describe("read", data)

@@ -1,0 +1,160 @@
+"""Where a run begins: a new one, or the unfinished one that is there goes on."""
+
+# pyarrow.compute makes its functions at import
+# pyright: reportAttributeAccessIssue=false
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pad_pipeline import storage
+from pad_pipeline.annotate.ledger import Ledger, count_failed
+from pad_pipeline.annotate.run_files import (
+    RUN,
+    digest_images,
+    images_url,
+    progress_url,
+    remove_run_files,
+    write_images,
+)
+from pad_pipeline.annotate.shard_layout import layout_of
+from pad_pipeline.dataset.manifest import (
+    FORMAT,
+    MANIFEST,
+    SCHEMA_VERSION,
+    read_manifest,
+    write_manifest,
+)
+from pad_pipeline.dataset.writer import read_table
+from pad_pipeline.errors import UserError
+from pad_pipeline.sources import ManifestRow
+
+
+def open_or_resume(
+    output: str,
+    rows: Iterable[ManifestRow],
+    identity: Mapping[str, Any],
+    *,
+    rows_per_shard: int,
+    chunk_size: int,
+) -> Ledger:
+    """Begin a run at `output`, or resume the one that is there.
+
+    `rows` are the source's images in their order, `identity` everything that decides the records.
+    Raises `UserError` where the output belongs to another source or config or holds other files.
+    """
+    storage.check_writable(output)
+    images = images_url(output)
+    manifest = read_manifest(output)
+    if not manifest or _is_blank(output, manifest):
+        foreign = storage.list_files(output, ".parquet")
+        if foreign:
+            raise UserError(
+                f"{output} already holds Parquet files ({foreign[0]}) but no {MANIFEST}, so it "
+                "is not a run of this program; choose another output"
+            )
+        storage.remove_tree(storage.join(output, RUN))
+        num_images, images_digest = write_images(images, rows, rows_per_shard)
+        manifest = {
+            "format": FORMAT,
+            "schema_version": SCHEMA_VERSION,
+            "state": "running",
+            "num_images": num_images,
+            "images_digest": images_digest,
+            "rows_per_shard": rows_per_shard,
+            "chunk_size": chunk_size,
+            "identity": dict(identity),
+        }
+        write_manifest(output, manifest)
+    else:
+        _check_same(output, manifest, rows, identity)
+    layout = layout_of(manifest)
+    done = np.zeros(layout.num_chunks, dtype=bool)
+    ledger = Ledger(output=output, layout=layout, manifest=manifest, done=done)
+    _resume(ledger)
+    if ledger.finished:
+        remove_run_files(output)  # a run may have been killed just before
+    return ledger
+
+
+def _is_blank(output: str, manifest: Mapping[str, Any]) -> bool:
+    """Whether a run was begun but has not finished an image, so there is nothing to keep."""
+    if manifest["state"] == "finished" or storage.list_files(output, ".parquet"):
+        return False
+    if not storage.is_folder(storage.join(output, RUN, "progress")):
+        return True
+    layout = layout_of(manifest)
+    return not any(
+        storage.list_files(progress_url(output, shard), ".parquet")
+        for shard in range(layout.num_shards)
+    )
+
+
+def _resume(ledger: Ledger) -> None:
+    """Mark what earlier runs have finished."""
+    layout = ledger.layout
+    present = set(storage.list_files(ledger.output, ".parquet"))
+    for shard in range(layout.num_shards):
+        name = layout.shard_name(shard)
+        if name in present:
+            table = read_table(storage.join(ledger.output, name), columns=["status"])
+            if table.num_rows != layout.shard_rows(shard):
+                raise UserError(
+                    f"{storage.join(ledger.output, name)} has {table.num_rows} rows instead of "
+                    f"{layout.shard_rows(shard)}; delete it and run the same command again"
+                )
+            ledger.done[list(layout.chunks_of(shard))] = True
+            ledger.num_finished += table.num_rows
+            ledger.num_failed += count_failed(table)
+            continue
+        url = progress_url(ledger.output, shard)
+        seen: set[int] = set()
+        for part in storage.list_files(url, ".parquet"):
+            table = read_table(storage.join(url, part), columns=["status", "chunk"])
+            fresh = table.filter(pc.invert(pc.is_in(table["chunk"], pa.array(seen, pa.int64()))))
+            seen |= set(pc.unique(table["chunk"]).to_pylist())
+            ledger.num_finished += fresh.num_rows
+            ledger.num_failed += count_failed(fresh)
+        ledger.done[list(seen)] = True
+        if not ledger.finished and seen == set(layout.chunks_of(shard)):
+            ledger.write_shard(shard)
+
+
+def _check_same(
+    output: str, manifest: Mapping[str, Any], rows: Iterable[ManifestRow], identity: Mapping
+) -> None:
+    before = _flatten(manifest["identity"])
+    now = _flatten(json.loads(json.dumps(identity)))
+    changed = [
+        f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]
+    if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise UserError(
+            f"{output} was begun with another config: {'; '.join(changed[:3])}{more}. Use the same "
+            "settings to continue it, or choose another output"
+        )
+    num_images, images_digest = digest_images(rows)
+    if images_digest != manifest["images_digest"]:
+        raise UserError(
+            f"the source has changed since {output} was begun: it had {manifest['num_images']:,} "
+            f"images and has {num_images:,} now, or other names or captions. Restore it to "
+            "continue the run, or choose another output"
+        )
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

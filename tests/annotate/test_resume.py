@@ -1,0 +1,66 @@
+"""Which runs are continued, and which outputs are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from pad_pipeline.errors import UserError
+from tests.annotate.runs import ROWS, begin, records
+
+
+def test_finished_chunks_are_not_pending_again(tmp_path: Path) -> None:
+    ledger = begin(tmp_path)
+    ledger.commit(1, records(ledger, 1))
+    ledger.commit(6, records(ledger, 6))
+    ledger.flush()
+    again = begin(tmp_path)
+    assert dict(again.pending()) == {0: [0, 2, 3], 1: [4, 5, 7], 2: [8, 9, 10]}
+    assert again.num_finished == 4
+
+
+def test_another_config_is_refused_by_name(tmp_path: Path) -> None:
+    ledger = begin(tmp_path, identity={"detect": {"box_threshold": 0.25}})
+    ledger.commit(0, records(ledger, 0))
+    with pytest.raises(UserError, match=r"detect\.box_threshold was 0\.25 and is 0\.3"):
+        begin(tmp_path, identity={"detect": {"box_threshold": 0.3}})
+
+
+def test_a_run_that_finished_nothing_may_begin_anew_with_another_config(tmp_path: Path) -> None:
+    begin(tmp_path, identity={"device": "cuda"})
+    ledger = begin(tmp_path, ROWS[:-1], identity={"device": "cpu"})
+    assert ledger.layout.num_images == 20
+    assert ledger.manifest["identity"] == {"device": "cpu"}
+
+
+def test_another_source_is_refused(tmp_path: Path) -> None:
+    ledger = begin(tmp_path)
+    ledger.commit(0, records(ledger, 0))
+    with pytest.raises(UserError, match="had 21 images and has 20 now"):
+        begin(tmp_path, ROWS[:-1])
+
+
+def test_foreign_parquet_files_are_not_mixed_with_ours(tmp_path: Path) -> None:
+    pq.write_table(records(begin(tmp_path / "a"), 0), tmp_path / "other.parquet")
+    with pytest.raises(UserError, match=r"already holds Parquet files \(other.parquet\)"):
+        begin(tmp_path)
+
+
+def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
+    ledger = begin(tmp_path)
+    for chunk in range(4):
+        ledger.commit(chunk, records(ledger, chunk))
+    (tmp_path / "pad-00000.parquet").write_bytes(b"PAR1 but not really")
+    with pytest.raises(UserError, match=r"pad-00000\.parquet cannot be read .* delete it"):
+        begin(tmp_path)
+
+
+def test_a_manifest_of_another_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "_manifest.json").write_text('{"format": "coco"}')
+    with pytest.raises(UserError, match="not the manifest of a PAD data set"):
+        begin(tmp_path)
+    (tmp_path / "_manifest.json").write_text("{")
+    with pytest.raises(UserError, match="is not valid JSON"):
+        begin(tmp_path)
