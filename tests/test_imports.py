@@ -19,7 +19,7 @@ LAYERS = (
     ("errors",),
     ("limits",),
     ("records", "boxes", "masks", "geometry", "resampling", "normalisation", "images"),
-    ("storage", "evaluate/measures"),
+    ("storage", "ports", "evaluate/measures"),
     ("dataset/manifest",),
     ("sources", "drawing", "scenes"),
     ("dataset", "models"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pad_pipeline.cli.options import DataSet, Images
 from pad_pipeline.cli.reports.output import say
 from pad_pipeline.errors import UserError
+from pad_pipeline.ports import listen
 
 
 def view(
@@ -27,13 +28,13 @@ def view(
         port: Port to listen at; 0 takes a free one.
     """
     try:
-        from pad_pipeline.view.server import open_viewer, serve, take_port
+        from pad_pipeline.view.server import open_viewer, serve
     except ImportError as error:
         raise UserError(
             f"the viewer needs packages that are not installed ({error}): "
             "pip install 'pad-pipeline[view]'"
         ) from error
-    with take_port(host, port) as listening:
+    with listen(host, port) as listening:
         viewer = open_viewer(output, images=images, runs=run, service=service)
         for notice in viewer.notices():
             say(f"note: {notice}")

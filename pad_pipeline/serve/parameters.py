@@ -60,7 +60,7 @@ class Thresholds(BaseModel):
                 422,
                 "bad_parameter",
                 f"box_threshold {self.box_threshold:g} is below the service's own of "
-                f"{box_threshold:g}; start it with a lower --detect.box-threshold",
+                f"{box_threshold:g} (detect.box_threshold)",
             )
         try:
             self._selection()

@@ -140,7 +140,7 @@ def _media_type(request: Request) -> str:
 
 
 def _too_large(max_bytes: int, headers: dict[str, str] | None = None) -> ApiError:
-    message = f"the body is larger than the limit of {max_bytes:,} bytes (--max-body-bytes)"
+    message = f"the body is larger than the limit of {max_bytes:,} bytes (max_body_bytes)"
     return ApiError(413, "too_large", message, headers)
 
 

@@ -60,9 +60,7 @@ class Service:
             async with asyncio.timeout(timeout_s):
                 return await asyncio.gather(*map(self.annotate, samples))
         except TimeoutError:
-            raise ApiError(
-                504, "timeout", f"no result after {timeout_s:g} s (--timeout-s)"
-            ) from None
+            raise ApiError(504, "timeout", f"no result after {timeout_s:g} s (timeout_s)") from None
 
 
 def _service(request: Request) -> Service:

@@ -12,6 +12,7 @@ from pad_pipeline.engine.config import AnnotateConfig
 from pad_pipeline.engine.plan import StageSpec, local_gpus, locate_models, plan, resolve
 from pad_pipeline.errors import UserError
 from pad_pipeline.images import ImageLimits
+from pad_pipeline.ports import listen
 from pad_pipeline.serve.config import ServiceConfig, read_api_key
 
 if TYPE_CHECKING:
@@ -40,14 +41,14 @@ def serve(
     """
     key = read_api_key(service)
     try:
-        from pad_pipeline.serve import server
+        from pad_pipeline.serve import server  # noqa: F401 - before anything is started
     except ModuleNotFoundError as error:
         raise UserError(
             f"the service needs the package {error.name}: pip install 'pad-pipeline[serve]'"
         ) from error
     from pad_pipeline.engine import ray_resources, ray_session
 
-    with server.bind(service.host, service.port) as bound, ray_session.shut_down_after():
+    with listen(service.host, service.port) as listening, ray_session.shut_down_after():
         if key is None and not service.host.startswith(_LOOPBACK):
             logger.warning(
                 "no API key is set: anyone who can reach %s can use the service", service.host
@@ -64,7 +65,7 @@ def serve(
         logger.info("loading the models")
         settings = app_settings(config, service, key)
         asyncio.run(
-            _serve(bound, stages, config, service, settings, announce, keeps_ray=bool(cluster))
+            _serve(listening, stages, config, service, settings, announce, keeps_ray=bool(cluster))
         )
 
 
@@ -82,7 +83,7 @@ def app_settings(config: AnnotateConfig, service: ServiceConfig, key: str | None
 
 
 async def _serve(
-    bound: socket.socket,
+    listening: socket.socket,
     stages: Sequence[StageSpec],
     config: AnnotateConfig,
     service: ServiceConfig,
@@ -98,7 +99,7 @@ async def _serve(
     from pad_pipeline.serve.routes import Service
 
     deployments.silence_logs()
-    address, port = bound.getsockname()[:2]
+    address, port = listening.getsockname()[:2]
     url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
     names = {f"pad-{socket.gethostname()}-{port}-{spec.name}": spec for spec in stages}
     admission = AdmissionControl(service.max_queued)
@@ -121,7 +122,7 @@ async def _serve(
         Service(lambda sample: dispatchers[0](sample), admission, settings, deployments.metrics)
     )
     try:
-        await server.run_until_stopped(app, bound, admission, load, lambda: announce(url))
+        await server.run_until_stopped(app, listening, admission, load, lambda: announce(url))
     finally:
         if keeps_ray:
             # a Ray that was started for this command takes them along when it ends

@@ -14,40 +14,14 @@ from typing import TypeVar
 import uvicorn
 from fastapi import FastAPI
 
-from pad_pipeline.errors import UserError
 from pad_pipeline.serve.admission import AdmissionControl
 
 logger = logging.getLogger(__name__)
 
 DRAIN_TIMEOUT_S = 600.0
 _LAST_BYTES_TIMEOUT_S = 10
-_BACKLOG = 1024
 
 Result = TypeVar("Result")
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket of that address; raises `UserError` where there can be none.
-
-    Connections that are made before the server runs wait for it.
-    """
-    try:
-        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = infos[0]
-        bound = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise UserError(f"expected an address of this machine, found --host {host!r}") from error
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        bound.listen(_BACKLOG)
-    except OSError as error:
-        bound.close()
-        raise UserError(
-            f"cannot listen at {host}:{port} ({error.strerror}); choose another --port or --host, "
-            "or end what listens there"
-        ) from error
-    return bound
 
 
 class _Server(uvicorn.Server):
@@ -60,7 +34,7 @@ class _Server(uvicorn.Server):
 
 async def run_until_stopped(
     app: FastAPI,
-    bound: socket.socket,
+    listening: socket.socket,
     admission: AdmissionControl,
     load: Callable[[], None],
     announce: Callable[[], None],
@@ -81,12 +55,11 @@ async def run_until_stopped(
             log_level=logging.CRITICAL,
             access_log=False,
             lifespan="off",
-            backlog=_BACKLOG,
             server_header=False,
             timeout_graceful_shutdown=_LAST_BYTES_TIMEOUT_S,
         )
     )
-    serving = asyncio.create_task(server.serve(sockets=[bound]))
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
     try:
         if await _finishes_first(_in_thread(load), stop):
             admission.state = "ready"

@@ -1,8 +1,7 @@
-"""Starts the viewer: takes the port, makes the index, serves until it is stopped."""
+"""Starts the viewer: makes the index and serves until it is stopped."""
 
 from __future__ import annotations
 
-import errno
 import logging
 import socket
 from collections.abc import Callable, Sequence
@@ -10,7 +9,7 @@ from collections.abc import Callable, Sequence
 import uvicorn
 
 from pad_pipeline import storage
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.view.app import make_app
 from pad_pipeline.view.pictures import Pictures
 from pad_pipeline.view.runs import read_runs
@@ -32,7 +31,9 @@ def open_viewer(
     Raises `UserError` where the data set, the image root or a run is not there.
     """
     if images is not None and not storage.exists(images):
-        raise UserError(f"expected the images at {images}, but nothing is there; see --images")
+        raise UserError(
+            f"expected the images at {images}, but nothing is there; see ", Setting("images")
+        )
     if service is not None and not service.startswith(("http://", "https://")):
         raise UserError(f"expected an address such as http://127.0.0.1:8000, found {service!r}")
     found = [run for folder in runs for run in read_runs(folder)]
@@ -40,37 +41,6 @@ def open_viewer(
     for run in found:  # every analysis brings the random projector along
         distinct.setdefault((run.name, tuple(run.images)), run)
     return Viewer(DataSet(url), Pictures(images), list(distinct.values()), service)
-
-
-def take_port(host: str, port: int) -> socket.socket:
-    """A socket that listens; `UserError` where the port is taken or the address is not ours."""
-    if not 0 <= port <= 65535:
-        raise UserError(f"expected a port from 0 to 65535, found {port}")
-    try:
-        family, *_, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        taken = socket.socket(family, socket.SOCK_STREAM)
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            taken.bind(address)
-        except OSError:
-            taken.close()
-            raise
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise UserError(
-                f"port {port} of {host} is taken by another program: choose another with --port"
-            ) from error
-        if error.errno == errno.EACCES:
-            raise UserError(
-                f"port {port} may not be used by this account: choose one from 1024 on with --port"
-            ) from error
-        raise UserError(
-            f"{host} is no address of this machine ({error.strerror or error}): leave --host out, "
-            "or give 0.0.0.0 for all of its addresses"
-        ) from error
-    return taken
 
 
 def serve(
@@ -84,7 +54,6 @@ def serve(
         timeout_graceful_shutdown=3,
     )  # fmt: skip
     server = uvicorn.Server(config)
-    listening.listen(128)
     ready(f"http://{shown}:{port}")
     try:
         server.run(sockets=[listening])

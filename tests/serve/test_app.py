@@ -99,7 +99,7 @@ BAD_PARAMETERS = {
     "min_score=2": "min_score: Input should be less than or equal to 1",
     "min_score=nan": "min_score",
     "min_area=a": "min_area",
-    "box_threshold=0.1": "below the service's own of 0.2; start it with",
+    "box_threshold=0.1": "below the service's own of 0.2 (detect.box_threshold)",
     "min_area=9&max_area=1": "no region can pass",
     "tags=a&exclude_tags=a": "both selected and excluded",
 }

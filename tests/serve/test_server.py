@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -16,6 +15,7 @@ import pytest
 
 from pad_pipeline.engine.sample import Sample
 from pad_pipeline.errors import UserError
+from pad_pipeline.ports import listen
 from pad_pipeline.serve import server
 from tests.serve.service import Annotate, Service, cause, chain, png
 
@@ -24,18 +24,6 @@ PNG = {"content-type": "image/png"}
 
 def nothing() -> None:
     pass
-
-
-def test_a_port_that_is_taken_is_named() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=f"cannot listen at 127.0.0.1:{port} .*another --port"):
-            server.bind("127.0.0.1", port)
-
-
-def test_a_port_is_kept_while_ray_starts() -> None:
-    with server.bind("127.0.0.1", 0) as bound, pytest.raises(UserError):
-        server.bind("127.0.0.1", bound.getsockname()[1])
 
 
 def hosted(
@@ -49,11 +37,11 @@ def hosted(
     async def run() -> None:
         service = Service(annotate)
         service.admission.state = "loading"
-        with server.bind("127.0.0.1", 0) as bound:
-            url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        with listen("127.0.0.1", 0) as listening:
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
             hosting = asyncio.create_task(
                 server.run_until_stopped(
-                    service.app, bound, service.admission, load, lambda: events.append("ready")
+                    service.app, listening, service.admission, load, lambda: events.append("ready")
                 )
             )
             async with httpx.AsyncClient(base_url=url, timeout=30) as client:
