@@ -19,13 +19,13 @@ from ray._private import worker as ray_worker
 from ray._private.services import find_bootstrap_address
 
 from pad_pipeline.errors import UserError, first_line
+from pad_pipeline.storage.s3_credentials import portable_environment
 
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 10.0
 
 # What a cloud sets for each machine or container, which workers have for themselves.
-_OF_ONE_MACHINE = ("AWS_CONTAINER_", "AWS_EXECUTION_ENV", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE")
 
 _HTTP2_SETTINGS = b"\x04"
 _HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _HTTP2_SETTINGS + bytes(5)
@@ -68,18 +68,14 @@ def join(address: str | None, *, verbose: bool) -> Cluster | None:
 
 
 def _store_access() -> dict:
-    """Options of `ray.init` that give workers of another machine the driver's AWS_* variables.
+    """Options of `ray.init` that give workers of another machine the driver's access to S3.
 
     None where none are set, as workers then start sooner. What the submitted job sets itself is
     left out: the workers have it, and Ray refuses to hear it twice.
     """
     job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
     theirs = (job.get("runtime_env") or {}).get("env_vars") or {}
-    wanted = {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith("AWS_") and name not in theirs and not name.startswith(_OF_ONE_MACHINE)
-    }
+    wanted = {name: value for name, value in portable_environment().items() if name not in theirs}
     return {"runtime_env": {"env_vars": wanted}} if wanted else {}
 
 

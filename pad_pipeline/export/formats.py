@@ -43,7 +43,7 @@ FORMATS: dict[str, Writer] = {
 }
 """Each writes `dest` whole or not at all and counts "images", "regions" and what it leaves out.
 
-`cli/dataset.py` names them again, as `--help` does without pyarrow and Pillow; a test compares them.
+`cli/dataset.py` names them again, as `--help` does without pyarrow and Pillow: a test compares.
 """
 
 
