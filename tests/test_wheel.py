@@ -112,10 +112,16 @@ def test_the_installed_package_is_the_wheels(installed: Path, tmp_path: Path) ->
     assert version == f"pad-pipeline {pad_pipeline.__version__}\n"
 
 
+def test_models_verify_runs_on_the_data_of_the_wheel(installed: Path, tmp_path: Path) -> None:
+    report = run([installed / "pad-pipeline", "models", "verify"], tmp_path)
+    assert "scene_0.png boxes" in report
+    assert report.endswith("all agree\n")
+
+
 def test_models_verify_runs_on_the_data_of_the_sdist(
     installed: Path, sdist: Path, tmp_path: Path
 ) -> None:
-    """The outputs of the original code are megabytes: the sdist brings them."""
+    """The outputs of the original code are megabytes, so the sdist brings them, not the wheel."""
     command = [installed / "pad-pipeline", "models", "verify", sdist / "tests/golden/sam_tiny"]
     assert "landscape.low_res_masks" in run(command, tmp_path)
 

@@ -14,6 +14,7 @@ from pad_pipeline.verify.grounding_dino import check_grounding_dino
 from pad_pipeline.verify.nms_and_rle import check_nms_and_rle
 from pad_pipeline.verify.preprocessing import check_preprocessing
 from pad_pipeline.verify.ram import check_ram
+from pad_pipeline.verify.records import RECORDS_FILE, check_records
 from pad_pipeline.verify.rows import Check, VerifyRow, read_json
 from pad_pipeline.verify.sam import check_sam
 
@@ -28,6 +29,7 @@ MODEL_CHECKS: Mapping[str, Check] = {
 STEP_CHECKS: Mapping[str, Check] = {
     "nms_cases.json": check_nms_and_rle,
     "resize_sizes.json": check_preprocessing,
+    RECORDS_FILE: check_records,
     "expected.json": check_whole_chain,
 }
 """By a file that only such a folder holds; the last where there is no config.json."""
@@ -43,7 +45,8 @@ def verify(
     A model's folder holds config.json (`model` says which), checkpoint.safetensors in the original
     key names, inputs.safetensors, expected.safetensors and expected.json; the checkpoint is loaded
     as a user's is. Folders of the steps between the models (suppression and run lengths, resizing,
-    a whole chain) are known by their files. A folder of such folders stands for all of them.
+    a whole chain) and of the embedded models' records are known by their files. A folder of such
+    folders stands for all of them.
     Raises `UserError` where the folder has another form, its checkpoint does not fit, or the
     device is not there.
     """
