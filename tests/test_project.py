@@ -107,3 +107,37 @@ def dry_run(target: str) -> str:
     command = ["make", "--directory", str(ROOT), "--always-make", "--dry-run", target]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return done.stdout.replace("\\\n\t\t", "").replace("  ", " ")
+
+
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def test_contributing_says_how_to_add_each_thing_in_ten_lines() -> None:
+    sections = re.split(r"^## ", CONTRIBUTING, flags=re.MULTILINE)
+    adding = {text.splitlines()[0]: text for text in sections if text.startswith("Add ")}
+    assert list(adding) == ["Add a model family", "Add a stage", "Add a source", "Add an export"]
+    for title, text in adding.items():
+        assert len(text.strip().splitlines()) <= 2 + 10, title
+
+
+def test_what_contributing_names_is_there() -> None:
+    quoted = re.findall(r"`([^`\n]+)`", CONTRIBUTING)
+    paths = [name for name in quoted if re.match(r"(pad_pipeline|tests)/", name)]
+    assert len(paths) > 20
+    missing = [name for name in paths if "NAME" not in name and not (ROOT / name).exists()]
+    assert missing == []
+    # a name stands before the path of the file that defines it: `NAME` (`path`)
+    text = " ".join(CONTRIBUTING.split())
+    defined = re.findall(
+        r"`(\w+)`(?:, `\w+`)*(?: (?:or|and) `\w+`)?,? \(`(pad_pipeline/[^`]+)`", text
+    )
+    assert len(defined) >= 10
+    for name, path in defined:
+        source = (ROOT / path).read_text(encoding="utf-8")
+        pattern = rf"^\s*(?:def|class) {name}\b|^{name}\b|^    {name}:"
+        assert re.search(pattern, source, re.MULTILINE), f"{path} does not define {name}"
+    targets = re.findall(r"^make ([\w-]+)", CONTRIBUTING, re.MULTILINE)
+    assert targets == ["install", "test"]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

@@ -21,6 +21,7 @@ from pad_pipeline.resampling import Filter
 from pad_pipeline.scenes.generator import Scene, generate_scene
 from pad_pipeline.scenes.quality import Quality, measure
 from pad_pipeline.scenes.writer import HELD_OUT_SEED
+from pad_pipeline.verify.records import SHIPPED
 from pad_pipeline.verify.run import verify
 from tests.golden_data import golden_dir
 
@@ -31,6 +32,12 @@ NUM_SCENES = 32
 @pytest.mark.parametrize("name", MODELS)
 def test_recorded_outputs_of_the_original_pass_on_the_gpu(name: str) -> None:
     rows = verify(golden_dir(name), runtime=Runtime("cuda"))
+    wrong = [row for row in rows if not row.ok]
+    assert wrong == [], "\n".join(map(str, wrong))
+
+
+def test_the_embedded_models_find_on_the_gpu_what_is_recorded() -> None:
+    rows = verify(SHIPPED, runtime=Runtime("cuda"))
     wrong = [row for row in rows if not row.ok]
     assert wrong == [], "\n".join(map(str, wrong))
 
