@@ -70,4 +70,4 @@ def _configs(
 
 def _announce(url: str) -> None:
     say(f"ready at {url}: POST /annotate, see {url}/docs")
-    sys.stdout.flush()  # whoever reads a pipe waits for this line
+    sys.stdout.flush()  # the reader of a pipe waits for this line

@@ -14,7 +14,7 @@ State = Literal["loading", "ready", "draining"]
 RETRY_AFTER_S = {"loading": 5, "ready": 1, "draining": 10}
 
 _CLOSED = {
-    "loading": "the models are being loaded; /readyz says when they are",
+    "loading": "the models are being loaded; /readyz answers 200 once they are",
     "draining": "the service is shutting down and takes no more requests",
 }
 

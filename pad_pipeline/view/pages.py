@@ -41,7 +41,7 @@ def plural(count: int, one: str, several: str = "") -> str:
 def num_label(first: int, shown: int, total: int) -> str:
     """`61–120 of 558,128`."""
     if not total:
-        return "none"
+        return "0"
     return f"{first + 1:,}–{first + shown:,} of {total:,}"
 
 
@@ -75,7 +75,7 @@ def bars(names: Sequence[str], counts: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def _templates() -> Jinja2Templates:
-    """The templates; whatever they are given is escaped."""
+    """The templates; every value in them is escaped."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER / "templates"),
         autoescape=True,

@@ -32,7 +32,7 @@ _Value = TypeVar("_Value")
 
 
 class NoPicture(Exception):
-    """An image that cannot be shown; the message says why, for people."""
+    """An image that cannot be shown; the message is the reason, for people."""
 
 
 class Pictures:
@@ -99,7 +99,7 @@ class Pictures:
                 fill, rim = draw_layer(record, record.labels[number], scale)
             except UserError as error:
                 raise NoPicture(str(error)) from error
-            # Both are asked for, one after the other, and are drawn together.
+            # Pages load both, so both are drawn at once.
             drawn = {"fill": _png(fill), "rim": _png(rim)}
             for name, data in drawn.items():
                 self._encoded.put(("layer", number, name, _identity(record)), data, len(data))

@@ -1,4 +1,4 @@
-"""What answers carry and requests must, since data sets and web sites may be hostile."""
+"""Headers of every response and checks of every request: data sets and web sites may be hostile."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def guard(host: str) -> Callable[[Request, Next], Awaitable[Response]]:
     """A middleware that adds the headers, and refuses names that lead to a loopback server.
 
     A web site whose name resolves to 127.0.0.1 could otherwise read the viewer's pages in the
-    browser of whoever visits it. Bound to an address of a network, any name is taken.
+    browser of its visitors. Bound to an address of a network, the server accepts any name.
     """
     names: Collection[str] | None = None if host in _ANYWHERE else {host, *_LOOPBACK}
     if host not in _LOOPBACK:
@@ -53,5 +53,5 @@ def guard(host: str) -> Callable[[Request, Next], Awaitable[Response]]:
 
 
 def comes_from_elsewhere(request: Request) -> bool:
-    """Whether another web site made the browser ask."""
+    """Whether the request was caused by another web site."""
     return request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")

@@ -111,7 +111,9 @@ def tab(browser, address: str):
     complaints: list[str] = []
     made.on(
         "console",
-        lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None,
+        lambda message: (
+            complaints.append(message.text) if message.type in ("error", "warning") else None
+        ),
     )
     made.on("pageerror", lambda error: complaints.append(str(error)))
     made.on("dialog", lambda dialog: (complaints.append("a dialog"), dialog.dismiss()))

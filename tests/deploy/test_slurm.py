@@ -22,7 +22,7 @@ STAND_INS = {
     "scontrol": """
 if [ "$1" = show ]; then printf 'alpha\\nbeta\\ngamma\\n'; else echo "$@" >> "$NOTES/scontrol"; fi
 """,
-    # drops its own options, and says where it would have run
+    # drops its own options, and records where it would have run
     "srun": """
 while [ "${1#--}" != "$1" ]; do
     case "$1" in --nodelist=*) export NODE="${1#--nodelist=}";; esac
@@ -110,20 +110,20 @@ def wait_for(there: Callable[[], bool]) -> None:
 
 def test_head_workers_and_run_share_a_token_of_their_own(place: Place) -> None:
     job = place.start("--preset", "demo")
-    said, _ = job.communicate(timeout=TIMEOUT_S)
-    assert job.returncode == 0, said
+    output, _ = job.communicate(timeout=TIMEOUT_S)
+    assert job.returncode == 0, output
     started = sorted(place.note("ray").splitlines())
     assert [line.split(":")[0] for line in started] == ["alpha", "beta", "gamma"]
     assert "--head" in started[0]
     assert all("--address=10.0.0.7:24711" in line for line in started[1:])
     assert place.note("awaited").split() == ["10.0.0.7:24711", "3"]
-    told = place.note("annotate").strip()
-    assert told.startswith("token annotate /shared/with space /shared/out --ray-address 10.0.0.7:")
-    assert told.endswith("--preset demo")
+    noted = place.note("annotate").strip()
+    assert noted.startswith("token annotate /shared/with space /shared/out --ray-address 10.0.0.7:")
+    assert noted.endswith("--preset demo")
     assert place.note("mode").strip() == "600"
     token = place.note("token")
     assert len(token) == 64
-    assert token not in said + "".join(started) + told
+    assert token not in output + "".join(started) + noted
     assert list(place.tokens.iterdir()) == []
     assert not (place.notes / "scontrol").exists()
 
@@ -134,8 +134,8 @@ def test_the_signal_before_the_time_limit_stops_the_run_and_queues_the_job_again
     job = place.start(WORK="long")
     wait_for((place.notes / "annotate").exists)
     job.send_signal(signal.SIGTERM)
-    said, _ = job.communicate(timeout=TIMEOUT_S)
-    assert job.returncode == 130, said
+    output, _ = job.communicate(timeout=TIMEOUT_S)
+    assert job.returncode == 130, output
     assert place.note("driver").strip() == "stopped"
     assert place.note("scontrol").split() == ["requeue", "4711"]
     assert list(place.tokens.iterdir()) == []
@@ -143,14 +143,14 @@ def test_the_signal_before_the_time_limit_stops_the_run_and_queues_the_job_again
 
 def test_an_error_of_the_run_is_the_jobs_and_is_not_repeated(place: Place) -> None:
     job = place.start(CODE="3")
-    said, _ = job.communicate(timeout=TIMEOUT_S)
-    assert job.returncode == 3, said
+    output, _ = job.communicate(timeout=TIMEOUT_S)
+    assert job.returncode == 3, output
     assert not (place.notes / "scontrol").exists()
 
 
 def test_nothing_is_run_where_the_nodes_do_not_come_together(place: Place) -> None:
     job = place.start(AWAIT_CODE="1")
-    said, _ = job.communicate(timeout=TIMEOUT_S)
-    assert job.returncode == 1, said
+    output, _ = job.communicate(timeout=TIMEOUT_S)
+    assert job.returncode == 1, output
     assert not (place.notes / "annotate").exists()
     assert list(place.tokens.iterdir()) == []

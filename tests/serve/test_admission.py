@@ -1,4 +1,4 @@
-"""Who is let in: a bounded number, each place given back once."""
+"""Admission: a bounded number of images, each place released once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def opened(max_queued: int) -> AdmissionControl:
     return admission
 
 
-def test_places_are_given_back_also_after_an_error() -> None:
+def test_places_are_released_after_an_error_too() -> None:
     admission = opened(3)
 
     def fail() -> None:
@@ -41,7 +41,7 @@ def test_more_than_there_is_room_for_is_refused_and_costs_nothing() -> None:
         assert admission.num_admitted == 1
         slot.grow(2)
         with pytest.raises(ApiError), admission.slot():
-            pytest.fail("let in")
+            pytest.fail("admitted")
         assert admission.num_admitted == 3
     assert admission.num_admitted == 0
 
@@ -55,7 +55,7 @@ def test_a_drained_service_is_empty_when_the_last_has_left() -> None:
             await asyncio.sleep(0)
             admission.state = "draining"
             with pytest.raises(ApiError), admission.slot():
-                pytest.fail("let in")
+                pytest.fail("admitted")
             assert not waiting.done()
         await asyncio.wait_for(waiting, 1)
 

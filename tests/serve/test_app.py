@@ -121,17 +121,17 @@ def test_wrong_parameters_are_named(query: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         (b"", "0 bytes"),
         (b"<html></html>", "a web page"),
         (png()[:60], "damaged"),
     ],
 )
-def test_what_is_no_image_is_an_error(data: bytes, told: str) -> None:
+def test_what_is_no_image_is_an_error(data: bytes, message: str) -> None:
     answer = play(lambda service: service.post(content=data))
     assert cause(answer) == (400, "not_an_image")
-    assert told in answer.json()["error"]["message"]
+    assert message in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
@@ -203,15 +203,15 @@ def test_an_image_without_an_end_is_answered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "told"),
+    ("method", "path", "error"),
     [("GET", "/annotat", (404, "not_found")), ("GET", "/annotate", (405, "method_not_allowed"))],
 )
-def test_other_paths_and_methods_are_json_errors(method: str, path: str, told: tuple) -> None:
+def test_other_paths_and_methods_are_json_errors(method: str, path: str, error: tuple) -> None:
     answer = play(lambda service: service.client.request(method, path))
-    assert cause(answer) == told
+    assert cause(answer) == error
 
 
-def test_probes_tell_alive_from_ready() -> None:
+def test_probes_distinguish_alive_from_ready() -> None:
     async def scenario(service: Service) -> None:
         for state, ready in (("loading", 503), ("ready", 200), ("draining", 503)):
             service.admission.state = state  # pyright: ignore[reportAttributeAccessIssue]
@@ -227,14 +227,14 @@ def test_probes_tell_alive_from_ready() -> None:
     play(scenario)
 
 
-def test_without_a_key_nobody_is_asked_for_one() -> None:
+def test_without_a_key_none_is_required() -> None:
     headers = {"authorization": "Bearer anything"}
     answer = play(lambda service: service.post(content=png(), headers=headers))
     assert answer.status_code == 200
 
 
 @pytest.mark.parametrize(
-    ("headers", "told"),
+    ("headers", "error"),
     [
         ({}, (401, "no_api_key")),
         ({"authorization": f"Basic {KEY}"}, (401, "no_api_key")),
@@ -243,15 +243,15 @@ def test_without_a_key_nobody_is_asked_for_one() -> None:
         ({"x-api-key": "ключ".encode()}, (403, "wrong_api_key")),
     ],
 )
-def test_a_wrong_key_opens_nothing_but_the_probes(headers: dict, told: tuple) -> None:
+def test_a_wrong_key_opens_nothing_but_the_probes(headers: dict, error: tuple) -> None:
     async def metrics() -> str:
         return "pad_images 1\n"
 
     async def scenario(service: Service) -> None:
-        assert cause(await service.post(content=png(), headers=headers)) == told
+        assert cause(await service.post(content=png(), headers=headers)) == error
         batch = await service.post("/annotate/batch", files={"image": b"x"}, headers=headers)
-        assert cause(batch) == told
-        assert cause(await service.client.get("/metrics", headers=headers)) == told
+        assert cause(batch) == error
+        assert cause(await service.client.get("/metrics", headers=headers)) == error
         for path in ("/healthz", "/readyz", "/docs", "/openapi.json"):
             assert (await service.client.get(path, headers=headers)).status_code == 200
 

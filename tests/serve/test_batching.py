@@ -1,4 +1,4 @@
-"""Batches are made up of what waits when the stage is free, and nobody's error is another's."""
+"""Batches hold what is pending when the stage is free, and an error concerns its batch alone."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_an_error_is_that_of_its_batch_alone() -> None:
     play(scenario)
 
 
-def test_who_has_gone_is_left_out() -> None:
+def test_a_cancelled_sample_is_left_out() -> None:
     async def scenario(stage: Stage) -> None:
         batcher = DynamicBatcher(stage, size=4, wait_s=0.0)
         tasks = [asyncio.create_task(batcher(sample(0)))]
@@ -121,7 +121,7 @@ def test_who_has_gone_is_left_out() -> None:
     play(scenario)
 
 
-def test_a_stage_that_loses_a_sample_leaves_nobody_waiting() -> None:
+def test_a_stage_that_loses_a_sample_is_an_error_for_its_batch() -> None:
     async def scenario(_: Stage) -> None:
         async def lose_one(samples: list[Sample]) -> list[Sample]:
             return samples[1:]

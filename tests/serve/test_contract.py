@@ -1,4 +1,4 @@
-"""The OpenAPI document, and that the service does what it says, whatever it is sent."""
+"""The OpenAPI document, and that the service conforms to it, whatever it is sent."""
 
 from __future__ import annotations
 

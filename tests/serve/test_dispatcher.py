@@ -1,4 +1,4 @@
-"""Samples on their way through workers that die: tried again, bounded, neighbours unharmed."""
+"""Samples whose workers die: retried a bounded number of times, their neighbours unharmed."""
 
 from __future__ import annotations
 

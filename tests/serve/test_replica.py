@@ -1,4 +1,4 @@
-"""A stage's worker called in this process: batches of what waits, and how many there are."""
+"""A stage's worker called in this process: its batches, and the number of replicas."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def run(number: int, method: str) -> list[Sample]:
 
     async def call() -> list[Sample]:
         replica = StageReplica(SPEC, batch_wait_s=0.2, hang_after_s=60)
-        given = samples(number)
-        given[1].data = b"no image"
-        return await asyncio.gather(*map(getattr(replica, method), given))
+        sent = samples(number)
+        sent[1].data = b"no image"
+        return await asyncio.gather(*map(getattr(replica, method), sent))
 
     return asyncio.run(asyncio.wait_for(call(), 30))
 

@@ -105,9 +105,9 @@ FORMS: dict[str, tuple[bytes, tuple[int, str]]] = {
 
 @pytest.mark.parametrize("case", FORMS)
 def test_forms_that_are_not_as_expected(case: str) -> None:
-    content, told = FORMS[case]
+    content, error = FORMS[case]
     answer = play(lambda service: service.post(content=content, headers=FORM))
-    assert cause(answer) == told
+    assert cause(answer) == error
 
 
 def test_a_form_without_a_boundary_is_refused() -> None:

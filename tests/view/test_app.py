@@ -32,14 +32,14 @@ def test_every_page_opens_and_every_link_of_it_leads_somewhere(client: TestClien
         assert any(address.startswith(start) for address in seen), start
 
 
-def test_without_the_images_one_sentence_says_what_to_do(data: Path) -> None:
+def test_without_the_images_a_notice_names_the_option(data: Path) -> None:
     found = page(open_client(data), "/")
     assert "The images cannot be read where they were annotated" in found.text
     assert "start the viewer with --images" in found.text
     assert "1–7 of 7" in found.text
 
 
-def test_damage_and_growth_are_said_on_every_page(data: Path) -> None:
+def test_damage_and_growth_are_noted_on_every_page(data: Path) -> None:
     shard = data / "pad-00001.parquet"
     shard.write_bytes(shard.read_bytes()[:-100])
     manifest = json.loads((data / "_manifest.json").read_text())

@@ -41,15 +41,15 @@ def many_records(number: int = 150) -> list[PadRecord]:
             )
             for _ in range(make.poisson(2))
         ]
-        given = [Tag(str(tag), 0.7) for tag in make.choice(TAGS, 2, replace=False)]
+        image_tags = [Tag(str(tag), 0.7) for tag in make.choice(TAGS, 2, replace=False)]
         caption = f"{make.choice(['Red', 'blue'])} {make.choice(['car', 'boat'])} {index % 7}"
-        changes = {"tags": tuple(given), "caption": caption if index % 11 else None}
+        changes = {"tags": tuple(image_tags), "caption": caption if index % 11 else None}
         found.append(record(index, labels, **changes))
     return found
 
 
 def passes(one: PadRecord, filters: Filters) -> bool:
-    """The filters, said once more in Python."""
+    """The filters as a plain Python condition."""
 
     def is_wanted(label, tag: str | None) -> bool:
         return (
@@ -60,8 +60,8 @@ def passes(one: PadRecord, filters: Filters) -> bool:
         )
 
     if filters.tag and filters.boxed == "no":
-        given, boxed = ({item.tag for item in items} for items in (one.tags, one.labels))
-        if not set(filters.tag) <= given - boxed:
+        tagged, detected = ({item.tag for item in items} for items in (one.tags, one.labels))
+        if not set(filters.tag) <= tagged - detected:
             return False
     elif filters.tag or any((filters.min_score, filters.min_area, filters.min_iou)):
         for tag in filters.tag or (None,):
@@ -115,7 +115,7 @@ def test_the_statistics_are_those_of_a_reading_of_all_records(many) -> None:
 
 
 @pytest.mark.parametrize("filters", FILTERS, ids=str)
-def test_filters_let_through_what_they_say(many, filters: Filters) -> None:
+def test_filters_pass_the_same_images_as_in_python(many, filters: Filters) -> None:
     data, records = many
     expected = [one.image_id for one in records if passes(one, filters)]
     found = [row["image_id"] for row in data.index.images(filters, 1000, 0)]

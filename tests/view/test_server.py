@@ -38,8 +38,8 @@ def test_it_serves_on_loopback_until_a_signal(
     )
     try:
         assert process.stdout is not None
-        said = process.stdout.readline()
-        address = said.split()[2]
+        line = process.stdout.readline()
+        address = line.split()[2]
         assert address.startswith("http://127.0.0.1:")
         with urllib.request.urlopen(f"{address}/healthz", timeout=30) as answer:
             assert json.load(answer)["images"] == 7
@@ -62,7 +62,7 @@ def test_a_port_that_is_taken_is_one_sentence(capfd, shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "sentence"),
     [
         (("nowhere",), "expected a data set of PAD records at nowhere"),
         (("{data}", "--images", "nowhere"), "expected the images at nowhere"),
@@ -72,11 +72,11 @@ def test_a_port_that_is_taken_is_one_sentence(capfd, shared_data: Path) -> None:
         (("{data}", "--port", "70000"), "expected a port from 0 to 65535, found 70000"),
     ],
 )
-def test_what_is_wrong_is_one_sentence(capfd, shared_data: Path, arguments, said: str) -> None:
+def test_what_is_wrong_is_one_sentence(capfd, shared_data: Path, arguments, sentence: str) -> None:
     words = [word.format(data=shared_data) for word in arguments]
     if "--port" not in words:
         words += ["--port", "0"]
-    assert said in call(capfd, "view", *words).sentence
+    assert sentence in call(capfd, "view", *words).sentence
 
 
 def test_the_commands_of_the_readme_that_serve_can_be_parsed() -> None:

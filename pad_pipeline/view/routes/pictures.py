@@ -31,7 +31,7 @@ def _drawing(viewer: CurrentViewer, image_id: ImageId, other: str | None = None)
         try:
             data = draw(data_set.record_of(row))
         except (NoPicture, UserError):
-            # A picture all the same: the page itself says in words why it is missing.
+            # A picture all the same: the page of the image gives the reason in words.
             data = (STATIC / "missing.svg").read_bytes()
             return Response(data, media_type="image/svg+xml", headers=_MISSING)
         return Response(data, media_type=media_type, headers=_CACHED)

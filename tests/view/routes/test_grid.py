@@ -14,12 +14,12 @@ def test_the_grid_shows_what_passes(client: TestClient) -> None:
     assert len([link for link in found.all("a", "href") if link.startswith("/image/")]) == 7
     assert "1–2 of 2" in page(client, "/?tag=apple").text
     assert "1–1 of 1" in page(client, "/?tag=apple&min_score=0.9").text
-    assert "No image passes." in page(client, "/?q=elephant").text
+    assert "No image passes the filters." in page(client, "/?q=elephant").text
     assert "failed" in page(client, "/?status=failed").text
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "sentence"),
     [
         ("min_score=2", "expected min_score between 0 and 1, found '2'"),
         ("min_score=much", "expected min_score between 0 and 1, found 'much'"),
@@ -29,9 +29,9 @@ def test_the_grid_shows_what_passes(client: TestClient) -> None:
         ("page=two", "expected page to be a whole number"),
     ],
 )
-def test_a_value_that_cannot_be_meant_is_one_sentence(client, query: str, said: str) -> None:
-    assert said in page(client, f"/?{query}", 400).text
+def test_a_value_that_cannot_be_meant_is_one_sentence(client, query: str, sentence: str) -> None:
+    assert sentence in page(client, f"/?{query}", 400).text
     if "page" not in query:
         answer = client.get(f"/api/records?{query}")
         assert answer.status_code == 400
-        assert said in answer.json()["error"]
+        assert sentence in answer.json()["error"]
