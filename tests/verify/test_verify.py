@@ -32,7 +32,9 @@ def test_recorded_outputs_pass_and_every_tensor_has_a_row(name: str) -> None:
     assert [row for row in rows if not row.ok] == []
     assert set(load_file(folder / "expected.safetensors")) <= {row.name for row in rows}
     skipped = {row.name for row in rows if row.max_abs_difference is None}
-    assert all(name.startswith("batch_diff.") for name in skipped)
+    recorded = json.loads((folder / "expected.json").read_text()).get("cases", {})
+    mixed = [name for name, case in recorded.items() if len(set(case.get("captions", ()))) > 1]
+    assert all(name.split(".")[0] in mixed for name in skipped)
     assert all("not compared" in row.note for row in rows if row.name in skipped)
 
 
@@ -43,7 +45,7 @@ def test_the_steps_between_the_models_pass(name: str) -> None:
     rows = verify(folder)
     assert [row for row in rows if not row.ok] == []
     assert all(row.max_abs_difference is not None for row in rows)
-    assert len(rows) >= 5
+    assert rows
 
 
 # --- differences are seen
@@ -83,7 +85,7 @@ def failed(rows: dict[str, VerifyRow]) -> list[str]:
 
 def test_a_number_beyond_the_tolerance_fails_its_row_alone(altered: Any) -> None:
     def nudge(expected: dict[str, torch.Tensor]) -> None:
-        expected["logits"][0, 3] += 5e-4
+        expected["logits"][0, -1] += 5e-4
 
     rows = altered("ram_tiny", nudge)
     assert failed(rows) == ["logits"]
@@ -91,44 +93,60 @@ def test_a_number_beyond_the_tolerance_fails_its_row_alone(altered: Any) -> None
     assert failed(altered("ram_tiny", nudge, tolerance=1e-3)) == []
 
 
-def test_a_tag_that_fires_otherwise_fails(altered: Any) -> None:
+def test_a_tag_given_otherwise_fails(altered: Any) -> None:
     def flip(expected: dict[str, torch.Tensor]) -> None:
-        expected["fired"][1, 0] ^= True
+        expected["fired"][-1, 0] ^= True
 
     assert failed(altered("ram_tiny", flip)) == ["fired"]
-    rows = altered("ram_tiny", recorded=lambda content: content["tags"][2].pop())
+    images = json.loads((golden_dir("ram_tiny") / "expected.json").read_text())["tags"]
+    tagged = max(index for index, tags in enumerate(images) if tags)
+    rows = altered("ram_tiny", recorded=lambda content: content["tags"][tagged].pop())
     assert failed(rows) == ["tags of each image"]
-    assert "no. 2" in rows["tags of each image"].note
+    assert f"no. {tagged}" in rows["tags of each image"].note
 
 
 def test_a_box_kept_otherwise_or_a_moved_infinity_fails(altered: Any) -> None:
+    recorded = json.loads((golden_dir("gdino_tiny") / "expected.json").read_text())
+    case = next(iter(recorded["cases"]))
+    first, *_, last = [n for n, post in enumerate(recorded["post_processing"]) if post["phrases"]]
+
     def drop(expected: dict[str, torch.Tensor]) -> None:
-        expected["post0.boxes_filt"] = expected["post0.boxes_filt"][1:].clone()
-        logits = expected["single.pred_logits"]
+        boxes = expected[f"post{first}.boxes_filt"]
+        expected[f"post{first}.boxes_filt"] = boxes[1:].clone()
+        logits = expected[f"{case}.pred_logits"]
         assert logits[0, 0, -1] == -math.inf
         logits[0, 0, -1] = 0.0
 
     def rename(content: Any) -> None:
-        content["post_processing"][1]["phrases"][0] = "dog(0.23)"
+        phrases = content["post_processing"][last]["phrases"]
+        phrases[0] = f"another {phrases[0]}"
 
     rows = altered("gdino_tiny", drop, rename)
-    assert set(failed(rows)) == {"post0.boxes_filt", "single.pred_logits", "post1.phrases"}
-    assert rows["single.pred_logits"].max_abs_difference == math.inf
+    logits = rows[f"{case}.pred_logits"]
+    assert set(failed(rows)) == {f"post{first}.boxes_filt", logits.name, f"post{last}.phrases"}
+    assert logits.max_abs_difference == math.inf
 
 
-@pytest.mark.parametrize(("pixels", "fails"), [(40, False), (80, True)])
+@pytest.mark.parametrize(("share", "fails"), [(0.0007, False), (0.0013, True)])
 def test_a_tenth_of_a_percent_of_a_masks_pixels_may_differ(
-    altered: Any, pixels: int, fails: bool
+    altered: Any, share: float, fails: bool
 ) -> None:
+    cases = json.loads((golden_dir("sam_tiny") / "expected.json").read_text())["cases"]
+    name, case = next(iter(cases.items()))
+    size = math.prod(case["original_size_hw"])
+    pixels = round(share * size)
+
     def flip(expected: dict[str, torch.Tensor]) -> None:
-        packed = expected["landscape.masks_packed"].numpy()  # 200 × 300 pixels
-        bits = np.unpackbits(packed[2])
-        bits[1000 : 1000 + pixels] ^= 1
-        packed[2] = np.packbits(bits)
+        packed = expected[f"{name}.masks_packed"].numpy()
+        bits = np.unpackbits(packed[-1])
+        bits[size // 3 : size // 3 + pixels] ^= 1
+        packed[-1] = np.packbits(bits)
 
     rows = altered("sam_tiny", flip)
-    assert failed(rows) == (["landscape.masks_packed"] if fails else [])
-    assert rows["landscape.masks_packed"].max_abs_difference == pytest.approx(pixels / 60_000)
+    row = rows[f"{name}.masks_packed"]
+    assert failed(rows) == ([row.name] if fails else [])
+    # a few pixels may differ from the original's to begin with
+    assert row.max_abs_difference == pytest.approx(pixels / size, abs=0.0002)
 
 
 def test_comparing_numbers() -> None:
@@ -151,25 +169,26 @@ def test_folders_with_other_cases_and_sizes(altered: Any, tmp_path: Path) -> Non
     altered("sam_tiny")
     folder = tmp_path / "sam_tiny"
     recorded = json.loads((folder / "expected.json").read_text())
-    case = recorded["cases"].pop("portrait")
+    name = list(recorded["cases"])[-1]
+    case = recorded["cases"].pop(name)
     recorded["cases"] = {"a.photo": {**case, "image": "renamed.png"}}
     (folder / "expected.json").write_text(json.dumps(recorded))
-    (folder / "portrait.png").rename(folder / "renamed.png")
+    (folder / case["image"]).rename(folder / "renamed.png")
     for file in ("inputs.safetensors", "expected.safetensors"):
         tensors = load_file(folder / file)
-        kept = {k: v for k, v in tensors.items() if k.startswith("portrait.")}
-        kept = {k.replace("portrait.", "a.photo."): v.clone() for k, v in kept.items()}
+        kept = {k: v for k, v in tensors.items() if k.startswith(f"{name}.")}
+        kept = {k.replace(f"{name}.", "a.photo."): v.clone() for k, v in kept.items()}
         kept.pop("a.photo.mask_logits_first2", None)
         save_file(kept, folder / file)
     altered("ram_tiny")
     ram = tmp_path / "ram_tiny"
-    pixels = load_file(ram / "inputs.safetensors")["image"][1:2].clone()
+    pixels = load_file(ram / "inputs.safetensors")["image"][-1:].clone()
     save_file({"image": pixels}, ram / "inputs.safetensors")
     expected = load_file(ram / "expected.safetensors")
-    one = {k: v if k == "label_embed_proj" else v[1:2].clone() for k, v in expected.items()}
+    one = {k: v if k == "label_embed_proj" else v[-1:].clone() for k, v in expected.items()}
     save_file(one, ram / "expected.safetensors")
     recorded = json.loads((ram / "expected.json").read_text())
-    (ram / "expected.json").write_text(json.dumps({"tags": recorded["tags"][1:2]}))
+    (ram / "expected.json").write_text(json.dumps({"tags": recorded["tags"][-1:]}))
     (tmp_path / "notes").mkdir()
     rows = verify(tmp_path)
     assert [row.name for row in rows if not row.ok] == []

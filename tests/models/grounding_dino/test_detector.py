@@ -1,11 +1,9 @@
-"""Grounding DINO gives the original's numbers, whatever shares its batch."""
+"""Grounding DINO as a detector: boxes, labels and scores, whatever shares its batch."""
 
 from __future__ import annotations
 
 import json
-import sys
-from types import SimpleNamespace
-from typing import Any
+import re
 
 import numpy as np
 import pytest
@@ -15,22 +13,13 @@ from safetensors.torch import load_file
 
 from pad_pipeline.boxes import nms
 from pad_pipeline.models.base import Runtime
-from pad_pipeline.models.grounding_dino import deformable_attention
 from pad_pipeline.models.grounding_dino.detector import (
     GroundingDinoDetector,
     Preprocessing,
     resized_size,
 )
-from pad_pipeline.models.grounding_dino.encode import encode_images, encode_texts
-from pad_pipeline.models.grounding_dino.forward import (
-    LOGIT_EPS,
-    compiled_steps,
-    detect_pairs,
-    inverse_sigmoid,
-)
 from pad_pipeline.models.grounding_dino.load import to_runtime
 from pad_pipeline.models.grounding_dino.prompts import PromptError, build_prompts
-from pad_pipeline.verify.grounding_dino import golden_outputs
 from tests.golden_data import golden_dir
 from tests.models.grounding_dino.golden import SMALL, TOLERANCE, Golden
 
@@ -46,46 +35,18 @@ def photo() -> np.ndarray:
     return np.asarray(image)
 
 
-@pytest.mark.parametrize("name", ["gdino_tiny", "gdino_d256"])
-def test_every_golden_tensor_and_phrase(name):
-    golden = Golden(name)
-    run = golden_outputs(
-        golden.config, golden.state, golden.inputs, golden.expected, golden.tokenizer
-    )
-    compared = 0
-    for key, expected in golden.tensors.items():
-        if key.startswith("batch_diff."):
-            continue  # the original's own mistake; batch_diff_own_masks is the right answer
-        found = run.tensors[key]
-        assert found.shape == expected.shape, key
-        if expected.dtype in (torch.bool, torch.int64):
-            assert torch.equal(found, expected), key
-        else:
-            infinite = torch.isinf(expected)
-            assert torch.equal(torch.isinf(found), infinite), key
-            difference = (found - expected)[~infinite].abs().max()
-            assert difference < TOLERANCE, (key, float(difference))
-        compared += 1
-    assert compared >= 20 + 18
-    expected_phrases = [post["phrases"] for post in golden.expected["post_processing"]]
-    assert run.phrases == expected_phrases
-
-
-def test_captions_of_a_batch_keep_their_own_masks(tiny):
-    """A wrong mask moves the logits by far more than the tolerance, so the test above can fail."""
-    right = tiny.tensors["batch_diff_own_masks.pred_logits"]
-    wrong = tiny.tensors["batch_diff.pred_logits"]
-    assert (right - wrong)[~torch.isinf(right)].abs().max() > 100 * TOLERANCE
-
-
 def test_resized_sizes_are_the_originals():
     listed = json.loads(golden_dir("preprocess/resize_sizes.json").read_text())
     failing = 0
     for case in listed:
         width, height = case["original_wh"]
-        for shortest, longest in ((800, 1333), (112, 187)):
+        limits = {name: re.fullmatch(r"gdino_(\d+)_(\d+)_wh", name) for name in case}
+        for name, match in limits.items():
+            if match is None:
+                continue
+            shortest, longest = int(match[1]), int(match[2])
             found = resized_size(height, width, shortest, longest)
-            expected = case[f"gdino_{shortest}_{longest}_wh"]
+            expected = case[name]
             if expected is None:
                 failing += 1
                 assert min(found) == 1
@@ -95,20 +56,24 @@ def test_resized_sizes_are_the_originals():
     assert failing
 
 
-@pytest.mark.parametrize(("shortest", "longest"), [(112, 187), (400, 666)])
-def test_resized_pixels_are_the_originals(tiny, shortest, longest):
+def test_resized_pixels_are_the_originals(tiny):
     photo = np.asarray(Image.open(golden_dir("sam_tiny/landscape.png")).convert("RGB"))
-    expected = np.asarray(Image.open(golden_dir(f"preprocess/gdino_{shortest}_{longest}.png")))
-    detector = tiny.detector(preprocessing=Preprocessing(shortest, longest))
-    pixels, padding = detector.pixels([photo])
-    mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (SMALL.mean, SMALL.std))
-    levels = ((pixels[0] * std + mean) * 255).round().permute(1, 2, 0).numpy()
-    assert levels.shape == expected.shape
-    assert np.abs(levels - expected.astype(np.float32)).max() <= 1
-    assert padding is None
-    if shortest == 112:
-        tensors = load_file(golden_dir("preprocess/tensors.safetensors"))
-        assert (pixels[0] - tensors["gdino_112_187"]).abs().max() < 0.02  # one grey level
+    tensors = load_file(golden_dir("preprocess/tensors.safetensors"))
+    paths = sorted(golden_dir("preprocess").glob("gdino_*.png"))
+    assert paths
+    assert {path.stem for path in paths} & tensors.keys()
+    for path in paths:
+        shortest, longest = map(int, path.stem.split("_")[1:])
+        expected = np.asarray(Image.open(path))
+        detector = tiny.detector(preprocessing=Preprocessing(shortest, longest))
+        pixels, padding = detector.pixels([photo])
+        mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (SMALL.mean, SMALL.std))
+        levels = ((pixels[0] * std + mean) * 255).round().permute(1, 2, 0).numpy()
+        assert levels.shape == expected.shape
+        assert np.abs(levels - expected.astype(np.float32)).max() <= 1
+        assert padding is None
+        if path.stem in tensors:
+            assert (pixels[0] - tensors[path.stem]).abs().max() < 0.02  # one grey level
 
 
 def test_reference_pipeline_up_to_suppression(tiny, photo):
@@ -123,8 +88,7 @@ def test_reference_pipeline_up_to_suppression(tiny, photo):
     )
     [found] = detector.detect([photo], [expected["ram_tags"].split(" | ")])
     wanted = tensors["boxes_xyxy_before_nms"].numpy()
-    # 1e-4 of the photo's 300 pixels
-    np.testing.assert_allclose(found.xyxy, wanted, atol=0.03)
+    np.testing.assert_allclose(found.xyxy, wanted, atol=TOLERANCE * max(photo.shape))
     np.testing.assert_allclose(found.scores, tensors["scores"].numpy(), atol=TOLERANCE)
     glued = [
         f"{label}({str(float(score))[:4]})"
@@ -180,8 +144,8 @@ def test_mixed_sizes_in_one_pass_are_close_to_singles(tiny, photo):
 
 def test_many_tags_are_split_and_none_is_lost(tiny, photo):
     vocabulary = [word for word in tiny.tokenizer.get_vocab() if word.isalpha() and len(word) > 2]
-    tags = sorted(vocabulary)[:150]
-    num_first = len(build_prompts(tags, tiny.tokenizer)[0].tags)
+    first, second, *_ = build_prompts(sorted(vocabulary), tiny.tokenizer)
+    tags, num_first = [*first.tags, *second.tags], len(first.tags)
     detector = tiny.detector(box_threshold=0.0, max_pairs=1)
     [found] = detector.detect([photo], [tags])
     assert found.num_prompts == 2
@@ -216,21 +180,26 @@ def test_span_labels_are_tags_and_scores_their_mean(tiny, photo):
     with torch.inference_mode():
         output = detector.model(pixel_values=pixels, input_ids=torch.tensor([sentence]))
     probabilities = output.logits[0].sigmoid().numpy()
-    means = np.stack([probabilities[:, span].mean(1) for span in ([1, 2], [4, 5], [7])], 1)
+    start, means = 1, []
+    for tag in tags:
+        stop = start + len(tiny.tokenizer(tag, add_special_tokens=False)["input_ids"])
+        means.append(probabilities[:, start:stop].mean(1))
+        start = stop + 1  # the full stop
+    means = np.stack(means, 1)
     np.testing.assert_allclose(found.scores, means.max(1), atol=TOLERANCE)
     assert found.labels == tuple(tags[index] for index in means.argmax(1))
 
 
 def test_thresholds_are_strict(tiny, photo):
     [everything] = tiny.detector(box_threshold=0.0).detect([photo], [["dog", "cat"]])
-    threshold = float(np.sort(everything.scores)[10])
+    threshold = float(np.sort(everything.scores)[len(everything.scores) // 3])
     [found] = tiny.detector(box_threshold=threshold).detect([photo], [["dog", "cat"]])
     assert len(found.scores) == (everything.scores > threshold).sum() < len(everything.scores)
     assert (found.scores > threshold).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 400), (400, 1), (1, 1), (3, 5)])
-def test_the_smallest_images_are_looked_at(tiny, shape):
+def test_the_smallest_images_have_boxes(tiny, shape):
     """The original fails on some: a side rounds to 0, or there are fewer tokens than queries."""
     image = np.full((*shape, 3), 127, np.uint8)
     [found] = tiny.detector(box_threshold=0.0).detect([image], [["dog"]])
@@ -238,7 +207,7 @@ def test_the_smallest_images_are_looked_at(tiny, shape):
     assert np.isfinite(found.xyxy).all()
 
 
-def test_images_without_tags_are_not_looked_at(tiny, photo):
+def test_images_without_tags_are_skipped(tiny, photo):
     detector = tiny.detector()
     detector.model = None  # would raise
     for found in detector.detect([photo, photo], [[], ["", " "]]):
@@ -274,42 +243,3 @@ def test_bfloat16_is_near_and_keeps_boxes_in_float32(tiny, photo):
     [exact] = tiny.detector(box_threshold=0.0).detect([photo], [["dog", "red car"]])
     assert found.scores.dtype == np.float32
     assert np.abs(np.sort(found.scores) - np.sort(exact.scores)).mean() < 0.02
-
-
-def test_compiled_steps_give_the_same(tiny):
-    model = to_runtime(tiny.model(), Runtime())
-    with torch.inference_mode():
-        images = encode_images(model, tiny.inputs["image_b"][None])
-        texts = encode_texts(model, torch.tensor([[101, 1130, 1012, 1119, 1142, 1012, 102]]))
-        steps = compiled_steps("eager")  # traced, without the minutes that a C++ compiler takes
-        found = detect_pairs(model, images, texts, steps=steps)
-        expected = detect_pairs(model, images, texts)
-    for ours, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, atol=TOLERANCE, rtol=0)
-
-
-def test_a_clamped_reference_box_moves_as_in_the_original(tiny):
-    """The original cuts the inverse sigmoid off at 1e-3; transformers' own forward does at 1e-5."""
-    share = torch.tensor([0.0, 1e-4, 0.5, 0.9999, 1.0])
-    clamped = share.double().clamp(0, 1)
-    expected = torch.log(clamped.clamp(min=1e-3) / (1 - clamped).clamp(min=1e-3))
-    found = inverse_sigmoid(share, LOGIT_EPS["grounding-dino"])
-    torch.testing.assert_close(found, expected.float(), atol=1e-3, rtol=0)
-
-
-@pytest.mark.parametrize("fault", [RuntimeError("Failed to find C compiler"), None])
-def test_without_its_kernel_the_detector_says_so_and_goes_on(
-    fault: Exception | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def sample_points(values: Any, *arguments: Any) -> torch.Tensor:
-        if fault is not None:
-            raise fault
-        return torch.ones(1, 1, 8)
-
-    kernels = SimpleNamespace(sample_points=sample_points)
-    monkeypatch.setitem(
-        sys.modules, "pad_pipeline.models.grounding_dino.deformable_triton", kernels
-    )
-    monkeypatch.setattr(deformable_attention, "_kernel_works", None)
-    assert deformable_attention.try_kernel("cpu") is (fault is None)
-    assert ("Failed to find C compiler" in caplog.text) is (fault is not None)

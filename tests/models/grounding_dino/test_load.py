@@ -1,8 +1,6 @@
-"""Grounding DINO loads from every layout, key by key, and refuses what does not fit."""
+"""Grounding DINO loads from every layout, and refuses what does not fit."""
 
 from __future__ import annotations
-
-import json
 
 import numpy as np
 import pytest
@@ -11,13 +9,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import (
     BertTokenizer,
-    GroundingDinoForObjectDetection,
     MMGroundingDinoConfig,
     MMGroundingDinoForObjectDetection,
 )
 
 from pad_pipeline.errors import UserError
-from pad_pipeline.models.base import Runtime, load_strictly
+from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.grounding_dino.detector import (
     GroundingDinoDetector,
     Preprocessing,
@@ -32,8 +29,6 @@ from pad_pipeline.models.grounding_dino.load import (
 )
 from pad_pipeline.models.grounding_dino.state_dict import (
     config_from_golden,
-    convert_grounding_dino,
-    infer_config,
 )
 from tests.golden_data import golden_dir
 from tests.models.grounding_dino.golden import SMALL, TOLERANCE, Golden
@@ -48,43 +43,6 @@ def tiny() -> Golden:
 def photo() -> np.ndarray:
     image = Image.open(golden_dir("pipeline_e2e") / "image.png").convert("RGB")
     return np.asarray(image)
-
-
-def test_config_from_shapes_is_the_golden_config(tiny):
-    from_shapes = infer_config(tiny.state, source="golden").to_dict()
-    given = config_from_golden(tiny.config).to_dict()
-    # the weights do not show into how many heads BERT divides them
-    del (
-        from_shapes["text_config"]["num_attention_heads"],
-        given["text_config"]["num_attention_heads"],
-    )
-    assert from_shapes == given
-
-
-def test_golden_config_with_other_options_is_refused(tiny):
-    with pytest.raises(UserError, match="two_stage 'no'"):
-        config_from_golden(tiny.config | {"two_stage": "no"})
-
-
-@pytest.mark.parametrize("name", ["swint", "swinb"])
-def test_full_size_key_lists(name):
-    listed = json.loads(golden_dir(f"gdino_{name}_full_keys.json").read_text())
-    state = {
-        f"module.{key}": torch.empty(shape, dtype=getattr(torch, dtype), device="meta")
-        for key, shape, dtype, _ in listed["keys"]
-    }
-    for key in listed["in_released_files_but_not_in_the_model"]:
-        state[f"module.{key}"] = torch.empty((1, 1), device="meta")
-    config = infer_config(state, source=name)
-    with torch.device("meta"):
-        model = GroundingDinoForObjectDetection(config)
-    converted = convert_grounding_dino(state)
-    load_strictly(model, converted, source=name)
-    # nothing is lost: what is converted has as many numbers as the keys that inference reads
-    unused = set(listed["not_used_by_inference"])
-    kept = sum(int(np.prod(shape)) for key, shape, _, _ in listed["keys"] if key not in unused)
-    invented = 2 * model.model.backbone.conv_encoder.model.swin.num_features
-    assert sum(tensor.numel() for tensor in converted.values()) == kept + invented
 
 
 def mm_grounding_dino(tiny: Golden) -> MMGroundingDinoForObjectDetection:
@@ -136,7 +94,7 @@ def test_a_converted_directory_is_whole_and_gives_the_same(tiny, photo, tmp_path
 
 
 def test_an_original_file_is_loaded_by_its_shapes(tiny, tmp_path):
-    """One attention head where the toy BERT has four: the sizes come from shapes alone."""
+    """The sizes come from shapes alone, which do not show the number of BERT's heads."""
     path = tmp_path / "groundingdino_toy.pth"
     torch.save({"model": tiny.state}, path)
     detector = load_grounding_dino(path, tokenizer=tiny.vocabulary)
@@ -152,7 +110,7 @@ def test_an_original_file_is_loaded_by_its_shapes(tiny, tmp_path):
     [
         ("missing", r"1 missing \(model\.enc_output\.weight\)"),
         ("unexpected", r"1 unexpected \(transformer\.foo\.weight\)"),
-        ("reshaped", r"model\.enc_output\.weight is \(2, 2\) instead of \(64, 64\)"),
+        ("reshaped", r"model\.enc_output\.weight is \(2, 2\) instead of \((\d+), \1\)"),
         ("untied", "box heads differ between layers"),
         ("sizeless", r"bert\.embeddings\.word_embeddings\.weight is missing"),
         ("sam", "is not a Grounding DINO checkpoint"),
@@ -168,7 +126,7 @@ def test_an_original_file_that_does_not_fit_is_refused(tiny, tmp_path, change, m
     elif change == "reshaped":
         state[key] = torch.zeros(2, 2)
     elif change == "untied":
-        state["module.bbox_embed.1.layers.0.bias"] = torch.zeros(64)
+        state["module.bbox_embed.1.layers.0.bias"] = torch.zeros(tiny.config["hidden_dim"])
     elif change == "sizeless":
         del state["module.bert.embeddings.word_embeddings.weight"]
     else:
@@ -221,5 +179,7 @@ def test_a_tokenizer_of_another_vocabulary_is_refused(tiny, tmp_path):
     longer = tmp_path / "longer" / "vocab.txt"
     longer.parent.mkdir()
     longer.write_text("\n".join([*words, "onemoreword"]) + "\n")
-    with pytest.raises(UserError, match="1296 tokens but the model knows 1295"):
+    with pytest.raises(
+        UserError, match=f"{len(words) + 1} tokens but the model knows {len(words)}"
+    ):
         load_grounding_dino(tiny.checkpoint, tokenizer=longer)

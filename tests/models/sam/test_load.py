@@ -1,9 +1,8 @@
-"""Loading SAM, SAM-HQ and SAM 2: original files, full-size key lists, directories."""
+"""Loading SAM, SAM-HQ and SAM 2: original files and directories."""
 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,67 +24,37 @@ from transformers import (
 
 from pad_pipeline.errors import UserError
 from pad_pipeline.models.base import Runtime
-from pad_pipeline.models.sam import state_dict
-from pad_pipeline.models.sam.load import build_sam, load_sam, save_sam
+from pad_pipeline.models.sam.load import load_sam, save_sam
 from pad_pipeline.models.sam.segmenter import SamSegmenter
-from tests.golden_data import golden_dir
 from tests.models.sam.helpers import bits, differing
-
-
-@pytest.mark.parametrize(
-    ("name", "width", "depth", "heads", "global_blocks"),
-    [
-        ("sam_vit_h", 1280, 32, 16, [7, 15, 23, 31]),
-        ("sam_vit_l", 1024, 24, 16, [5, 11, 17, 23]),
-        ("sam_vit_b", 768, 12, 12, [2, 5, 8, 11]),
-    ],
-)
-def test_full_size_keys_fit_name_by_name(
-    name: str, width: int, depth: int, heads: int, global_blocks: list[int]
-) -> None:
-    listing = json.loads(golden_dir(f"{name}_full_keys.json").read_text())
-    state = {key: torch.empty(shape, device="meta") for key, shape, *_ in listing["keys"]}
-    config = state_dict.infer_config(state, source=name)
-    vision: Any = config.vision_config
-    assert (vision.hidden_size, vision.num_hidden_layers) == (width, depth)
-    assert (vision.num_attention_heads, vision.window_size) == (heads, 14)
-    assert (vision.global_attn_indexes, vision.image_size) == (global_blocks, 1024)
-    model = build_sam(config, state, source=name)  # strict, shapes included
-    ours = state_dict.to_transformers(state)
-    assert {key: tensor.shape for key, tensor in model.state_dict().items()} == {
-        key: tensor.shape for key, tensor in ours.items()
-    }
-    assert len(ours) == len(state) + 1  # the position table has two names in transformers
-    matched = [
-        key
-        for key in state
-        if any(re.fullmatch(pattern, key) for pattern in state_dict.NOT_READ_BY_INFERENCE)
-    ]
-    assert sorted(matched) == sorted(listing["not_used_with_box_prompts_and_single_mask"])
 
 
 def test_a_key_too_few_too_many_or_of_another_shape_is_named(
     sam_golden: SimpleNamespace, tmp_path: Path
 ) -> None:
-    key = "image_encoder.blocks.1.attn.qkv.bias"
+    depth, heads = sam_golden.config["depth"], sam_golden.config["decoder_num_heads"]
+    inner = sam_golden.config["prompt_embed_dim"] // sam_golden.config["attention_downsample_rate"]
+    bias = f"layers.{depth - 1}.attn.qkv.bias"
+    key = f"image_encoder.blocks.{depth - 1}.attn.qkv.bias"
+    (width,) = sam_golden.checkpoint[key].shape
     path = tmp_path / "sam.safetensors"
     for change, message in (
-        ({key: None}, "1 missing .*layers.1.attn.qkv.bias"),
+        ({key: None}, f"1 missing .*{bias}"),
         ({"extra.weight": torch.zeros(1)}, "1 unexpected .*extra.weight"),
-        ({key: torch.zeros(3)}, r"layers.1.attn.qkv.bias is \(3,\) instead of \(192,\)"),
+        ({key: torch.zeros(3)}, rf"{bias} is \(3,\) instead of \({width},\)"),
         ({"image_encoder.pos_embed": None}, "pos_embed is missing"),
         ({"image_encoder.patch_embed.proj.weight": None}, "does not fit SAM"),
     ):
         state = {k: v for k, v in {**sam_golden.checkpoint, **change}.items() if v is not None}
         save_file(state, path)
         with pytest.raises(UserError, match=message):
-            load_sam(path, Runtime(), decoder_heads=4)
-    (tmp_path / "config.json").write_text(json.dumps({**sam_golden.config, "depth": 7}))
+            load_sam(path, Runtime(), decoder_heads=heads)
+    (tmp_path / "config.json").write_text(json.dumps({**sam_golden.config, "depth": depth + 3}))
     save_file(sam_golden.checkpoint, path)
-    with pytest.raises(UserError, match="depth is 4 by its tensors, 7 by"):
+    with pytest.raises(UserError, match=f"depth is {depth} by its tensors, {depth + 3} by"):
         load_sam(path, Runtime())
-    with pytest.raises(UserError, match="32 wide, which 5 heads do not divide"):
-        load_sam(sam_golden.folder / "checkpoint.safetensors", Runtime(), decoder_heads=5)
+    with pytest.raises(UserError, match=f"{inner} wide, which {inner + 1} heads do not divide"):
+        load_sam(sam_golden.folder / "checkpoint.safetensors", Runtime(), decoder_heads=inner + 1)
 
 
 def test_a_saved_directory_gives_the_same_masks(
@@ -120,18 +89,23 @@ def test_directories_load_strictly(sam_segmenter: SamSegmenter, tmp_path: Path) 
         load_sam(tmp_path, Runtime())
 
 
-# --- the other families, random weights
-
-
 VISION = {"hidden_size": 32, "output_channels": 32, "num_hidden_layers": 2, "patch_size": 8,
           "num_attention_heads": 2, "image_size": 64, "window_size": 3, "num_pos_feats": 16,
           "global_attn_indexes": [1], "initializer_range": 0.02}  # fmt: skip
+
+
 PROMPT = {"hidden_size": 32, "image_size": 64, "patch_size": 8, "mask_input_channels": 8}
+
+
 DECODER = {"hidden_size": 32, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 32}
+
+
 HIERA = {"hidden_size": 8, "num_attention_heads": 1, "image_size": [64, 64],
          "blocks_per_stage": [1, 1, 2, 1], "embed_dim_per_stage": [8, 16, 32, 64],
          "num_attention_heads_per_stage": [1, 1, 2, 2], "window_size_per_stage": [4, 2, 2, 2],
          "global_attention_blocks": [3]}  # fmt: skip
+
+
 SAM2 = {
     "vision_config": {"backbone_config": {"model_type": "sam2_hiera_det_model", **HIERA},
                       "backbone_channel_list": [64, 32, 16, 8], "fpn_hidden_size": 32,
