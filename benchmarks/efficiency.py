@@ -115,12 +115,14 @@ def measure_alone(folder: Path, number: int) -> dict[str, Any]:
     from dataclasses import replace
 
     from pad_pipeline.annotate.annotator import to_sample
+    from pad_pipeline.engine.build import build_stage
     from pad_pipeline.engine.config import demo
-    from pad_pipeline.engine.plan import STAGE_NAMES, build_stage, resolve
+    from pad_pipeline.engine.device import resolve_device
+    from pad_pipeline.engine.plan import STAGE_NAMES
     from pad_pipeline.engine.stages import Decode, Seconds
     from pad_pipeline.images import ImageLimits
 
-    config = resolve(replace(demo(), device="cpu"))
+    config = resolve_device(replace(demo(), device="cpu"))
     seconds: Seconds = {}
     stages = {name: build_stage(config, name, seconds) for name in STAGE_NAMES}
     limits = ImageLimits(max_pixels=config.max_pixels, max_bytes=config.max_bytes)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from pad_pipeline.engine.batches import warn_of_batches_above_chunk
+from pad_pipeline.engine.build import build_chain
 from pad_pipeline.engine.config import AnnotateConfig
+from pad_pipeline.engine.device import resolve_device
 from pad_pipeline.engine.guard import describe
-from pad_pipeline.engine.plan import build_chain, resolve, warn_of_batches_above_chunk
 from pad_pipeline.engine.sample import Sample, to_record
 from pad_pipeline.engine.stages import Seconds
 from pad_pipeline.records import PadRecord
@@ -24,7 +26,7 @@ class Annotator:
 
     def __init__(self, config: AnnotateConfig) -> None:
         """Load the models. Raises `UserError` where one is missing or does not fit."""
-        self.config = resolve(config)
+        self.config = resolve_device(config)
         warn_of_batches_above_chunk(self.config)
         self.seconds: Seconds = {}
         self._chain = build_chain(self.config, self.seconds)

@@ -11,16 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pad_pipeline.annotate.samples import read_samples
+from pad_pipeline.engine.batches import batch_size, warn_of_batches_above_chunk
+from pad_pipeline.engine.build import build_stage, locate_models
 from pad_pipeline.engine.config import AnnotateConfig
 from pad_pipeline.engine.costs import MODELS, Costs
-from pad_pipeline.engine.plan import (
-    STAGE_NAMES,
-    batch_size,
-    build_stage,
-    locate_models,
-    resolve,
-    warn_of_batches_above_chunk,
-)
+from pad_pipeline.engine.device import resolve_device
+from pad_pipeline.engine.plan import STAGE_NAMES
 from pad_pipeline.engine.sample import Sample
 from pad_pipeline.engine.stages import Decode, Seconds
 from pad_pipeline.errors import UserError
@@ -101,7 +97,7 @@ def measure(config: AnnotateConfig, rows: Sequence[ManifestRow]) -> Probe:
     the results of the fastest. Raises `UserError` where models are missing, or nothing is found in
     the images that would keep all stages busy.
     """
-    config = locate_models(resolve(config))
+    config = locate_models(resolve_device(config))
     warn_of_batches_above_chunk(config)
     samples = read_samples(rows)
     spent: Seconds = {}

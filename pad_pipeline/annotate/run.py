@@ -23,17 +23,12 @@ from pad_pipeline.annotate.ledger import Ledger
 from pad_pipeline.annotate.progress import ProgressLog
 from pad_pipeline.annotate.report import RunReport, count_shards
 from pad_pipeline.annotate.resume import open_or_resume
+from pad_pipeline.engine.build import fingerprints, locate_models
 from pad_pipeline.engine.config import AnnotateConfig, identity
+from pad_pipeline.engine.device import local_gpus, resolve_device
 from pad_pipeline.engine.isolation import QUARANTINED
 from pad_pipeline.engine.metrics import RunMetrics
-from pad_pipeline.engine.plan import (
-    StageSpec,
-    fingerprints,
-    local_gpus,
-    locate_models,
-    plan,
-    resolve,
-)
+from pad_pipeline.engine.plan import StageSpec, plan
 from pad_pipeline.errors import UserError
 from pad_pipeline.sources import ManifestRow, list_source
 from pad_pipeline.storage.locks import only_run_on
@@ -115,7 +110,7 @@ def annotate_rows(
     console = console or Console(stderr=True)
     with ray_session.shut_down_after():
         cluster = ray_session.join(ray_address, verbose=ray_logs)
-        config = resolve(config, cluster_gpus=cluster.num_gpus if cluster else None)
+        config = resolve_device(config, cluster_gpus=cluster.num_gpus if cluster else None)
         checksums = {}
         if stages is None:
             config = locate_models(config)

@@ -23,15 +23,15 @@ from ray.util import metrics
 
 from pad_pipeline.annotate.ledger import Ledger
 from pad_pipeline.annotate.samples import read_chunks
-from pad_pipeline.engine import isolation
-from pad_pipeline.engine.isolation import WORKER_DIED, CrashTracker
+from pad_pipeline.engine.isolation import WORKER_DIED
 from pad_pipeline.engine.messages import from_payload
 from pad_pipeline.engine.metrics import StageTiming
 from pad_pipeline.engine.plan import StageSpec
-from pad_pipeline.engine.ray_data_bounds import Waiting, bound_queues
-from pad_pipeline.engine.ray_errors import is_deterministic, reason_of, to_user_error
+from pad_pipeline.engine.ray_backpressure import Waiting, bound_queues
+from pad_pipeline.engine.ray_crash_tracker import start_crash_tracker
+from pad_pipeline.engine.ray_errors import describe_cause, is_deterministic, to_user_error
 from pad_pipeline.engine.ray_resources import READ_CPUS, fits_cluster
-from pad_pipeline.engine.ray_worker import StageWorker
+from pad_pipeline.engine.ray_worker import REPLACE_WHEN_DEAD, StageWorker
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import RecordError
 
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 READERS_PER_WORKER = 2
 STREAM_RETRIES = 3
-"""Times that the stream is begun again, in a row without any progress, after Ray gave up on it."""
+"""Times that the stream is started again without any progress in between after Ray gave it up."""
 
 
 class CompletedChunk(NamedTuple):
@@ -66,10 +66,7 @@ def stream(
     kept up to date with the queues. Raises `UserError` where a stage cannot be built, or Ray gives
     up `STREAM_RETRIES` times in a row.
     """
-    tracker_actor = ray.remote(CrashTracker).options(
-        num_cpus=0, max_restarts=-1, max_task_retries=-1
-    )
-    tracker = tracker_actor.remote(isolation.HOPELESS_AFTER)
+    tracker = start_crash_tracker()
     waiting = {} if waiting is None else waiting
     gauge = _QueueGauge(waiting)
     failures_in_a_row = 0
@@ -77,11 +74,11 @@ def stream(
         before = ledger.num_finished
         data = _dataset(ledger, pending, specs, tracker, hang_after_s, waiting)
         try:
-            # not `iter_batches`, which tells an actor of statistics about every single block
+            # not `iter_batches`, which reports every single block to an actor of statistics
             for bundle in data.iter_internal_ref_bundles():
                 gauge.report()
                 for block in ray.get(list(bundle.block_refs)):  # pyright: ignore
-                    yield from map(_completed, block["payload"])
+                    yield from map(_to_completed_chunk, block["payload"])
             return
         except ray.exceptions.RayError as error:
             failures_in_a_row = 1 if ledger.num_finished > before else failures_in_a_row + 1
@@ -89,8 +86,8 @@ def stream(
             if is_deterministic(error) or failures_in_a_row > STREAM_RETRIES:
                 raise user_error from error
             logger.warning(
-                "the cluster lost work that was on its way (%s); going on with what is left",
-                reason_of(error),
+                "the cluster lost chunks that were being processed (%s); processing them again",
+                describe_cause(error),
             )
 
 
@@ -107,7 +104,7 @@ class _QueueGauge:
         self._last_s = 0.0
 
     def report(self) -> None:
-        """Tell the endpoint, at most once a second."""
+        """Set the gauge, at most once a second."""
         if time.monotonic() - self._last_s < 1.0:
             return
         self._last_s = time.monotonic()
@@ -115,11 +112,11 @@ class _QueueGauge:
             self._gauge.set(number, {"stage": stage})
 
 
-def _completed(payload: pa.LargeBinaryScalar) -> CompletedChunk:
+def _to_completed_chunk(payload: pa.LargeBinaryScalar) -> CompletedChunk:
     """A chunk out of the last stage; raises `UserError` where a stage could not be built."""
     message = from_payload(payload)
     if isinstance(message.content, RecordError):
-        raise _not_built(message.content)
+        raise _build_error(message.content)
     assert isinstance(message.content, bytes)
     records = pa.ipc.open_stream(message.content).read_all()
     started_s = message.started_s or time.time()
@@ -134,7 +131,10 @@ def _dataset(
     hang_after_s: float,
     waiting: Waiting,
 ) -> ray.data.Dataset:
-    """The operators: read chunks of each unfinished shard, then one actor pool per stage."""
+    """The operators: read the chunks of each unfinished shard, then a pool of workers per stage.
+
+    Ray replaces a worker that dies (`REPLACE_WHEN_DEAD`).
+    """
     _configure(waiting)
     fits = fits_cluster(specs)
     tasks = [{"shard": shard, "chunks": np.asarray(chunks)} for shard, chunks in pending]
@@ -155,7 +155,7 @@ def _dataset(
         # A class of its own for each operator: Ray names operators after their class.
         worker = type(spec.name, (StageWorker,), {})
         with warnings.catch_warnings():
-            # The retries are bounded by what the workers note, see `quarantine`.
+            # Ray warns of retries without a bound; `isolation` bounds them.
             warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
             data = data.map_batches(
                 worker,
@@ -174,20 +174,19 @@ def _dataset(
                 ),
                 num_cpus=spec.pool.cpus,
                 num_gpus=spec.pool.gpus or None,
-                max_restarts=-1,
-                max_task_retries=-1,
+                **REPLACE_WHEN_DEAD,
             )
     return data
 
 
-def _not_built(error: RecordError) -> UserError:
-    """What a person needs of a stage that could not be built on its worker."""
+def _build_error(error: RecordError) -> UserError:
+    """The error of a stage that could not be built on its worker, as its user should read it."""
     if error.type == UserError.__name__:
         return UserError(error.message)
     if error.type == WORKER_DIED:
         return UserError(
             f"the stage {error.stage!r} is given up: {error.message}. What was finished is kept; "
-            "--debug --ray-logs shows the whole story"
+            "--debug --ray-logs shows the tracebacks"
         )
     return UserError(
         f"the stage {error.stage!r} could not be built on its worker: {error.type}: {error.message}"
@@ -195,7 +194,7 @@ def _not_built(error: RecordError) -> UserError:
 
 
 def _configure(waiting: Waiting) -> None:
-    """Ray Data as this run needs it: a block per chunk, no output of its own."""
+    """Set Ray Data up for this run: a block per chunk, bounded queues, no output of its own."""
     context = ray.data.DataContext.get_current()
     # Every row is a chunk of images; a block of its own lets it travel as soon as it is there.
     context.target_max_block_size = 1

@@ -1,21 +1,21 @@
-"""Images that kill their worker: found, set aside by name, and the rest goes on.
+"""Images that kill their worker: found, quarantined, and the rest of their chunk goes on.
 
 A crash in native code, memory that runs out or a computation that never ends takes the whole
-worker with it, so no `except` sees it. A worker that was started again therefore records what it
-begins and ends in the run's `CrashTracker`, which outlives it. A chunk over which workers died
-twice is taken apart: each image runs once alone; one that kills its worker again is quarantined,
-with an error in its record. What is left of the chunk then runs together, as it would have without
-the image, so that records do not depend on who died when.
+worker with it, so no `except` sees it. Ray replaces the worker (see `ray_worker`), and the new one
+runs its stage as an `IsolatingStage`. A chunk over which two workers died is taken apart: each
+image runs alone; one that kills its worker twice more is quarantined, with an error in its record.
+What is left of the chunk then runs together, as it would have without the image, so that records do
+not depend on who died when.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
+from pad_pipeline.engine.crash_tracker import CrashTrackerClient
 from pad_pipeline.engine.sample import Sample
+from pad_pipeline.engine.stages import Stage
 from pad_pipeline.records import RecordError
 
 DEATHS_ALONE = 2
@@ -24,79 +24,26 @@ DEATHS_TOGETHER = 2
 """Workers that may die over a chunk whose images all passed alone; then each stays alone."""
 DEATHS_LOADING = 3
 """Workers that may die in a row while they load a stage's model."""
-HOPELESS_AFTER = 5
-"""A stage that kills its worker over so many images in a row is at fault itself."""
 
 QUARANTINED = "Quarantined"
 WORKER_DIED = "WorkerDied"
-"""Types of error: of an image that was set aside, of a stage that was given up."""
-
-
-class CrashTracker:
-    """What workers of one run have begun and not ended. One instance per run, outliving workers."""
-
-    def __init__(self, hopeless_after: int = HOPELESS_AFTER) -> None:
-        self._hopeless_after = hopeless_after
-        self._begun: Counter[tuple] = Counter()
-        self._hung: dict[tuple, float] = {}
-        self._in_a_row: dict[str, set[str]] = {}
-
-    def begin(self, *what: str | int) -> int:
-        """Note that `what` begins; returns how often it was begun before and not ended."""
-        before = self._begun[what]
-        self._begun[what] += 1
-        return before
-
-    def end(self, *what: str | int) -> None:
-        """Note that the worker has survived `what`."""
-        self._begun.pop(what, None)
-        self._hung.pop(what, None)
-
-    def hung(self, seconds: float, *what: str | int) -> None:
-        """Note that the worker ends itself: for so many seconds nothing has moved in `what`."""
-        self._hung[what] = seconds
-        self._begun[what] = max(self._begun[what], 1)
-
-    def deaths(self, *what: str | int) -> tuple[int, float | None]:
-        """How often workers died over `what`, and after how many seconds one gave it up, if so."""
-        return self._begun[what], self._hung.get(what)
-
-    def quarantined(self, stage: str, image_id: str) -> int:
-        """Note an image set aside; returns how many in a row make `stage` hopeless, else 0."""
-        in_a_row = self._in_a_row.setdefault(stage, set())
-        in_a_row.add(image_id)
-        return len(in_a_row) if len(in_a_row) >= self._hopeless_after else 0
-
-    def survived(self, stage: str, image_id: str) -> None:
-        """Note that an image passed `stage` alone."""
-        self.end("image", stage, image_id)
-        self._in_a_row.pop(stage, None)
-
-
-class CrashTrackerClient(Protocol):
-    """`CrashTracker` as workers reach them, wherever they are."""
-
-    def begin(self, *what: str | int) -> int: ...
-    def end(self, *what: str | int) -> None: ...
-    def deaths(self, *what: str | int) -> tuple[int, float | None]: ...
-    def quarantined(self, stage: str, image_id: str) -> int: ...
-    def survived(self, stage: str, image_id: str) -> None: ...
+"""Types of error: of a quarantined image, of a stage that is given up."""
 
 
 @dataclass
 class IsolatingStage:
-    """A stage on a worker that was started again after a death.
+    """A stage on a worker that replaces a dead one.
 
-    `watch` is called with what begins, and without arguments at its end.
+    `watch` is called with the work that begins, and without arguments at its end.
     """
 
     name: str
-    stage: Callable[[list[Sample]], list[Sample]]
+    stage: Stage
     tracker: CrashTrackerClient
-    watch: Callable[..., None] = lambda *what: None
+    watch: Callable[..., None] = lambda *work: None
 
     def __call__(self, chunk: int, samples: list[Sample]) -> list[Sample] | RecordError:
-        """The samples with their results or errors; why the stage is hopeless, where it is."""
+        """The samples with their results or errors, or why the stage itself is at fault."""
         name = self.name
         if not self.tracker.begin("chunk", name, chunk):
             samples = self._run(samples, "chunk", name, chunk)
@@ -107,9 +54,9 @@ class IsolatingStage:
                     alone.append(sample)
                     continue
                 alone += self._probe(replace(sample))
-                sample.error = _quarantine(alone[-1])
-                if sample.error and (number := self.tracker.quarantined(name, sample.image_id)):
-                    return self._hopeless(number)
+                sample.error = _quarantine_error(alone[-1])
+                if sample.error and (number := self.tracker.quarantine(name, sample.image_id)):
+                    return self._stage_fault(number)
             if self.tracker.begin("together", name, chunk) < DEATHS_TOGETHER:
                 samples = self._run(samples, "together", name, chunk)
             else:
@@ -118,29 +65,29 @@ class IsolatingStage:
         self.tracker.end("chunk", name, chunk)
         return samples
 
-    def _run(self, samples: list[Sample], *what: str | int) -> list[Sample]:
-        self.watch(*what)
+    def _run(self, samples: list[Sample], *work: str | int) -> list[Sample]:
+        self.watch(*work)
         results = self.stage(samples)
         self.watch()
         return results
 
     def _probe(self, sample: Sample) -> list[Sample]:
-        """The sample after it ran alone, or with why it must not run again."""
-        what = ("image", self.name, sample.image_id)
-        deaths, hung_s = self.tracker.deaths(*what)
+        """The sample after it ran alone, or with the error of one that must not run again."""
+        work = ("image", self.name, sample.image_id)
+        deaths, hung_s = self.tracker.count_deaths(*work)
         if hung_s is not None:
             message = f"no end after {hung_s:g} s"
         elif deaths >= DEATHS_ALONE:
             message = f"it killed {deaths} workers alone: a crash in native code, or no memory left"
         else:
-            self.tracker.begin(*what)
-            results = self._run([sample], *what)
-            self.tracker.survived(self.name, sample.image_id)
+            self.tracker.begin(*work)
+            results = self._run([sample], *work)
+            self.tracker.clear_image(self.name, sample.image_id)
             return results
         sample.error = RecordError(stage=self.name, type=QUARANTINED, message=message)
         return [sample]
 
-    def _hopeless(self, number: int) -> RecordError:
+    def _stage_fault(self, number: int) -> RecordError:
         return RecordError(
             stage=self.name,
             type=WORKER_DIED,
@@ -149,6 +96,6 @@ class IsolatingStage:
         )
 
 
-def _quarantine(sample: Sample) -> RecordError | None:
-    """The error of a sample that was set aside; other errors come again in company."""
+def _quarantine_error(sample: Sample) -> RecordError | None:
+    """The error of a quarantined sample; other errors occur again when the chunk runs together."""
     return sample.error if sample.error and sample.error.type == QUARANTINED else None

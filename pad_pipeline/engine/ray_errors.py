@@ -1,4 +1,4 @@
-"""Errors of Ray in words for people: their cause, and whether a retry can help."""
+"""Errors of Ray for people: their cause, and whether a retry can help."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _WRAPPERS = ("UserCodeException", "SystemException", "RayTaskError")
 
 
 def to_user_error(error: ray.exceptions.RayError) -> UserError:
-    """What a person needs of an error that ended the stream."""
+    """The error that ended the stream, as its user should read it."""
     return UserError(
-        f"a worker failed: {reason_of(error)}. What was finished is kept and the same command "
-        "continues; --debug --ray-logs shows the whole story"
+        f"a worker failed: {describe_cause(error)}. What was finished is kept and the same command "
+        "continues; --debug --ray-logs shows the tracebacks"
     )
 
 
@@ -29,10 +29,10 @@ def is_deterministic(error: ray.exceptions.RayError) -> bool:
     )
 
 
-def reason_of(error: Exception) -> str:
-    """What an error of Ray's says happened: the last line of its story that is not Ray's own."""
+def describe_cause(error: Exception) -> str:
+    """Type and message of an error's cause: the last of its tracebacks that is not Ray's own."""
     # Ray puts the causes above and its own wrapping of them below.
-    found = [match.groups() for match in _ERROR_LINE.finditer(str(error))]
-    told = [(name, message) for name, message in found if name not in _WRAPPERS]
-    name, message = told[-1] if told else (type(error).__name__, str(error).splitlines()[0])
+    errors = [match.groups() for match in _ERROR_LINE.finditer(str(error))]
+    causes = [(name, message) for name, message in errors if name not in _WRAPPERS]
+    name, message = causes[-1] if causes else (type(error).__name__, str(error).splitlines()[0])
     return (message if name == UserError.__name__ else f"{name}: {message}").rstrip(".")

@@ -1,4 +1,4 @@
-"""A worker's figures for Ray's Prometheus endpoint, by stage."""
+"""The metrics of a worker for Ray's Prometheus endpoint, by stage."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def join(address: str | None, *, verbose: bool) -> Cluster | None:
         place = named or find_bootstrap_address(None)
         if named:
             _check_address(named)
-        elif place is None or not _answers(place):
+        elif place is None or not _is_listening(place):
             return None
         try:
             _init(address=named, **_store_access(), **_quiet(verbose))
@@ -71,7 +71,7 @@ def _store_access() -> dict:
     """Options of `ray.init` that give workers of another machine the driver's access to S3.
 
     None where none are set, as workers then start sooner. What the submitted job sets itself is
-    left out: the workers have it, and Ray refuses to hear it twice.
+    left out: the workers have it, and Ray refuses a variable that is set twice.
     """
     job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
     theirs = (job.get("runtime_env") or {}).get("env_vars") or {}
@@ -80,9 +80,9 @@ def _store_access() -> dict:
 
 
 def _check_address(address: str) -> None:
-    """Raise `UserError` where `address` is of another form or no Ray can be there.
+    """Raise `UserError` where `address` has another form or no Ray can be there.
 
-    Ray itself says so after many minutes only.
+    Ray itself fails only after many minutes.
     """
     if "://" in address:
         raise UserError(
@@ -98,11 +98,11 @@ def _check_address(address: str) -> None:
             f"expected the host:port of a Ray cluster's head, such as 10.0.0.1:6379, found "
             f"{address!r} (--ray-address or RAY_ADDRESS)"
         )
-    if not _answers(address):
-        raise _not_reached(address, "nothing there speaks its protocol")
+    if not _is_listening(address):
+        raise _not_reached(address, "nothing there uses its protocol")
 
 
-def _answers(address: str) -> bool:
+def _is_listening(address: str) -> bool:
     """Whether a gRPC server listens there; a web server, such as Ray's dashboard, is none."""
     host, _, port = address.rpartition(":")
     try:
@@ -125,8 +125,8 @@ def _not_reached(address: str, reason: str) -> UserError:
 def _init(**options: Any) -> None:
     """`ray.init`, which also takes SIGTERM for itself, without that.
 
-    Of each worker that dies Ray tells paragraphs on stdout, whatever `log_to_driver` says: there,
-    a run's results stand, which says itself what a person must know of such deaths.
+    Ray also prints paragraphs on each worker that dies to stdout, whatever `log_to_driver` is. They
+    are switched off: stdout is for a run's results, and the run itself logs such deaths.
     """
     handler = signal.getsignal(signal.SIGTERM)
     ray_worker._worker_logs_enabled = options["log_to_driver"]
@@ -144,7 +144,7 @@ def start_here(num_slots: int, *, verbose: bool, shared_cores: bool = True) -> N
     take the cores from the other stages' workers. Raises `UserError` where Ray does not start.
     """
     slots = max(os.cpu_count() or 1, num_slots)
-    # Ray's head keeps 2 KB of each of the last so many tasks, 100,000 unless told, for a dashboard
+    # Ray's head keeps 2 KB of each of the last so many tasks, 100,000 by default, for a dashboard
     # that is not there.
     os.environ.setdefault("RAY_task_events_max_num_task_in_gcs", "1000")
     if shared_cores:

@@ -1,14 +1,16 @@
-"""The actor around each stage of a run, and how it reaches the run's `CrashTracker`."""
+"""The worker of a stage: an actor that Ray replaces when it dies.
+
+A new worker knows that it replaces a dead one. It then tells the run's `CrashTracker` what it
+begins and ends, and runs its stage as an `IsolatingStage`, which finds the image at fault.
+"""
 
 from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pyarrow as pa
 import ray
-import ray.exceptions
 from ray.actor import ActorHandle
 
 from pad_pipeline.engine.guard import build_guarded
@@ -16,22 +18,26 @@ from pad_pipeline.engine.isolation import DEATHS_LOADING, WORKER_DIED, Isolating
 from pad_pipeline.engine.messages import from_payload, to_block
 from pad_pipeline.engine.metrics import StageTiming
 from pad_pipeline.engine.plan import StageSpec
+from pad_pipeline.engine.ray_crash_tracker import RemoteCrashTracker
 from pad_pipeline.engine.ray_metrics import PrometheusMetrics
 from pad_pipeline.engine.sample import Sample, to_record, without_pixels
 from pad_pipeline.engine.stages import Stage
 from pad_pipeline.engine.watchdog import Watchdog
 from pad_pipeline.records import RecordError, records_to_table
 
-_NOTE_TIMEOUT_S = 30.0
-_LATENCY_BUCKETS_S = [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000]
+REPLACE_WHEN_DEAD = {"max_restarts": -1, "max_task_retries": -1}
+"""Options of an actor that Ray replaces when it dies, however often, and gives its calls again.
+
+`isolation` bounds how often a stage's workers die over the same work.
+"""
 
 
 class StageWorker:
     """The actor of one stage: builds the stage once, then takes chunk after chunk.
 
-    The stage is built in the background, so all stages load their models at the same time. A stage
-    that cannot be built answers every chunk with the reason. `tracker` is the actor of the run's
-    `CrashTracker`, which a worker calls after a death only.
+    The stage is built in the background, so all stages load their models at the same time. Where it
+    cannot be built, every chunk is returned with the reason. `tracker` is the actor of the run's
+    `CrashTracker`.
     """
 
     def __init__(
@@ -42,8 +48,8 @@ class StageWorker:
         self._is_last = is_last
         self._seconds: dict[str, float] = {}
         self._tracker = RemoteCrashTracker(tracker)
-        self._died_before = bool(ray.get_runtime_context().was_current_actor_reconstructed)
-        self._watch = Watchdog(hang_after_s, self._seconds, self._tracker.hung)
+        self._replaces_dead = bool(ray.get_runtime_context().was_current_actor_reconstructed)
+        self._watch = Watchdog(hang_after_s, self._seconds, self._tracker.record_hang)
         self._metrics = PrometheusMetrics(spec.name)
         self._stage = ThreadPoolExecutor(1).submit(self._build, spec)
 
@@ -77,7 +83,7 @@ class StageWorker:
         return to_block(message)
 
     def _build(self, spec: StageSpec) -> Stage | RecordError:
-        if self._died_before and self._tracker.begin("load", spec.name) >= DEATHS_LOADING - 1:
+        if self._replaces_dead and self._tracker.begin("load", spec.name) >= DEATHS_LOADING - 1:
             return RecordError(
                 stage=spec.name,
                 type=WORKER_DIED,
@@ -85,46 +91,18 @@ class StageWorker:
                 "happens where memory runs out or native code crashes",
             )
         stage = build_guarded(spec.name, spec.make, self._seconds)
-        if self._died_before:
+        if self._replaces_dead:
             self._tracker.end("load", spec.name)
         return stage
 
     def _run(self, stage: Stage, chunk: int, samples: list[Sample]) -> list[Sample] | RecordError:
-        if self._died_before:
+        if self._replaces_dead:
             return IsolatingStage(self._name, stage, self._tracker, self._watch)(chunk, samples)
         self._watch("chunk", self._name, chunk)
         try:
             return stage(samples)
         finally:
             self._watch()
-
-
-class RemoteCrashTracker:
-    """The run's `CrashTracker` behind its actor; an unanswered call is an error of Ray's."""
-
-    def __init__(self, actor: ActorHandle) -> None:
-        self._actor = actor
-
-    def begin(self, *what: str | int) -> int:
-        return self._call("begin", *what)
-
-    def end(self, *what: str | int) -> None:
-        self._call("end", *what)
-
-    def hung(self, seconds: float, *what: str | int) -> None:
-        self._call("hung", seconds, *what)
-
-    def deaths(self, *what: str | int) -> tuple[int, float | None]:
-        return self._call("deaths", *what)
-
-    def quarantined(self, stage: str, image_id: str) -> int:
-        return self._call("quarantined", stage, image_id)
-
-    def survived(self, stage: str, image_id: str) -> None:
-        self._call("survived", stage, image_id)
-
-    def _call(self, name: str, *arguments: Any) -> Any:
-        return ray.get(getattr(self._actor, name).remote(*arguments), timeout=_NOTE_TIMEOUT_S)
 
 
 def _to_ipc(table: pa.Table) -> bytes:

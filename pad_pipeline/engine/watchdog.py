@@ -1,4 +1,4 @@
-"""Ends a worker in which nothing moves any more, so that another can take its work."""
+"""Ends a worker that hangs, so that another can take its work."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ _LAST_RESORT_S = 60.0
 
 
 class Watchdog:
-    """Watches the times that stages add up; ends the process when none has moved for `limit_s`.
+    """Polls the times that stages add up; ends the process when none has grown for `limit_s`.
 
-    Called with what begins, and without arguments at its end. Before the end, `tell(limit_s,
-    *what)` is called and the stacks of all threads go to stderr.
+    Called with the work that begins, and without arguments at its end. Before the process ends,
+    the stacks of all threads go to stderr and `on_hang(limit_s, *work)` is called.
     """
 
     def __init__(
-        self, limit_s: float, seconds: Mapping[str, float], tell: Callable[..., None]
+        self, limit_s: float, seconds: Mapping[str, float], on_hang: Callable[..., None]
     ) -> None:
         self._limit_s = limit_s
         self._seconds = seconds
-        self._tell = tell
-        self._what: tuple = ()
+        self._on_hang = on_hang
+        self._work: tuple = ()
         self._moved_s = time.monotonic()
         self._total = 0.0
         self._lock = threading.Lock()
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def __call__(self, *what: str | int) -> None:
-        """Watch `what` from now on; nothing is watched without it."""
+    def __call__(self, *work: str | int) -> None:
+        """Watch `work` from now on; nothing without it."""
         with self._lock:
-            self._what = what
-            self._moved()
+            self._work = work
+            self._restart_timer()
 
-    def _moved(self) -> None:
+    def _restart_timer(self) -> None:
         self._moved_s = time.monotonic()
-        if self._what:
+        if self._work:
             faulthandler.dump_traceback_later(
                 self._limit_s + _LAST_RESORT_S, exit=True, file=_STDERR
             )
@@ -56,11 +56,11 @@ class Watchdog:
             with self._lock:
                 if total != self._total:
                     self._total = total
-                    self._moved()
-                elif self._what and time.monotonic() - self._moved_s > self._limit_s:
+                    self._restart_timer()
+                elif self._work and time.monotonic() - self._moved_s > self._limit_s:
                     break
         faulthandler.dump_traceback(file=_STDERR)
         try:
-            self._tell(self._limit_s, *self._what)
+            self._on_hang(self._limit_s, *self._work)
         finally:
             os._exit(1)

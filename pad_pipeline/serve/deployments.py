@@ -17,7 +17,7 @@ from ray.serve.api import RunTarget
 from ray.serve.handle import DeploymentHandle
 
 from pad_pipeline.engine.plan import StageSpec
-from pad_pipeline.engine.ray_errors import reason_of
+from pad_pipeline.engine.ray_errors import describe_cause
 from pad_pipeline.engine.sample import Sample
 from pad_pipeline.errors import UserError
 from pad_pipeline.serve.api_error import ApiError
@@ -79,7 +79,7 @@ def deploy(applications: Mapping[str, Any]) -> dict[str, DeploymentHandle]:
     try:
         handles = serve.run_many(targets)
     except (RuntimeError, ray.exceptions.RayError) as error:
-        raise UserError(f"a stage could not be started: {reason_of(error)}") from error
+        raise UserError(f"a stage could not be started: {describe_cause(error)}") from error
     return dict(zip(applications, handles, strict=True))
 
 
@@ -108,7 +108,7 @@ def _remote_call(method: Any) -> Callable[[Sample], Awaitable[Sample]]:
         except ray.exceptions.RayTaskError:
             raise
         except (ray.exceptions.RayError, serve_exceptions.DeploymentUnavailableError) as error:
-            raise WorkerLost(reason_of(error)) from error
+            raise WorkerLost(describe_cause(error)) from error
         # the encoded bytes are kept here: workers need not send them back
         return replace(found, data=sample.data)
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from pad_pipeline.annotate.annotator import Annotator
+from pad_pipeline.engine.batches import batch_size
 from pad_pipeline.engine.config import AnnotateConfig, demo, paper
-from pad_pipeline.engine.plan import batch_size, plan
+from pad_pipeline.engine.plan import plan
 from pad_pipeline.engine.stages import segment_stage
 from pad_pipeline.models import registry
 from pad_pipeline.scenes.generator import generate_scene

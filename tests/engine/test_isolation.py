@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pad_pipeline.engine.isolation import QUARANTINED, WORKER_DIED, CrashTracker, IsolatingStage
+from pad_pipeline.engine.crash_tracker import CrashTracker
+from pad_pipeline.engine.isolation import QUARANTINED, WORKER_DIED, IsolatingStage
 from pad_pipeline.engine.sample import Sample
 from pad_pipeline.records import RecordError
 
@@ -13,7 +14,7 @@ class Death(BaseException):
     """The end of a worker."""
 
 
-class Stage:
+class FatalStage:
     """Counts what it is given; dies over some images, and over more than it can hold at once."""
 
     def __init__(self, killers: set[str] = frozenset(), most: int = 100) -> None:  # type: ignore[assignment]
@@ -34,7 +35,7 @@ def samples(names: str) -> list[Sample]:
     return [Sample(image_id=name, uri=name) for name in names]
 
 
-def until_it_ends(stage: Stage, tracker: CrashTracker, names: str) -> tuple[list[Sample], int]:
+def until_it_ends(stage: FatalStage, tracker: CrashTracker, names: str) -> tuple[list[Sample], int]:
     """The chunk's outcome and how many workers died over it, each of which was started again."""
     for deaths in range(100):
         try:
@@ -51,7 +52,7 @@ def errors(outcome: list[Sample]) -> dict[str, str]:
 
 
 def test_without_a_killer_a_chunk_runs_together_and_once() -> None:
-    stage = Stage()
+    stage = FatalStage()
     outcome, deaths = until_it_ends(stage, CrashTracker(), "abcd")
     assert (deaths, stage.calls) == (0, [["a", "b", "c", "d"]])
     assert [sample.width for sample in outcome] == [4] * 4
@@ -59,7 +60,7 @@ def test_without_a_killer_a_chunk_runs_together_and_once() -> None:
 
 @pytest.mark.parametrize("killers", ["a", "d", "bc", "ad"])
 def test_killers_are_set_aside_and_the_rest_runs_together(killers: str) -> None:
-    stage = Stage(set(killers))
+    stage = FatalStage(set(killers))
     outcome, deaths = until_it_ends(stage, CrashTracker(), "abcd")
     assert errors(outcome) == dict.fromkeys(killers, QUARANTINED)
     assert [sample.image_id for sample in outcome] == list("abcd")
@@ -70,7 +71,7 @@ def test_killers_are_set_aside_and_the_rest_runs_together(killers: str) -> None:
 
 
 def test_a_chunk_that_is_too_much_at_once_runs_alone() -> None:
-    stage = Stage(most=3)
+    stage = FatalStage(most=3)
     outcome, deaths = until_it_ends(stage, CrashTracker(), "abcd")
     assert errors(outcome) == {}
     assert [sample.width for sample in outcome] == [1] * 4
@@ -78,20 +79,20 @@ def test_a_chunk_that_is_too_much_at_once_runs_alone() -> None:
 
 
 def test_two_deaths_for_other_reasons_change_nothing() -> None:
-    tracker, stage = CrashTracker(), Stage()
+    tracker, stage = CrashTracker(), FatalStage()
     tracker.begin("chunk", "segment", 7)  # a worker that somebody killed in the middle
     outcome, _ = until_it_ends(stage, tracker, "ab")
     assert errors(outcome) == {}
     assert [sample.width for sample in outcome] == [2, 2]
     # what was survived is forgotten: the next death begins from nothing
-    assert tracker.deaths("chunk", "segment", 7) == (0, None)
-    assert tracker.deaths("image", "segment", "a") == (0, None)
+    assert tracker.count_deaths("chunk", "segment", 7) == (0, None)
+    assert tracker.count_deaths("image", "segment", "a") == (0, None)
 
 
 def test_an_image_that_hung_once_alone_is_not_tried_again() -> None:
-    tracker, stage = CrashTracker(), Stage()
-    tracker.hung(30.0, "chunk", "segment", 7)
-    tracker.hung(30.0, "image", "segment", "b")
+    tracker, stage = CrashTracker(), FatalStage()
+    tracker.record_hang(30.0, "chunk", "segment", 7)
+    tracker.record_hang(30.0, "image", "segment", "b")
     outcome, deaths = until_it_ends(stage, tracker, "abc")
     assert deaths == 0
     assert outcome[1].error is not None
@@ -100,7 +101,7 @@ def test_an_image_that_hung_once_alone_is_not_tried_again() -> None:
 
 
 def test_errors_of_earlier_stages_stay_as_they_are() -> None:
-    tracker, stage = CrashTracker(), Stage()
+    tracker, stage = CrashTracker(), FatalStage()
     tracker.begin("chunk", "segment", 7)
     chunk = samples("ab")
     chunk[0].error = RecordError(stage="decode", type="ImageError", message="not an image")
@@ -111,7 +112,7 @@ def test_errors_of_earlier_stages_stay_as_they_are() -> None:
 
 
 def test_a_stage_over_which_every_worker_dies_is_given_up() -> None:
-    stage, tracker = Stage(set("abcdef")), CrashTracker(hopeless_after=3)
+    stage, tracker = FatalStage(set("abcdef")), CrashTracker(stage_at_fault_after=3)
     for _ in range(100):
         try:
             outcome = IsolatingStage("segment", stage, tracker)(7, samples("abcdef"))

@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pad_pipeline.engine.config import AnnotateConfig, PoolConfig, TagConfig, demo, paper
-from pad_pipeline.engine.plan import plan, resolve, size_pools
-from pad_pipeline.errors import UserError
+from pad_pipeline.engine.plan import plan, size_pools
 
 
 def test_auto_is_fused_on_one_gpu_or_none_and_pools_on_more() -> None:
@@ -40,9 +39,9 @@ def test_costs_that_were_measured_size_the_pools() -> None:
     assert sizes(slow_detector, 8) == {"tag": 1, "detect": 4, "suppress": 1, "segment": 3}
 
 
-def test_what_the_user_took_is_not_given_out_again() -> None:
-    asked = PoolConfig(max_workers=4, gpus=0.5)
-    config = replace(paper(), tag=TagConfig(model="ram", pool=asked))
+def test_gpus_that_the_user_reserves_are_not_given_out_again() -> None:
+    requested = PoolConfig(max_workers=4, gpus=0.5)
+    config = replace(paper(), tag=TagConfig(model="ram", pool=requested))
     pools = size_pools(config, 8)
     assert sum(pool.max_workers * pool.gpus for pool in pools.values()) == 8
     assert pools["tag"].max_workers == 4
@@ -61,48 +60,23 @@ def test_without_a_gpu_each_stage_has_one_worker() -> None:
     assert {pool.gpus for pool in pools.values()} == {0.0}
 
 
-def test_what_the_user_says_of_a_pool_counts() -> None:
-    asked = PoolConfig(min_workers=2, max_workers=5, gpus=0.25, cpus=3)
-    config = replace(paper(), tag=TagConfig(model="ram", pool=asked))
+def test_a_pool_that_the_user_sets_stays() -> None:
+    requested = PoolConfig(min_workers=2, max_workers=5, gpus=0.25, cpus=3)
+    config = replace(paper(), tag=TagConfig(model="ram", pool=requested))
     pool = size_pools(config, 8)["tag"]
     assert (pool.min_workers, pool.max_workers, pool.gpus, pool.cpus) == (2, 5, 0.25, 3)
 
 
-def test_device_and_dtype_are_those_of_the_cluster() -> None:
-    on_cluster = resolve(paper(), cluster_gpus=4)
-    assert (on_cluster.device, on_cluster.dtype) == ("cuda", "bfloat16")
-    on_cpus = resolve(paper(), cluster_gpus=0)
-    assert (on_cpus.device, on_cpus.dtype) == ("cpu", "float32")
-
-
-def test_a_gpu_that_is_not_there_is_an_error(monkeypatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(UserError, match="torch sees no CUDA GPU"):
-        resolve(replace(paper(), device="cuda"))
-    with pytest.raises(UserError, match="the Ray cluster has no GPU"):
-        resolve(replace(paper(), device="cuda"), cluster_gpus=0)
-
-
-@pytest.mark.parametrize("driver", [False, True])
-def test_torch_is_asked_for_a_gpu_only_where_there_is_a_driver(monkeypatch, driver: bool) -> None:
-    asked = []
-    monkeypatch.setattr("pad_pipeline.engine.plan._has_driver", lambda: driver)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: asked.append(1) or True)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    assert resolve(paper()).device == ("cuda" if driver else "cpu")
-    assert bool(asked) == driver
-
-
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("requested", "expected"),
     [
         (PoolConfig(), (8, 1.0)),
         (PoolConfig(gpus=0.5), (16, 0.5)),
         (PoolConfig(max_workers=2), (2, 1.0)),
     ],
 )
-def test_fused_workers_fill_the_gpus_unless_told(asked: PoolConfig, expected: tuple) -> None:
-    config = replace(paper(), device="cuda", layout="fused", fused=asked)
+def test_fused_workers_fill_the_gpus_unless_set(requested: PoolConfig, expected: tuple) -> None:
+    config = replace(paper(), device="cuda", layout="fused", fused=requested)
     [spec] = plan(config, num_gpus=8)
     assert (spec.pool.max_workers, spec.pool.gpus) == expected
     [on_cpu] = plan(replace(config, device="cpu"), num_gpus=0)

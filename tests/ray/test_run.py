@@ -19,9 +19,9 @@ import pytest
 from pad_pipeline.annotate import stream
 from pad_pipeline.annotate.ledger import Ledger
 from pad_pipeline.annotate.run import annotate
-from pad_pipeline.engine import ray_data_bounds
+from pad_pipeline.engine import ray_backpressure
 from pad_pipeline.engine.plan import StageSpec
-from pad_pipeline.engine.ray_data_bounds import MAX_WAITING
+from pad_pipeline.engine.ray_backpressure import MAX_WAITING
 from pad_pipeline.engine.stages import Seconds, Stage
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import PadRecord, table_to_records
@@ -258,7 +258,7 @@ class DeadlyForAll:
 def test_a_stage_that_always_dies_ends_the_run_with_its_reason(
     images: Path, tmp_path: Path, make, reason: str, monkeypatch
 ) -> None:
-    monkeypatch.setattr("pad_pipeline.engine.isolation.HOPELESS_AFTER", 2)
+    monkeypatch.setattr("pad_pipeline.engine.crash_tracker.STAGE_AT_FAULT_AFTER", 2)
     spec = StageSpec(name="tag", make=make, pool=fakes.POOL, keep_bytes=False)
     with pytest.raises(UserError, match=reason):
         run(images, tmp_path / "out", [spec])
@@ -321,14 +321,14 @@ def test_reading_does_not_run_far_ahead_of_a_slow_stage(tmp_path: Path, monkeypa
 def test_a_long_run_does_not_keep_statistics_of_every_block(tmp_path: Path, monkeypatch) -> None:
     fakes.write_images(tmp_path / "images", 60)
     kept: list[int] = []
-    forget = ray_data_bounds._forget_statistics
+    forget = ray_backpressure._forget_statistics
 
     def watched(op: Any) -> None:
         forget(op)
         kept.append(len(getattr(op, "_output_blocks_stats", ())))
 
-    monkeypatch.setattr(ray_data_bounds, "KEPT_STATISTICS", 4)
-    monkeypatch.setattr(ray_data_bounds, "_forget_statistics", watched)
+    monkeypatch.setattr(ray_backpressure, "KEPT_STATISTICS", 4)
+    monkeypatch.setattr(ray_backpressure, "_forget_statistics", watched)
     run(tmp_path / "images", tmp_path / "out", chunk_size=1, rows_per_shard=60)
     assert len(read(tmp_path / "out")) == 60
     assert 4 < max(kept) <= 8

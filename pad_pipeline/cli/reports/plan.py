@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def print_plan(proposal: Proposal, costs: Costs, num_images: int, command: str) -> None:
     """Seconds per image, both layouts, the one that is proposed, and the command for it."""
+    from pad_pipeline.engine.batches import batch_size
     from pad_pipeline.engine.costs import MODELS
-    from pad_pipeline.engine.plan import batch_size
 
     config, pools = proposal.config, proposal.pools
     say(f"Seconds per image on one GPU: {costs.source}")

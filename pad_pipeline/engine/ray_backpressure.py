@@ -1,9 +1,9 @@
-"""Bounds on what Ray Data keeps of a long run: chunks that wait between operators, and statistics.
+"""Backpressure by chunks, and other bounds on what Ray Data keeps of a long run.
 
 Ray Data bounds its queues by bytes in the object store. Chunks of small images, and records, are
 too small for the object store: Ray keeps them in the driver's own memory, where a fast reader
-would pile up the whole data set in front of slow models. This bound counts chunks instead. And it
-keeps a kilobyte of statistics of every block to its end, which nobody asks for here.
+would pile up the whole data set in front of slow models. This bound counts chunks instead. Ray Data
+also keeps a kilobyte of statistics of every block to the end, which nothing here reads.
 """
 
 from __future__ import annotations
