@@ -1,1 +1,1 @@
-"""Kills the parts of running annotations with SIGKILL and looks at what is there in the end."""
+"""Kills the parts of running annotations with SIGKILL and checks what is there in the end."""

@@ -1,7 +1,8 @@
-"""Kill running annotations at random moments, start them again, and compare what comes out.
+"""Kill parts of running annotations, start them again, and compare what comes out.
 
     python -m tests.chaos --kills 100 --seed 1
-    python -m tests.chaos --bombs
+    python -m tests.chaos --chosen --fake-models
+    python -m tests.chaos --crash-inputs
 
 The same seed gives the same kinds of kills and the same waits in the same order; what exactly is
 hit then depends on how fast the machine is. The exit code is 0 when every image is there exactly
@@ -17,10 +18,15 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 from tests.chaos import processes
 from tests.chaos.command import environment_of_tests
+
+FAKE_PAUSE_S = 0.1
+"""Of each stage over each image, so that there is time to kill something."""
 
 
 def main() -> int:
@@ -46,7 +52,17 @@ def main() -> int:
     parser.add_argument(
         "--minutes", type=float, default=1e6, help="no more kills after this time (no limit)"
     )
-    parser.add_argument("--bombs", action="store_true", help="images that kill, instead of kills")
+    parser.add_argument(
+        "--chosen",
+        action="store_true",
+        help="one kill of each kind at the moment that does most harm, in place of drawn ones",
+    )
+    parser.add_argument(
+        "--fake-models", action="store_true", help="tests/fake_command.py as the command: quicker"
+    )
+    parser.add_argument(
+        "--crash-inputs", action="store_true", help="images that end their worker, and no kills"
+    )
     parser.add_argument("--json", type=Path, help="file for the result")
     parser.add_argument("--quiet", action="store_true", help="only the result")
     args = parser.parse_args()
@@ -55,7 +71,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
     start_s = time.monotonic()
 
-    def tell(text: str) -> None:
+    def log(text: str) -> None:
         if not args.quiet:
             print(f"{time.monotonic() - start_s:6.1f} {text}", flush=True)  # noqa: T201
 
@@ -65,30 +81,40 @@ def main() -> int:
     ) as place:
         os.environ.update(environment_of_tests(Path(place)))
         try:
-            values = _bombs(Path(place), tell) if args.bombs else _kills(args, Path(place), tell)
+            values = (
+                _crash_inputs(Path(place), log)
+                if args.crash_inputs
+                else _kills(args, Path(place), log)
+            )
         finally:
             processes.end_all()
     if args.json:
         args.json.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
     for name, value in values.items():
-        if name not in ("each", "stderr", "stdout_of_ray", "told_after_loss_of_own_raylet"):
+        if name not in ("each", "stderr", "stdout_of_ray", "errors_after_loss_of_own_raylet"):
             print(f"{name}: {value}")  # noqa: T201
     return 0 if values["right"] else 1
 
 
-def _kills(args: argparse.Namespace, place: Path, tell) -> dict:
+def _kills(args: argparse.Namespace, place: Path, log: Callable[[str], None]) -> dict:
     from tests.chaos.campaign import Campaign, Stuck
+    from tests.chaos.kills import chosen, draw
 
+    if args.fake_models:
+        os.environ["FAKE_PAUSE_S"] = str(FAKE_PAUSE_S)
     campaign = Campaign(
         place,
-        num_kills=args.kills,
+        kills=chosen(args.layout)
+        if args.chosen
+        else list(islice(draw(args.seed, args.layout), args.kills)),
+        module="tests.fake_command" if args.fake_models else "pad_pipeline",
         seed=args.seed,
         num_scenes=args.scenes,
         layout=args.layout,
         where=args.where,
         one_reference=args.one_reference,
         minutes=args.minutes,
-        tell=tell,
+        log=log,
     )
     try:
         return campaign.run().to_dict()
@@ -96,10 +122,10 @@ def _kills(args: argparse.Namespace, place: Path, tell) -> dict:
         return {**campaign.result.to_dict(), "right": False, "stuck": str(error)}
 
 
-def _bombs(place: Path, tell) -> dict:
-    from tests.chaos.bombs import explode
+def _crash_inputs(place: Path, log: Callable[[str], None]) -> dict:
+    from tests.chaos.crash_inputs import run_crash_inputs
 
-    return explode(place, tell)
+    return run_crash_inputs(place, log)
 
 
 if __name__ == "__main__":

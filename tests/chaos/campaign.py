@@ -7,9 +7,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 
 import psutil
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 from pad_pipeline.scenes.writer import write_scenes
 from tests.chaos import processes
 from tests.chaos.command import ROWS_PER_SHARD, Command, files, shards
-from tests.chaos.kills import Kill, draw
+from tests.chaos.kills import Kill
 from tests.chaos.nodes import Nodes
 from tests.chaos.result import Checked, Result
 
@@ -38,30 +37,32 @@ class Stuck(Exception):
 
 
 class Campaign:
-    """Kills drawn from `seed`, done to runs in the folder `place` until `num_kills` are done.
+    """`kills` done one after the other to runs in the folder `place` until none is left.
 
-    After `minutes`, no more are begun.
+    After `minutes`, no more are begun. `module` is the Python module that is run as the command.
     """
 
     def __init__(
         self,
         place: Path,
         *,
-        num_kills: int,
+        kills: Sequence[Kill],
+        module: str,
         seed: int,
         num_scenes: int,
         layout: str,
         where: str,
         one_reference: bool,
         minutes: float,
-        tell: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         self._place = place
         self._where = where
         self._one_reference = one_reference
         self._until_s = time.monotonic() + 60 * minutes
-        self._tell = tell
-        self._todo = list(islice(draw(seed, layout), num_kills))
+        self._log = log
+        self._module = module
+        self._todo = list(kills)
         self._postponed: list[Kill] = []
         self._rng = random.Random(seed)
         self._nodes: Nodes | None = None
@@ -94,29 +95,29 @@ class Campaign:
         where = "local" if is_local else "cluster"
         command = self._command(images, self._place / f"{number}", is_local)
         checked = self._checked = Checked(where, seed)
-        self._tell(f"data set {number}: {self.result.num_scenes} scenes, {where}")
+        self._log(f"data set {number}: {self.result.num_scenes} scenes, {where}")
         while True:
             command.start()
             checked.starts += 1
             self._own_raylet_killed = False
             is_killed = self._do_kills(command, is_local)
             code, out, lines = command.end()
-            self.result.said.update(map(_pattern, lines))
-            self.result.on_stdout.update(_pattern(line) for line in out if "(raylet)" in line)
+            self.result.stderr.update(map(_pattern, lines))
+            self.result.stdout_of_ray.update(_pattern(line) for line in out if "(raylet)" in line)
             if code == 0 and not is_killed:
                 break
             if is_killed:
                 continue
             if self._own_raylet_killed:
-                self.result.told.update(lines[-1:])
+                self.result.errors_after_loss.update(lines[-1:])
                 continue
-            self._tell("gave up: " + "\n".join(lines[-3:]))
+            self._log("gave up: " + "\n".join(lines[-3:]))
             checked.gave_up.append("\n".join(lines[-3:]))
             if len(checked.gave_up) >= MOST_FAILURES:
                 break
         self._check(command.output, reference, sorted(path.name for path in images.iterdir()))
         self.result.data_sets.append(checked)
-        self._tell(f"  {'right' if checked.is_right else 'WRONG'}: {asdict(checked)}")
+        self._log(f"  {'right' if checked.is_right else 'WRONG'}: {asdict(checked)}")
 
     def _scenes(self, seed: int) -> Path:
         folder = self._place / f"scenes-{seed}"
@@ -127,7 +128,7 @@ class Campaign:
     def _command(self, images: Path, output: Path, is_local: bool) -> Command:
         address = "local" if is_local or not self._nodes else self._nodes.address
         num_shards = -(-self.result.num_scenes // ROWS_PER_SHARD)
-        return Command(images, output, self.result.layout, num_shards, address)
+        return Command(images, output, self.result.layout, num_shards, address, self._module)
 
     def _reference(self, seed: int, images: Path) -> Path:
         """The data set that the same command writes when nobody disturbs it."""
@@ -139,7 +140,7 @@ class Campaign:
             ended = command.end()
             if ended.code:
                 raise Stuck("the uninterrupted run failed: " + "\n".join(ended.stderr))
-            self._tell(f"uninterrupted run of {images}: {time.monotonic() - start_s:.1f} s")
+            self._log(f"uninterrupted run of {images}: {time.monotonic() - start_s:.1f} s")
         return output
 
     def _do_kills(self, command: Command, is_local: bool) -> bool:
@@ -171,7 +172,7 @@ class Campaign:
         self.result.kills[kill.kind] += 1
         self.result.phases[kill.phase] += 1
         self._checked.kills += 1
-        self._tell(
+        self._log(
             f"  {sum(self.result.kills.values())}: {kill.kind} ({kill.phase}, "
             f"{kill.wait_s:.1f} s), {command.shards_missing()} shards missing"
         )
@@ -231,7 +232,7 @@ class Campaign:
                 if looked_s - moved_s > STUCK_AFTER_S:
                     processes.kill([psutil.Process(command.pid)])
                     lines = "\n".join(command.end().stderr[-10:])
-                    raise Stuck(f"nothing new for {STUCK_AFTER_S:g} s; it said:\n{lines}")
+                    raise Stuck(f"nothing new for {STUCK_AFTER_S:g} s; its last lines:\n{lines}")
             time.sleep(poll_s)
         return True
 
@@ -249,7 +250,7 @@ class Campaign:
         done = subprocess.run(validate, capture_output=True, text=True)
         checked.validates = not done.returncode
         if done.returncode:
-            self._tell(f"`validate` ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+            self._log(f"`validate` ended with {done.returncode}:\n{done.stdout}{done.stderr}")
 
 
 def _ids(path: Path) -> list[str]:

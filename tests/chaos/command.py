@@ -1,4 +1,4 @@
-"""The command that is killed: how it is started, how far its data set is, what it said."""
+"""The command that is killed: how it is started, how far its data set is, what it wrote."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ class Command:
     num_shards: int
     address: str
     """Of the cluster to join, or "local" for a Ray of its own."""
+    module: str = "pad_pipeline"
+    """What is run as the command; another one has the same arguments."""
     process: subprocess.Popen[bytes] | None = None
     began_s: float = 0.0
     """When it was last started (epoch)."""
@@ -45,7 +47,7 @@ class Command:
         with self._file("stdout").open("wb") as stdout, self._file("stderr").open("wb") as stderr:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "pad_pipeline", "annotate", self.images, self.output),
+                    *(sys.executable, "-m", self.module, "annotate", self.images, self.output),
                     *("--preset", "demo", "--layout", self.layout),
                     *("--chunk-size", str(CHUNK_SIZE), "--rows-per-shard", str(ROWS_PER_SHARD)),
                 ],

@@ -1,4 +1,4 @@
-"""What is killed and when: drawn from a seed, so that the same seed gives the same sequence."""
+"""What is killed and when: at chosen moments, or drawn from a seed, always in the same sequence."""
 
 from __future__ import annotations
 
@@ -44,6 +44,24 @@ class Kill:
         """
         late = self.phase == "last" and self.kind != "driver"
         return replace(self, phase="work") if late else self
+
+
+def chosen(layout: str) -> list[Kill]:
+    """One kill of each kind and phase at the moment that leaves the most to make up for.
+
+    Start-up with the reader, every stage and the driver amid the work, a node, a stage while that
+    node's workers are replaced, the last shard, and the driver when only the conclusion is missing.
+    """
+    stages = [kind for kind in KINDS[layout] if kind not in (*_PHASES, "raylet")]
+    return [
+        Kill("reader", "soon", 0.0),
+        *(Kill(stage, "work", 0.0) for stage in stages),
+        Kill("driver", "work", 0.0),
+        Kill("raylet", "work", 0.0),
+        Kill(stages[0], "soon", 0.5),
+        Kill(stages[-1], "last", 0.0),
+        Kill("driver", "end", 0.0),
+    ]
 
 
 def draw(seed: int, layout: str) -> Iterator[Kill]:

@@ -45,12 +45,12 @@ class Result:
     kills: Counter[str] = field(default_factory=Counter)
     phases: Counter[str] = field(default_factory=Counter)
     data_sets: list[Checked] = field(default_factory=list)
-    said: Counter[str] = field(default_factory=Counter)
+    stderr: Counter[str] = field(default_factory=Counter)
     """Lines on stderr, numbers as #, with how often they came."""
-    on_stdout: Counter[str] = field(default_factory=Counter)
+    stdout_of_ray: Counter[str] = field(default_factory=Counter)
     """Lines on stdout that speak of Ray."""
-    told: Counter[str] = field(default_factory=Counter)
-    """Errors of commands whose own raylet was killed."""
+    errors_after_loss: Counter[str] = field(default_factory=Counter)
+    """Last lines of commands whose own raylet was killed."""
     processes_left: int = 0
     seconds: float = 0.0
 
@@ -80,7 +80,7 @@ class Result:
             "scenes_per_data_set": self.num_scenes,
             "processes_left": self.processes_left,
             "each": [{"right": checked.is_right, **asdict(checked)} for checked in sets],
-            "told_after_loss_of_own_raylet": dict(self.told.most_common()),
-            "stdout_of_ray": dict(self.on_stdout.most_common()),
-            "stderr": dict(self.said.most_common()),
+            "errors_after_loss_of_own_raylet": dict(self.errors_after_loss.most_common()),
+            "stdout_of_ray": dict(self.stdout_of_ray.most_common()),
+            "stderr": dict(self.stderr.most_common()),
         }

@@ -1,4 +1,4 @@
-"""Ten parts of running annotations are killed; the data sets are those of an undisturbed run."""
+"""Parts of running annotations are killed; the data sets are those of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.kills import KINDS, LONGEST_WAIT_S, Kill, draw
+from tests.chaos.kills import KINDS, LONGEST_WAIT_S, Kill, chosen, draw
 
-NUM_KILLS = 10
-SEED = 3
-"""Its ten kills hit every kind, start-up, recovery, the work and the very end."""
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 1800
 
@@ -31,6 +28,12 @@ def test_a_seed_always_gives_the_same_kills_and_each_kind_comes_by_turns(layout:
     assert all(0 <= kill.wait_s <= LONGEST_WAIT_S[kill.phase] for kill in drawn)
 
 
+@pytest.mark.parametrize("layout", KINDS)
+def test_the_chosen_kills_are_of_each_kind_and_phase(layout: str) -> None:
+    assert {kill.kind for kill in chosen(layout)} == set(KINDS[layout])
+    assert {kill.phase for kill in chosen(layout)} == set(LONGEST_WAIT_S)
+
+
 def test_a_worker_that_had_gone_home_is_killed_earlier_next_time() -> None:
     assert Kill("tag", "last", 0.7).sooner() == Kill("tag", "work", 0.7)
     for kill in (Kill("driver", "end", 0.1), Kill("tag", "soon", 3.0), Kill("tag", "work", 1.0)):
@@ -44,8 +47,7 @@ def test_what_is_killed_is_made_up_for(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "tests.chaos", "--json", result, "--where", "cluster"),
-            *("--kills", str(NUM_KILLS), "--seed", str(SEED)),
-            *("--scenes", "48", "--one-reference"),
+            *("--chosen", "--fake-models", "--scenes", "48", "--one-reference"),
         ],
         cwd=ROOT,
         env=environment,
@@ -57,7 +59,7 @@ def test_what_is_killed_is_made_up_for(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout
     values = json.loads(result.read_text())
-    assert values["kills"] == NUM_KILLS
+    assert values["kills"] == len(chosen("pools")) == 10
     assert set(values["kills_by_kind"]) == set(KINDS["pools"])
     assert {"soon", "work", "end"} <= set(values["kills_by_phase"])
     assert (values["lost"], values["duplicated"]) == (0, 0)

@@ -1,4 +1,4 @@
-"""`pad-pipeline annotate` with the embedded models: ended by signals, continued, refused."""
+"""`pad-pipeline annotate` as a process: ended by signals, continued, refused."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pathlib import Path
 
 import pytest
 
-from pad_pipeline.scenes.writer import write_scenes
+from tests import fakes
 from tests.cli import place as cli_place
 from tests.cli.runner import call
 
 pytestmark = pytest.mark.ray
 
-NUM_SCENES, ROWS = 144, 32
+ROOT = Path(__file__).parents[2]
+NUM_IMAGES, ROWS = 40, 8
 NUM_SHARDS = 5
-"""More than the signals: whatever comes quickly, each finds something left to do."""
 END_WITHIN_S = 20.0
 OPTIONS = ("--preset", "demo", "--chunk-size", "1", "--rows-per-shard", str(ROWS))
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, num_images=NUM_SCENES, seed=4)
-    return folder / "images"
+    folder = tmp_path_factory.mktemp("images")
+    fakes.write_images(folder, NUM_IMAGES)
+    return folder
 
 
 def shards(output: Path) -> dict[str, bytes]:
@@ -40,15 +40,20 @@ def parts(output: Path) -> set[Path]:
     return {*output.glob("_run/progress/*/*.parquet"), *output.glob("*.parquet")}
 
 
-def start(images: Path, output: Path) -> subprocess.Popen[str]:
-    """The command in a process group of its own, as a terminal starts it."""
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+def start(
+    images: Path, output: Path, *, ray_address: str = "local", hold_at: str = ""
+) -> subprocess.Popen[str]:
+    """The command with fake models in a process group of its own, as a terminal starts it.
+
+    It starts Ray or joins the one at `ray_address`, and never gets past the image `hold_at`.
+    """
     return subprocess.Popen(
-        [sys.executable, "-m", "pad_pipeline", "annotate", images, output, *OPTIONS],
+        [sys.executable, "-m", "tests.fake_command", "annotate", images, output, *OPTIONS],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env={**os.environ, "RAY_ADDRESS": ray_address, "FAKE_HOLD_AT": hold_at},
         start_new_session=True,
     )
 
@@ -61,14 +66,20 @@ def wait_for_progress(process: subprocess.Popen[str], output: Path, before: set[
         time.sleep(0.05)
 
 
-def test_whatever_ends_a_run_the_same_command_goes_on(images: Path, tmp_path: Path) -> None:
+def test_whatever_ends_a_run_the_same_command_goes_on(
+    images: Path, tmp_path: Path, ray_address: str
+) -> None:
     output = tmp_path / "out"
     # kill -9 of the program alone; Ctrl-C, which a terminal sends to all; a batch system's end
-    for number, (signum, to_all) in enumerate(
-        [(signal.SIGKILL, False), (signal.SIGINT, True), (signal.SIGTERM, False)]
+    for number, (signum, to_all, hold_at) in enumerate(
+        [
+            (signal.SIGKILL, False, "012.png"),
+            (signal.SIGINT, True, "020.png"),
+            (signal.SIGTERM, False, "028.png"),
+        ]
     ):
         before = parts(output)
-        process = start(images, output)
+        process = start(images, output, hold_at=hold_at)
         try:
             wait_for_progress(process, output, before)
             start_s = time.monotonic()
@@ -86,11 +97,11 @@ def test_whatever_ends_a_run_the_same_command_goes_on(images: Path, tmp_path: Pa
         assert err.endswith(
             "pad-pipeline: interrupted; what was finished is kept, the same command continues\n"
         )
-    process = start(images, output)
+    process = start(images, output, ray_address=ray_address)
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert f"data set: {output}" in out
-    whole = start(images, tmp_path / "whole")
+    whole = start(images, tmp_path / "whole", ray_address=ray_address)
     out, err = whole.communicate(timeout=200)
     assert whole.returncode == 0, err
     assert len(shards(output)) == NUM_SHARDS

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pad_pipeline.scenes.writer import write_scenes
+from tests import fakes
 from tests.ports import free_port
 from tests.train.scenes import write_annotations
 
@@ -29,6 +30,7 @@ pytest.importorskip("aiohttp_cors", reason="ray[default] is not installed")
 pytestmark = pytest.mark.ray
 
 BIN = Path(sys.executable).parent
+ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 90.0
 RUN_TIMEOUT_S = 240
 
@@ -49,6 +51,7 @@ def head() -> Iterator[Head]:
     address, dashboard, metrics = f"127.0.0.1:{free_port()}", free_port(), free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",  # of fake_command
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(16),
@@ -171,11 +174,13 @@ def scrape(head: Head) -> dict[str, float]:
 
 
 def test_a_job_is_watched_stopped_and_continued(head: Head, tmp_path: Path) -> None:
-    write_scenes(tmp_path, num_images=60, seed=0)
+    fakes.write_images(tmp_path / "images", 60)
     output = tmp_path / "out"
-    words = ["pad-pipeline", "annotate", tmp_path / "images", output, "--preset", "demo"]
-    words += ["--chunk-size", "1", "--rows-per-shard", "16", "--layout", "pools"]
-    command = [*submit(head)[:-1], "--submission-id", "first", "--no-wait", "--", *words]
+    words = ["python", "-m", "tests.fake_command", "annotate", tmp_path / "images", output]
+    words += ["--preset", "demo", "--chunk-size", "1", "--rows-per-shard", "16"]
+    words += ["--layout", "pools"]
+    held = ["env", "FAKE_HOLD_AT=040.png", *words]
+    command = [*submit(head)[:-1], "--submission-id", "first", "--no-wait", "--", *held]
     run(command, head.environment, tmp_path)
     wanted = {f"pad_images_total/{stage}" for stage in ("tag", "detect", "suppress", "segment")}
     wanted |= {"pad_busy_share/segment", "pad_batch_seconds_count/tag"}
@@ -192,16 +197,16 @@ def test_a_job_is_watched_stopped_and_continued(head: Head, tmp_path: Path) -> N
     assert "was stopped" in job(head, "stop", "first")
     assert time.monotonic() - start_s < 20
     assert "interrupted; what was finished is kept" in job(head, "logs", "first")
-    told = status(output)
-    assert (told["state"], told["num_images"]) == ("interrupted", 60)
-    assert 1 <= told["num_done"] < 60
+    found = status(output)
+    assert (found["state"], found["num_images"]) == ("interrupted", 60)
+    assert 1 <= found["num_done"] < 60
     again = run([*submit(head), *words], head.environment, tmp_path)
-    assert f"continuing after {told['num_done']} finished images" in again
+    assert f"continuing after {found['num_done']} finished images" in again
     assert status(output)["state"] == "finished"
     table = pq.read_table(output)
     assert table["image_id"].to_pylist() == sorted(p.name for p in (tmp_path / "images").iterdir())
     summary = json.loads((output / "_summary.json").read_text())
-    assert summary["stages"]["tag"]["images"] == 60 - told["num_done"]
+    assert summary["stages"]["tag"]["images"] == 60 - found["num_done"]
     assert 0 < summary["stages"]["segment"]["busy_share"] <= 1
 
 

@@ -1,4 +1,4 @@
-"""Images that kill their worker: by a crash, by never ending, by taking all memory."""
+"""Images that end their worker: by a crash, by never returning, by taking all memory."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ LIMIT_BYTES = 2 << 30
 """Memory beyond what is used now at which Ray's monitor kills a worker."""
 CONTAINER_BYTES = 6 << 30
 CAP_BYTES = 4 << 30
-"""What the bomb takes at most, whether or not it is stopped before."""
+"""What such an image takes at most, whether or not its worker is stopped before."""
 _STEP_BYTES = 64 << 20
 _STEP_S = 0.05
 
 
-class Bomb:
-    """The fake chain, which goes wrong over some images."""
+class CrashingStage:
+    """The fake chain, which crashes, hangs or takes all memory over some images."""
 
     def __init__(self, seconds: Seconds, ways: dict[str, str]) -> None:
         self._chain = fakes.build_all(seconds)
@@ -71,7 +71,8 @@ def start_ray() -> tuple[Callable[[], None], str]:
     """Ray with a monitor that acts early: where this process may, in a container of memory.
 
     There, what others take on this machine does not count. Elsewhere the threshold lies
-    `LIMIT_BYTES` above what is used now. Returns what removes the container, and what was done.
+    `LIMIT_BYTES` above what is used now. Returns a function that removes the container, and the
+    threshold in words.
     """
     memory = psutil.virtual_memory()
     total, used = memory.total, memory.total - memory.available
@@ -88,22 +89,20 @@ def start_ray() -> tuple[Callable[[], None], str]:
         object_store_memory=128 << 20,
         **ray_session._quiet(False),
     )
-    told = f"{threshold:.0%} of {total / 2**30:.1f} GiB" + (", a cgroup" if remove else "")
-    return remove or (lambda: None), told
+    limit = f"{threshold:.0%} of {total / 2**30:.1f} GiB" + (", a cgroup" if remove else "")
+    return remove or (lambda: None), limit
 
 
-def explode(
-    place: Path, tell: Callable[[str], None], *, ways: dict[str, str] | None = None
-) -> dict[str, Any]:
-    """What comes of a run over images of which some are bombs."""
-    ways = ways if ways is not None else {CRASH: "crash", HANG: "hang", MEMORY: "memory"}
+def run_crash_inputs(place: Path, log: Callable[[str], None]) -> dict[str, Any]:
+    """What a run makes of images of which three end their worker, each in a way of its own."""
+    ways = {CRASH: "crash", HANG: "hang", MEMORY: "memory"}
     fakes.write_images(place / "images", NUM_IMAGES)
     config = fakes.config(max_failed_share=0.5, hang_after_s=HANG_AFTER_S)
     pool = fakes.POOL
     calm = StageSpec(name="annotate", make=fakes.build_all, pool=pool, keep_bytes=False)
-    deadly = replace(calm, make=partial(Bomb, ways=ways))
+    deadly = replace(calm, make=partial(CrashingStage, ways=ways))
     remove, threshold = start_ray()
-    tell(f"Ray's memory monitor acts at {threshold}")
+    log(f"Ray's memory monitor acts at {threshold}")
     try:
         annotate(str(place / "images"), str(place / "calm"), config, stages=[calm])
         start_s = time.monotonic()
@@ -126,7 +125,7 @@ def explode(
     return {
         "right": set(quarantined) == set(ways) and others_equal and in_order,
         "images": len(expected),
-        "bombs": ways,
+        "crash_inputs": ways,
         "quarantined": quarantined,
         "other_records_equal": others_equal,
         "every_image_once": in_order and len(_read(place / "out")) == len(expected),
