@@ -88,7 +88,7 @@ def _end(process: psutil.Popen) -> None:
     for member in family:
         with suppress(psutil.NoSuchProcess):
             member.kill()
-    psutil.wait_procs(family, timeout=10)
+    process.wait(timeout=30)
 
 
 def _wait_for_agent(head: Head, process: psutil.Popen, place: Path) -> None:
