@@ -46,3 +46,8 @@ class UserError(Exception):
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, its type where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def one_line(error: BaseException) -> str:
+    """An error's whole message in one line, its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 _COLUMNS = ("tags.list.element.tag", "labels.list.element.tag")
 
 
-def warn_of_unknown_tags(dataset: Dataset, select: Selection | None) -> None:
+def warn_about_unknown_tags(dataset: Dataset, select: Selection | None) -> None:
     """Logs the selected and excluded tags that no image and no region has.
 
     Reads the columns of tags until all have been met; nothing where the selection names none.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pad_pipeline.masks import parse_runs
 
 GROWN_BY = 0.1
-"""Boxes are grown by this share of their width and height on each side before comparing."""
+"""Boxes are grown by this fraction of their width and height on each side before comparing."""
 
 
 @dataclass(frozen=True, slots=True)

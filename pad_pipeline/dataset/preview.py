@@ -13,8 +13,8 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from pad_pipeline.dataset.pictures import read_pictures
 from pad_pipeline.dataset.reader import find_record
+from pad_pipeline.dataset.record_images import read_record_images
 from pad_pipeline.drawing.colours import tag_colour
 from pad_pipeline.drawing.record import draw_record
 from pad_pipeline.drawing.terminal import (
@@ -22,7 +22,7 @@ from pad_pipeline.drawing.terminal import (
     printable,
     terminal_colour,
 )
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.images import ImageError, decode_image
 from pad_pipeline.records import PadRecord
 
@@ -39,7 +39,7 @@ def print_preview(url: str, image_id: str, *, images: str | None = None, width: 
     where the data set has no such image or cannot be read.
     """
     if width < 0:
-        raise UserError(f"expected --width of at least 0 columns, found {width}")
+        raise UserError(Setting("width"), f" must be at least 0 columns, not {width}")
     record = find_record(url, image_id)
     if record is None:
         raise UserError(
@@ -58,7 +58,7 @@ def print_preview(url: str, image_id: str, *, images: str | None = None, width: 
 
 def _picture(record: PadRecord, images: str | None) -> NDArray[np.uint8] | None:
     """The record drawn as `render` draws it, without labels; None where there is no image."""
-    [data] = read_pictures([record], images)
+    [data] = read_record_images([record], images)
     try:
         if isinstance(data, Exception):
             raise data

@@ -15,10 +15,10 @@ from pathlib import PurePosixPath
 from PIL import Image
 
 from pad_pipeline import storage
-from pad_pipeline.dataset.known_tags import warn_of_unknown_tags
+from pad_pipeline.dataset.known_tags import warn_about_unknown_tags
 from pad_pipeline.dataset.manifest import State
-from pad_pipeline.dataset.pictures import UNREADABLE, iter_pictures
 from pad_pipeline.dataset.reader import Dataset, iter_records, open_dataset
+from pad_pipeline.dataset.record_images import UNREADABLE, iter_record_images
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.drawing.contact_sheet import contact_sheet
 from pad_pipeline.drawing.record import draw_record
@@ -63,7 +63,7 @@ def render(
     if limit is not None and limit < 1:
         raise UserError(f"expected a limit of at least 1 image, found {limit}")
     dataset = open_dataset(url)
-    warn_of_unknown_tags(dataset, select)
+    warn_about_unknown_tags(dataset, select)
     counts: Counter[str] = Counter()
     with new_folder(dest) as folder:
         drawn = _draw(dataset, images, select or Selection(), counts)
@@ -80,7 +80,7 @@ def _draw(
 ) -> Iterator[tuple[str, bytes, int]]:
     """(file name, encoded picture, number of regions) of every image that can be drawn."""
     taken: set[str] = set()
-    for record, data in iter_pictures(iter_records(dataset, select), images, counts):
+    for record, data in iter_record_images(iter_records(dataset, select), images, counts):
         try:
             image = decode_image(data)
         except ImageError as error:

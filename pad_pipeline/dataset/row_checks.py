@@ -15,9 +15,9 @@ from pad_pipeline.masks import FAULTS
 
 STATUSES = ("ok", "empty", "failed")
 BOX_TOLERANCE = 0.05
-"""A box may reach out of its image by this share of the image's side before it is a warning."""
+"""A box may reach out of its image by this fraction of the image's side before it is a warning."""
 LEAK_LIMIT = 0.5
-"""Smallest share of a mask within its grown box that is not a warning."""
+"""Smallest fraction of a mask within its grown box that is not a warning."""
 
 
 def check_rows(batch: pa.RecordBatch, shard: str, problems: Findings, tally: Tally) -> None:

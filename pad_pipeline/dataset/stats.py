@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from pad_pipeline.dataset.known_tags import warn_of_unknown_tags
+from pad_pipeline.dataset.known_tags import warn_about_unknown_tags
 from pad_pipeline.dataset.manifest import State
 from pad_pipeline.dataset.reader import iter_records, open_dataset
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.records import PadRecord
 
-AREA_SHARE_EDGES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+AREA_FRACTION_EDGES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 SCORE_EDGES = tuple(number / 20 for number in range(21))
 NUM_TOP_TAGS = 50
 MANY_REGIONS = 20
@@ -73,14 +73,14 @@ def compute_stats(url: str, select: Selection | None = None) -> Stats:
     Raises `UserError` where the data set cannot be read.
     """
     dataset = open_dataset(url)
-    warn_of_unknown_tags(dataset, select)
+    warn_about_unknown_tags(dataset, select)
     statuses: Counter[str] = Counter()
     failures: Counter[str] = Counter()
     region_tags: Counter[str] = Counter()
     image_tags: Counter[str] = Counter()
     without_region: Counter[str] = Counter()
     per_image = np.zeros(MANY_REGIONS + 1, dtype=np.int64)
-    spread = {"area": _Spread(AREA_SHARE_EDGES), "score": _Spread(SCORE_EDGES)}
+    spread = {"area": _Spread(AREA_FRACTION_EDGES), "score": _Spread(SCORE_EDGES)}
     spread["iou"] = _Spread(SCORE_EDGES)
     for record in iter_records(dataset, select, masks=False):
         statuses[record.status] += 1
@@ -131,13 +131,15 @@ def to_text(stats: Stats, num_tags: int = 12) -> str:
     lines += [f"regions  {stats.num_regions:,}  ({stats.mean_regions:.2f} per decoded image)"]
     lines += [f"tags     {stats.num_region_tags:,} with regions, {stats.num_image_tags:,} given"]
     if stats.num_tags_given:
-        share = stats.num_tags_without_region / stats.num_tags_given
-        lines += [f"         {share:.1%} of {stats.num_tags_given:,} given tags have no region"]
+        fraction = stats.num_tags_without_region / stats.num_tags_given
+        lines += [f"         {fraction:.1%} of {stats.num_tags_given:,} given tags have no region"]
     lines += [f"failed   {count:,}  {cause}" for cause, count in stats.failures.items()]
     names = [str(number) for number in range(MANY_REGIONS)] + [f"{MANY_REGIONS}+"]
     last = max((n for n, count in enumerate(stats.regions_per_image) if count), default=-1)
     lines += _bars("regions per image", names[: last + 1], stats.regions_per_image[: last + 1])
-    lines += _bars("mask area / image area", _intervals(AREA_SHARE_EDGES), stats.area_share.counts)
+    lines += _bars(
+        "mask area / image area", _intervals(AREA_FRACTION_EDGES), stats.area_share.counts
+    )
     for title, histogram in (("score", stats.score), ("predicted IoU", stats.predicted_iou)):
         # Twice as wide bins: twenty lines would push the rest off the screen.
         pairs = np.add.reduceat(histogram.counts, range(0, len(histogram.counts), 2)).tolist()

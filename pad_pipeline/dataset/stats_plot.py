@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pad_pipeline import storage
-from pad_pipeline.dataset.stats import AREA_SHARE_EDGES, Histogram, Stats
+from pad_pipeline.dataset.stats import AREA_FRACTION_EDGES, Histogram, Stats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,7 @@ def draw_page(stats: Stats) -> bytes:
         figure.add_subplot(grid[0, 1]),
         "Mask area as a share of the image",
         "regions",
-        [f"{_percent(a)}–{_percent(b)}%" for a, b in pairwise(AREA_SHARE_EDGES)],
+        [f"{_percent(a)}–{_percent(b)}%" for a, b in pairwise(AREA_FRACTION_EDGES)],
         stats.area_share.counts,
         _GREEN,
     )
@@ -161,5 +161,5 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:g}"
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:g}"

@@ -15,9 +15,9 @@ from pad_pipeline.errors import UserError, first_line
 from pad_pipeline.storage.parquet import ParquetFile
 
 OFF_LIMIT = 0.05
-"""Largest share of all masks that may lie off their boxes as the segmenter's own mistakes."""
+"""Largest fraction of all masks that may lie off their boxes as the segmenter's own mistakes."""
 OFF_ALLOWED = 2
-"""So many may in any case: a share of a few masks says nothing."""
+"""So many may in any case: a fraction of a few masks says nothing."""
 
 _BATCH_ROWS = 32  # with its temporary arrays in the processor's cache
 
@@ -26,8 +26,8 @@ _BATCH_ROWS = 32  # with its temporary arrays in the processor's cache
 class ValidationReport:
     """What a validation found.
 
-    `problems` make the data set wrong, `warnings` are worth a look; both list the first few of each
-    kind, and the counts beside them count all. `mask_inside_box` is the share of all mask pixels
+    `problems` make the data set wrong, `warnings` may be mistakes; both list the first few of each
+    kind, and the counts beside them count all. `mask_inside_box` is the fraction of all mask pixels
     that lie in their region's box grown by a tenth on each side, None where there is no mask pixel.
     """
 

@@ -8,7 +8,7 @@ import zlib
 _LIGHTNESSES = (0.66, 0.78)
 _CHROMA = 0.19
 _NUM_HUES = 24
-"""Fifteen degrees apart: more could not be told from each other on a picture."""
+"""Fifteen degrees apart: more could not be distinguished on a picture."""
 _START = 294
 """The checksum's start: with this one the twenty kinds of the generated scenes all differ."""
 

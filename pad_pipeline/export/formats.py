@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pad_pipeline.dataset.known_tags import warn_of_unknown_tags
+from pad_pipeline.dataset.known_tags import warn_about_unknown_tags
 from pad_pipeline.dataset.manifest import State
 from pad_pipeline.dataset.reader import Dataset, open_dataset
 from pad_pipeline.dataset.selection import Selection
@@ -61,7 +61,7 @@ def export(
     if format not in FORMATS:
         raise UserError(f"unknown format {format!r}: choose one of {', '.join(FORMATS)}")
     dataset = open_dataset(url)
-    warn_of_unknown_tags(dataset, select)
+    warn_about_unknown_tags(dataset, select)
     counts = FORMATS[format](dataset, dest, select or Selection(), images)
     num_images, num_regions = counts.pop("images", 0), counts.pop("regions", 0)
     return ExportReport(

@@ -14,8 +14,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from pad_pipeline import storage
-from pad_pipeline.dataset.pictures import UNREADABLE, iter_pictures
 from pad_pipeline.dataset.reader import Dataset, iter_records
+from pad_pipeline.dataset.record_images import UNREADABLE, iter_record_images
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.export.json_writing import json_bytes
 from pad_pipeline.images import ImageError, ImageLimits, image_size
@@ -65,7 +65,7 @@ def _and_following(
 def _samples(
     dataset: Dataset, select: Selection, images: str | None, counts: Counter[str]
 ) -> Iterator[tuple[PadRecord, bytes]]:
-    for record, data in iter_pictures(iter_records(dataset, select), images, counts):
+    for record, data in iter_record_images(iter_records(dataset, select), images, counts):
         try:
             image_size(data, _NO_LIMITS)
         except ImageError as error:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from pad_pipeline import storage
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import UserError, one_line
 from pad_pipeline.images.formats import IMAGE_SUFFIXES
 from pad_pipeline.sources.entries import caption_of
 from pad_pipeline.sources.rows import ManifestRow, in_container, is_image_name
@@ -95,10 +95,6 @@ _EXTENDED_HEADERS = (
 )
 
 
-def _words(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 @dataclass(frozen=True, slots=True)
 class TarMember:
     """A regular file in a tar: its name, the byte offset of its data, its size in bytes."""
@@ -123,7 +119,7 @@ def tar_members(url: str) -> Iterator[TarMember]:
         except _DAMAGED_TAR as error:
             raise UserError(
                 f"{url} is not an uncompressed tar (a compressed one cannot be read by position: "
-                f"decompress it): {_words(error)}"
+                f"decompress it): {one_line(error)}"
             ) from error
         while True:
             position = tar.offset
@@ -131,7 +127,7 @@ def tar_members(url: str) -> Iterator[TarMember]:
                 member = tar.next()
             except _DAMAGED_TAR as error:
                 raise UserError(
-                    f"{url} is damaged or cut off at byte {position}: {_words(error)}"
+                    f"{url} is damaged or cut off at byte {position}: {one_line(error)}"
                 ) from error
             # tarfile would keep every header
             tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue]

@@ -58,10 +58,10 @@ def as_name(value: Any, where: str) -> str:
     """An id as text; raises `UserError` where it is no text or number."""
     if isinstance(value, str | int | float):
         return str(value)
-    raise UserError(f"{where} should have an id that is text or a number, found {shown(value)}")
+    raise UserError(f"{where} should have an id that is text or a number, found {describe(value)}")
 
 
-def shown(value: Any) -> str:
+def describe(value: Any) -> str:
     """The beginning of a value for a message, however deeply it is nested."""
     try:
         return repr(str(value)[:80])
@@ -80,7 +80,7 @@ def read_json_array(url: str) -> Iterator[Any]:
 
 # Not ijson: it is 1.5 times as fast (558K entries of LLaVA in 1.1 s instead of 1.7), but refuses
 # the NaN that `json.dumps` writes, turns halves of surrogate pairs into "?", does not say at which
-# line a file is damaged, and takes gigabytes for a hundred thousand opening brackets.
+# line a file is damaged, and runs out of memory on a hundred thousand opening brackets.
 def _array(url: str, reader: io.TextIOWrapper) -> Iterator[Any]:
     decode = json.JSONDecoder().raw_decode
     buffer, at, ended, lines, column = "", 0, False, 0, 0

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundFile:
     """A file below a folder: its relative path, its full path or URL, its size (-1: not known)."""
 
     relative: str
@@ -24,7 +24,7 @@ class Found:
     size: int
 
 
-def walk(folder: str, wanted: Callable[[str], bool]) -> Iterator[Found]:
+def walk(folder: str, wanted: Callable[[str], bool]) -> Iterator[FoundFile]:
     """The files below `folder` whose name is `wanted`, ordered by path components.
 
     Holds the names of one folder (and its parents) at a time.
@@ -39,12 +39,12 @@ def walk(folder: str, wanted: Callable[[str], bool]) -> Iterator[Found]:
     else:
         fs, remote = storage.filesystem(folder)
         for relative, size in _walk_remote(fs, remote, "", wanted):
-            yield Found(relative, storage.join(folder, relative), size)
+            yield FoundFile(relative, storage.join(folder, relative), size)
 
 
 def _walk_local(
     folder: str, prefix: str, followed: set[str], root: str, wanted: Callable[[str], bool]
-) -> Iterator[Found]:
+) -> Iterator[FoundFile]:
     with os.scandir(folder) as scan:
         entries = sorted((e.name, _is_dir(e), e.is_symlink()) for e in scan if e.name[0] != ".")
     for name, is_dir, is_link in entries:
@@ -59,7 +59,7 @@ def _walk_local(
                 followed.add(target)
             yield from _walk_local(path, relative + "/", followed, root, wanted)
         elif wanted(name):
-            yield Found(relative, path, -1)
+            yield FoundFile(relative, path, -1)
 
 
 def _is_dir(entry: os.DirEntry[str]) -> bool:

@@ -17,7 +17,7 @@ from pad_pipeline.errors import UserError
 from pad_pipeline.images.formats import IMAGE_SUFFIXES
 from pad_pipeline.sources.archives import list_tars, list_zip
 from pad_pipeline.sources.captions import with_captions
-from pad_pipeline.sources.folder import Found, walk
+from pad_pipeline.sources.folder import FoundFile, walk
 from pad_pipeline.sources.manifests import list_json, list_jsonl
 from pad_pipeline.sources.parquet import list_parquet
 from pad_pipeline.sources.patterns import expand
@@ -93,7 +93,7 @@ def _list_folder(folder: str, images: str | None) -> Iterator[ManifestRow]:
     )
 
 
-def _row(found: Found) -> ManifestRow:
+def _row(found: FoundFile) -> ManifestRow:
     return ManifestRow(found.relative, found.url, None, size=found.size)
 
 

@@ -10,7 +10,7 @@ from itertools import chain, islice
 from typing import Any
 
 from pad_pipeline import storage
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.sources.archives import stem_below, zip_index
 from pad_pipeline.sources.entries import (
     BYTES_KEYS,
@@ -18,10 +18,10 @@ from pad_pipeline.sources.entries import (
     PATH_KEYS,
     as_name,
     caption_of,
+    describe,
     first_of,
     read_json_array,
     read_json_lines,
-    shown,
 )
 from pad_pipeline.sources.rows import ManifestRow, in_container, relative_id
 
@@ -84,7 +84,7 @@ def _list_entries(url: str, entries: Iterator[Any], images: str | None) -> Itera
             continue
         if not isinstance(path, str) or not path:
             raise UserError(
-                f"{url}: entry {number} should name its image as text, found {shown(path)}"
+                f"{url}: entry {number} should name its image as text, found {describe(path)}"
             )
         name = path if "conversations" in entry else first_of(entry, ID_KEYS)
         uri, offset, size = locate(path)
@@ -103,7 +103,7 @@ def _as_entry(url: str, number: int, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise UserError(
             f"{url}: entry {number} should be an object such as "
-            f'{{"image": "0.jpg", "caption": "…"}}, found {shown(value)}'
+            f'{{"image": "0.jpg", "caption": "…"}}, found {describe(value)}'
         )
     return value
 
@@ -131,7 +131,9 @@ def make_locator(url: str, images: str | None, paths: list[str]) -> Callable[[st
         return _in_zip(archive)
     raise UserError(
         f"{url} names images such as {relative[0]!r}, found neither in {folder or '.'} nor in "
-        f"images/ or images.zip beside it: say where they are with `images`"
+        "images/ or images.zip beside it: set ",
+        Setting("images"),
+        " to where they are",
     )
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pad_pipeline import storage
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import UserError, one_line
 from pad_pipeline.sources.archives import stem_below
 from pad_pipeline.sources.entries import BYTES_KEYS, CAPTION_KEYS, ID_KEYS, PATH_KEYS, caption_of
 from pad_pipeline.sources.manifests import make_locator
@@ -22,6 +22,7 @@ from pad_pipeline.storage.parquet import ParquetFile
 logger = logging.getLogger(__name__)
 
 _ROWS_PER_BATCH = 8192
+_LONGEST_REASON = 300
 _LARGEST_CACHED_BYTES = 128 << 20
 
 # Text that is not UTF-8, times out of range, columns of one name, counts that do not fit.
@@ -50,7 +51,7 @@ def list_parquet(url: str, base: str, images: str | None) -> Iterator[ManifestRo
         try:
             column = _bytes_column(parquet)
         except _DAMAGED as error:
-            raise UserError(f"{url} is damaged: {_words(error)}") from error
+            raise UserError(f"{url} is damaged: {one_line(error)[:_LONGEST_REASON]}") from error
         path_column = None if column else _path_column(parquet.schema_arrow)
         if column is None and path_column is None:
             found = ", ".join(name if name.isprintable() else repr(name) for name in names)
@@ -85,7 +86,9 @@ def list_parquet(url: str, base: str, images: str | None) -> Iterator[ManifestRo
                         num_skipped += 1
                     row += 1
         except _DAMAGED as error:
-            raise UserError(f"{url} is damaged near row {row}: {_words(error)}") from error
+            raise UserError(
+                f"{url} is damaged near row {row}: {one_line(error)[:_LONGEST_REASON]}"
+            ) from error
     if num_skipped:
         logger.warning("%s: %d rows without an image were skipped", url, num_skipped)
 
@@ -170,11 +173,9 @@ def _open(url: str, file: Any) -> ParquetFile:
     except storage.RetriesExhausted:
         raise
     except (*_DAMAGED, OSError) as error:
-        raise UserError(f"{url} is not a readable Parquet file: {_words(error)}") from error
-
-
-def _words(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(
+            f"{url} is not a readable Parquet file: {one_line(error)[:_LONGEST_REASON]}"
+        ) from error
 
 
 def _batches(parquet: ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:

@@ -16,7 +16,7 @@ from pad_pipeline.errors import UserError
 from pad_pipeline.sources.archives import tar_members, zip_index
 from pad_pipeline.sources.parquet import read_parquet
 from pad_pipeline.sources.ranges import MAX_ITEM_BYTES, Item, fetch, read_ranges, too_large
-from pad_pipeline.sources.rows import ManifestRow, file_name, refused_place, split_uri
+from pad_pipeline.sources.rows import ManifestRow, file_name, location_error, split_uri
 
 _ZIP_HEADER = struct.Struct("<4s5H3I2H")  # APPNOTE 4.3.7: the local file header
 _ZIP_SLACK = 128
@@ -36,7 +36,7 @@ def read_many(rows: Sequence[ManifestRow]) -> list[Item]:
     items: list[Item] = [OSError("not read")] * len(rows)
     for index, row in enumerate(rows):
         chained = split_uri(row.uri)
-        refused = refused_place(row.uri if chained is None else chained[2])
+        refused = location_error(row.uri if chained is None else chained[2])
         if refused is not None:
             items[index] = refused
             continue
@@ -60,7 +60,7 @@ def _read_files(place: str, rows: Sequence[ManifestRow]) -> list[Item]:
     if not place:
         return [_read_local(row.uri) for row in rows]
     small = [row for row in rows if row.size <= MAX_ITEM_BYTES]
-    # The end bounds the memory where no listing told the size; elsewhere, it asks for all there is.
+    # The end bounds the memory where no listing has the size; elsewhere it is past the last byte.
     found = iter(fetch([(row.uri, 0, MAX_ITEM_BYTES + 1) for row in small]))
     items = [next(found) if r.size <= MAX_ITEM_BYTES else too_large(r.size) for r in rows]
     return [

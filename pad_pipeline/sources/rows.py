@@ -36,7 +36,7 @@ class ManifestRow:
     `jsonl://column::file` for an item in a container. `offset` and `size` are bytes within the
     container (zip: of the member's local header, and the compressed size; tar: of the data;
     jsonl: of the line); in Parquet `offset` counts rows. For a file of its own `offset` is -1 and
-    `size` is known only where listing told it. In a container both are -1 for a missing member.
+    `size` is known only where the listing has it. In a container both are -1 for a missing member.
     """
 
     image_id: str
@@ -92,7 +92,7 @@ def split_uri(uri: str) -> tuple[str, str, str] | None:
     return kind, member, container
 
 
-def refused_place(url: str) -> UserError | None:
+def location_error(url: str) -> UserError | None:
     """Why a path or URL that stands in a file is not followed; None for usual places.
 
     A list of images or a data set may come from anyone, and some of fsspec's protocols interpret

@@ -1,4 +1,4 @@
-"""Failures of the disk and of object stores in words for people."""
+"""Failures of the disk and of object stores as messages for users."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import UserError, one_line
 from pad_pipeline.storage.urls import local_path, protocol
 
 # What backends raise beside OSError; looked up only where the backend has been imported.
@@ -21,7 +21,7 @@ _BACKEND_ERRORS = (
     ("aiohttp", "ClientError"),
 )
 
-_REFUSED = {
+_CREDENTIAL_ERRORS = {
     "InvalidAccessKeyId": "the server knows no such access key",
     "SignatureDoesNotMatch": "the secret key does not fit the access key",
     "ExpiredToken": "the session token has expired",
@@ -29,7 +29,7 @@ _REFUSED = {
     "TokenRefreshRequired": "the session token has expired",
     "RequestTimeTooSkewed": "this machine's clock is wrong",
 }
-"""S3's answers to credentials that are not right."""
+"""What S3's codes for wrong credentials mean."""
 
 
 class RetriesExhausted(OSError):
@@ -55,7 +55,7 @@ def user_errors(url: str, action: str) -> Iterator[None]:
         raise
     except (OSError, *backend_errors()) as error:
         raise UserError(
-            f"cannot {action} {url}: {_reason(error, url)}{_culprit(error, url)}"
+            f"cannot {action} {url}: {_describe(error, url)}{_other_path(error, url)}"
         ) from error
 
 
@@ -66,7 +66,7 @@ def s3_code(error: BaseException) -> str:
 
 
 def is_bucket_missing(error: BaseException) -> bool:
-    """Whether S3 said that there is no such bucket, rather than no such file in it."""
+    """Whether S3's error is that the bucket is missing, rather than the file in it."""
     source = error if hasattr(error, "operation_name") else error.__cause__
     operation = getattr(source, "operation_name", "")
     code = s3_code(error)
@@ -81,7 +81,7 @@ def _response(error: BaseException) -> dict[str, Any]:
     return {}
 
 
-def _reason(error: BaseException, url: str) -> str:
+def _describe(error: BaseException, url: str) -> str:
     code = getattr(error, "errno", None)
     if isinstance(error, RetriesExhausted):
         return str(error)
@@ -91,9 +91,9 @@ def _reason(error: BaseException, url: str) -> str:
         return "no such bucket or file" if local_path(url) is None else "no such file or folder"
     if code == errno.ENOSPC or code == errno.EDQUOT:
         return "no space is left on the device: free some or choose another place"
-    if s3_code(error) in _REFUSED:
+    if s3_code(error) in _CREDENTIAL_ERRORS:
         return (
-            f"wrong credentials, {_REFUSED[s3_code(error)]} (AWS_ACCESS_KEY_ID, "
+            f"wrong credentials, {_CREDENTIAL_ERRORS[s3_code(error)]} (AWS_ACCESS_KEY_ID, "
             "AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE)"
         )
     if isinstance(error, PermissionError):
@@ -110,11 +110,11 @@ def _reason(error: BaseException, url: str) -> str:
         return "the name is too long"
     if "credential" in f"{type(error).__name__} {error}".lower():
         return f"no valid credentials: set them up for {protocol(url)}:// ({error})"
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error)
 
 
-def _culprit(error: BaseException, url: str) -> str:
-    """The file or folder at fault where it is another than the one asked for, such as one below."""
+def _other_path(error: BaseException, url: str) -> str:
+    """The file or folder at fault where it is not `url` itself, such as one below it."""
     name = str(getattr(error, "filename", None) or "")
     same = not name or name == url or Path(name) == local_path(url) or "/.tmp-" in name
     return "" if same else f" ({name})"

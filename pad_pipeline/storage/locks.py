@@ -17,7 +17,7 @@ from pad_pipeline.storage.errors import user_errors
 from pad_pipeline.storage.urls import local_path
 
 NAME = "_lock"
-_PATIENCE_S = 0.2  # `is_held` may have it for a moment
+_TIMEOUT_S = 0.2  # `is_held` may have it for a moment
 _POLL_S = 0.05
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 
@@ -36,7 +36,7 @@ def only_run_on(output: str) -> Iterator[None]:
         return
     check_writable(output)
     path = folder / NAME
-    lock = FileLock(path, timeout=_PATIENCE_S, fallback_to_soft=False)
+    lock = FileLock(path, timeout=_TIMEOUT_S, fallback_to_soft=False)
     with user_errors(output, "lock"):
         try:
             lock.acquire(poll_interval=_POLL_S)

@@ -37,16 +37,16 @@ from pad_pipeline.storage.errors import RetriesExhausted, s3_code
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_S = 60.0
+RETRY_TIMEOUT_S = 60.0
 """How long a request is repeated while its failure is transient."""
-FIRST_PAUSE_S = 0.25
-LONGEST_PAUSE_S = 10.0
+FIRST_DELAY_S = 0.25
+MAX_DELAY_S = 10.0
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 20.0
 
-PIECE_BYTES = 16 << 20
-"""Larger files are read and written in pieces of this size, a few at a time."""
-PIECES_AT_ONCE = 4
+PART_BYTES = 16 << 20
+"""Larger files are read and written in parts of this size, a few at a time."""
+MAX_CONCURRENT_PARTS = 4
 
 _TRANSIENT_STATUS = frozenset({429, 500, 502, 503, 504})
 _TRANSIENT_CODES = frozenset(
@@ -77,13 +77,14 @@ class S3(S3FileSystem):
 
     async def _call_s3(self, method: str, *akwarglist: Any, **kwargs: Any) -> Any:
         attempts = int(os.environ.get("AWS_MAX_ATTEMPTS") or 0)
-        half = {"multiplier": FIRST_PAUSE_S / 2, "max": LONGEST_PAUSE_S / 2}
+        half = {"multiplier": FIRST_DELAY_S / 2, "max": MAX_DELAY_S / 2}
         retrying = AsyncRetrying(
             retry=retry_if_exception(is_transient),
             # Half of each pause is random, so that many workers do not come back at once.
             wait=wait_exponential(**half) + wait_random_exponential(**half),
             stop=stop_any(
-                stop_before_delay(PATIENCE_S), *([stop_after_attempt(attempts)] if attempts else [])
+                stop_before_delay(RETRY_TIMEOUT_S),
+                *([stop_after_attempt(attempts)] if attempts else []),
             ),
             sleep=sleep,
             before_sleep=before_sleep_log(logger, logging.DEBUG),
@@ -93,8 +94,8 @@ class S3(S3FileSystem):
             return await retrying(self._once, method, akwarglist, kwargs)
         except (*_TRANSIENT_ERRORS, botocore.exceptions.ClientError) as error:
             # The answer to HEAD has no body that could say why it is refused.
-            is_mute = method.startswith("head_") and s3_code(error) in ("403", "400")
-            cause = await self._fetch_error_detail(error, kwargs) if is_mute else error
+            is_without_detail = method.startswith("head_") and s3_code(error) in ("403", "400")
+            cause = await self._fetch_error_detail(error, kwargs) if is_without_detail else error
             raise translate_boto_error(cause) from cause
 
     def _give_up(self, state: RetryCallState) -> None:
@@ -156,7 +157,7 @@ class S3(S3FileSystem):
     ) -> bytes:
         try:
             if start is None and end is None and not self.version_aware:
-                return await self._whole(path)
+                return await self._read_whole(path)
             return await super()._cat_file(
                 path, version_id=version_id, start=start, end=end, **kwargs
             )
@@ -165,46 +166,46 @@ class S3(S3FileSystem):
                 return b""  # an empty file has no first byte
             raise
 
-    async def _whole(self, path: str) -> bytes:
+    async def _read_whole(self, path: str) -> bytes:
         """The whole file; the size of a small one comes with its content."""
         bucket, key, _ = self.split_path(path)
         place = {"Bucket": bucket, "Key": key}
         answer = await self._call_s3(
-            "get_object", **place, Range=f"bytes=0-{PIECE_BYTES - 1}", **self.req_kw
+            "get_object", **place, Range=f"bytes=0-{PART_BYTES - 1}", **self.req_kw
         )
-        pieces = [await answer["Body"].read()]
+        parts = [await answer["Body"].read()]
         if "ContentRange" in answer:
             size = int(answer["ContentRange"].rpartition("/")[2])
 
             async def read(start: int) -> bytes:
-                end = min(start + PIECE_BYTES, size) - 1
-                piece = await self._call_s3(
+                end = min(start + PART_BYTES, size) - 1
+                part = await self._call_s3(
                     "get_object",
                     **place,
                     Range=f"bytes={start}-{end}",
                     IfMatch=answer["ETag"],
                     **self.req_kw,
                 )
-                return await piece["Body"].read()
+                return await part["Body"].read()
 
-            pieces += await _run_coros_in_chunks(
-                [read(start) for start in range(PIECE_BYTES, size, PIECE_BYTES)],
-                batch_size=PIECES_AT_ONCE,
+            parts += await _run_coros_in_chunks(
+                [read(start) for start in range(PART_BYTES, size, PART_BYTES)],
+                batch_size=MAX_CONCURRENT_PARTS,
                 nofiles=True,
             )
-        return b"".join(pieces)
+        return b"".join(parts)
 
     async def _pipe_file(self, path: str, data: bytes, **kwargs: Any) -> Any:
         try:
-            return await super()._pipe_file(path, data, **{"chunksize": PIECE_BYTES, **kwargs})
+            return await super()._pipe_file(path, data, **{"chunksize": PART_BYTES, **kwargs})
         except FileNotFoundError as error:
             if s3_code(error) != "NoSuchUpload":
                 raise
             # The answer to a completed upload was lost, so asking again found no upload.
-            return await super()._pipe_file(path, data, **{"chunksize": PIECE_BYTES, **kwargs})
+            return await super()._pipe_file(path, data, **{"chunksize": PART_BYTES, **kwargs})
 
     async def _abort_stale_uploads(self, path: str, older_than: timedelta) -> int:
-        """Abort uploads in pieces that killed processes left below `path`: they cost space."""
+        """Abort uploads in parts that killed processes left below `path`: they cost space."""
         bucket, key, _ = self.split_path(path)
         prefix = f"{key.rstrip('/')}/" if key else ""
         found = await self._call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix)
@@ -266,7 +267,7 @@ def open_s3() -> S3:
     return S3(
         # Other processes write to the same place.
         use_listings_cache=False,
-        default_block_size=PIECE_BYTES // 2,
-        max_concurrency=PIECES_AT_ONCE,
+        default_block_size=PART_BYTES // 2,
+        max_concurrency=MAX_CONCURRENT_PARTS,
         config_kwargs=config,
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pad_pipeline import storage
-from pad_pipeline.dataset.pictures import read_pictures
+from pad_pipeline.dataset.record_images import read_record_images
 from pad_pipeline.drawing.record import draw_layer, draw_record
 from pad_pipeline.errors import UserError, first_line
 from pad_pipeline.images import ImageError, decode_image, image_size
@@ -140,7 +140,7 @@ class Pictures:
 
         def read() -> bytes:
             try:
-                [data] = read_pictures([record], self.images)
+                [data] = read_record_images([record], self.images)
             except UserError as error:
                 raise NoPicture(str(error)) from error
             if isinstance(data, Exception):

@@ -9,7 +9,7 @@ import duckdb
 
 from pad_pipeline.dataset.manifest import State
 from pad_pipeline.dataset.stats import (
-    AREA_SHARE_EDGES,
+    AREA_FRACTION_EDGES,
     MANY_REGIONS,
     NUM_TOP_TAGS,
     SCORE_EDGES,
@@ -114,7 +114,7 @@ def _stats(con: duckdb.DuckDBPyConnection, url: str, state: State) -> Stats:
         top_tags=_top(con, "num_regions"),
         top_tags_without_region=_top(con, "num_undetected"),
         area_share=_histogram(
-            con, f"area / {pixels}", AREA_SHARE_EDGES, "regions JOIN images USING (position)"
+            con, f"area / {pixels}", AREA_FRACTION_EDGES, "regions JOIN images USING (position)"
         ),
         score=_histogram(con, "score", SCORE_EDGES, "regions"),
         predicted_iou=_histogram(con, "predicted_iou", SCORE_EDGES, "regions"),

@@ -9,7 +9,7 @@ from PIL import Image
 
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.dataset.stats import (
-    AREA_SHARE_EDGES,
+    AREA_FRACTION_EDGES,
     MANY_REGIONS,
     NUM_TOP_TAGS,
     SCORE_EDGES,
@@ -61,7 +61,7 @@ def test_histograms_equal_numpys(tmp_path):
         records.append(record(number, labels))
     stats = compute_stats(write_dataset(tmp_path / "set", records, rows_per_shard=7))
     edges = np.array(SCORE_EDGES, dtype=np.float32)
-    assert stats.area_share.counts == tuple(np.histogram(areas, AREA_SHARE_EDGES)[0])
+    assert stats.area_share.counts == tuple(np.histogram(areas, AREA_FRACTION_EDGES)[0])
     assert stats.score.counts == tuple(np.histogram(scores, edges)[0])
     assert stats.predicted_iou.counts == tuple(np.histogram(qualities, edges)[0])
     per_image = [min(len(one.labels), MANY_REGIONS) for one in records]

@@ -158,7 +158,7 @@ def test_webdataset_reads_images_from_where_they_were_annotated(tmp_path):
 
 
 def test_webdataset_without_any_image_says_what_to_do(url, tmp_path):
-    with pytest.raises(UserError, match=r"none of the 6 images could be read.*--images"):
+    with pytest.raises(UserError, match=r"none of the 6 images could be read.*set images to"):
         export(url, str(tmp_path / "tars"), "webdataset", images=str(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {"set"}
 

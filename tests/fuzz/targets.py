@@ -61,7 +61,7 @@ def _source(name: str) -> Callable[[bytes, Path], bool]:
 
 
 def read_source(source: str) -> bool:
-    """Lists and reads a source as an annotation does; the images' own damage is not looked at."""
+    """Lists and reads a source as an annotation does; damage of its images is ignored."""
     rows: list[ManifestRow] = []
     try:
         for row in list_source(source):

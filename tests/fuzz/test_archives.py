@@ -70,18 +70,18 @@ def test_names_that_mean_a_place_elsewhere_stay_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("at", "value", "said"),
+    ("at", "value", "message"),
     [
         (6, b"\xff\x00", "zip file version"),
         (42, b"\xff\xff\xff\x7f", "outside the file|not a readable ZIP"),
     ],
 )
-def test_a_zip_directory_that_lies(tmp_path: Path, at: int, value: bytes, said: str) -> None:
+def test_a_zip_directory_that_lies(tmp_path: Path, at: int, value: bytes, message: str) -> None:
     data = bytearray(zipped({"x.png": image()}))
     start = data.index(b"PK\1\2") + at
     data[start : start + len(value)] = value
     (tmp_path / "x.zip").write_bytes(data)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         listed(f"{tmp_path}/x.zip")
 
 

@@ -20,7 +20,7 @@ from tests.sources.samples import image, listed
 
 @pytest.mark.parametrize("name", ["x.json", "x.jsonl"])
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("entry", "message"),
     [
         ('{"image": "0.png", "n": ' + "9" * 5000 + "}", "digits"),
         ("[" * 5000 + "]" * 5000, "nested|recursion"),
@@ -35,11 +35,11 @@ from tests.sources.samples import image, listed
         ("\x00", "damaged|should hold a JSON list"),
     ],
 )
-def test_json_that_is_refused(tmp_path: Path, name: str, entry: str, said: str) -> None:
+def test_json_that_is_refused(tmp_path: Path, name: str, entry: str, message: str) -> None:
     (tmp_path / "0.png").write_bytes(image())
     text = entry if name == "x.jsonl" else f"[{entry}]"
     (tmp_path / name).write_text(text)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         listed(f"{tmp_path}/{name}")
 
 

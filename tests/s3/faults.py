@@ -1,4 +1,4 @@
-"""A proxy between S3's client and server that answers some requests badly, as it is told to."""
+"""A proxy between S3's client and server that fails some requests, as a plan says."""
 
 from __future__ import annotations
 

@@ -30,15 +30,15 @@ ACTIONS: list[Callable[[str], object]] = [
 
 
 def refused(url: str) -> list[str]:
-    """What every action says about `url`."""
-    told = []
+    """The message of every action's error."""
+    messages = []
     for action in ACTIONS:
         with pytest.raises(UserError) as caught:
             action(url)
-        told.append(str(caught.value))
-        assert url in told[-1]
-        assert "\n" not in told[-1]
-    return told
+        messages.append(str(caught.value))
+        assert url in messages[-1]
+        assert "\n" not in messages[-1]
+    return messages
 
 
 def test_wrong_secret_and_wrong_key(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +71,7 @@ def test_missing_bucket(bucket: Bucket) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "message"),
     [
         ("busy", "answers 503"),
         ("reset", "no connection to|breaks off"),
@@ -79,15 +79,15 @@ def test_missing_bucket(bucket: Bucket) -> None:
     ],
 )
 def test_a_server_that_stays_away(
-    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, fault: str, told: str
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, fault: str, message: str
 ) -> None:
-    monkeypatch.setattr(store, "PATIENCE_S", 1.0)
-    monkeypatch.setattr(store, "FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(store, "RETRY_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(store, "FIRST_DELAY_S", 0.05)
     bucket.faults.plan = every(1, Fault(fault))
     for action in (storage.exists, storage.list_files, storage.check_writable):
         before = len(bucket.faults.requests)
         with pytest.raises(
-            UserError, match=rf"{bucket.url}/run.*({told}).*gave up after"
+            UserError, match=rf"{bucket.url}/run.*({message}).*gave up after"
         ) as caught:
             action(f"{bucket.url}/run")
         assert bucket.faults.endpoint in str(caught.value)
@@ -95,21 +95,21 @@ def test_a_server_that_stays_away(
 
 
 def test_nobody_listens(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "PATIENCE_S", 0.4)
+    monkeypatch.setattr(store, "RETRY_TIMEOUT_S", 0.4)
     use(monkeypatch, AWS_ENDPOINT_URL="http://127.0.0.1:1")
     for text in refused(f"{bucket.url}/run"):
         assert "no connection to http://127.0.0.1:1 (is AWS_ENDPOINT_URL right?)" in text
 
 
 def test_a_server_that_never_answers(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "PATIENCE_S", 0.4)
+    monkeypatch.setattr(store, "RETRY_TIMEOUT_S", 0.4)
     monkeypatch.setattr(store, "READ_TIMEOUT_S", 0.3)
     bucket.faults.plan = every(1, Fault("slow", 2.0))
     with pytest.raises(UserError, match=r"cannot read .*does not answer within"):
         storage.read_bytes(f"{bucket.url}/x")
 
 
-def test_patience_is_a_minute_at_most(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retries_take_a_minute_at_most(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a clock of its own: every pause and every unanswered request passes at once."""
     now = [0.0]
 
@@ -122,9 +122,9 @@ def test_patience_is_a_minute_at_most(bucket: Bucket, monkeypatch: pytest.Monkey
     fs = store.open_s3()
     with pytest.raises(storage.RetriesExhausted):
         fs.cat_file(f"{bucket.url[5:]}/x")
-    assert 30 < now[0] <= store.PATIENCE_S
+    assert 30 < now[0] <= store.RETRY_TIMEOUT_S
     assert 8 <= len(bucket.faults.requests) <= 20
-    assert store.PATIENCE_S + store.READ_TIMEOUT_S < 120
+    assert store.RETRY_TIMEOUT_S + store.READ_TIMEOUT_S < 120
 
 
 def test_the_standard_limit_of_attempts(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +135,7 @@ def test_the_standard_limit_of_attempts(bucket: Bucket, monkeypatch: pytest.Monk
     assert len(bucket.faults.requests) == 2
 
 
-def test_what_will_not_pass_is_asked_once(bucket: Bucket) -> None:
+def test_permanent_failures_are_not_retried(bucket: Bucket) -> None:
     with pytest.raises(UserError, match="no such bucket or file"):
         storage.read_bytes(f"{bucket.url}/x")
     assert len(bucket.faults.requests) == 1
@@ -145,7 +145,7 @@ def test_failing_storage_is_not_taken_for_an_empty_one(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that took "I cannot see it" for "nothing is there" would begin anew over its own."""
-    monkeypatch.setattr(store, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(store, "RETRY_TIMEOUT_S", 0.2)
     storage.write_atomic(f"{bucket.url}/run/_manifest.json", b"{}")
     bucket.faults.plan = every(1, Fault("busy"))
     for action in (storage.exists, storage.is_folder, storage.list_files):

@@ -62,7 +62,7 @@ def write_sources(folder: Path) -> dict[str, str]:
 def test_a_source_on_s3(
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(store, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(store, "FIRST_DELAY_S", 0.01)
     source = write_sources(tmp_path)[kind]
     root = f"{bucket.url}/data set"
     for path in tmp_path.rglob("*"):
@@ -96,7 +96,7 @@ def test_a_small_image_is_one_request(bucket: Bucket, tmp_path: Path) -> None:
 def test_what_fails_for_good_stands_in_the_images_place(
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(store, "RETRY_TIMEOUT_S", 0.3)
     write_sources(tmp_path)
     for name in NAMES:
         storage.upload(tmp_path / "images" / name, storage.join(bucket.url, name))

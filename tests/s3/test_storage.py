@@ -116,8 +116,8 @@ def test_many_files(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_third_of_all_requests_fail(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    monkeypatch.setattr(store, "FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(store, "LONGEST_PAUSE_S", 0.05)
+    monkeypatch.setattr(store, "FIRST_DELAY_S", 0.01)
+    monkeypatch.setattr(store, "MAX_DELAY_S", 0.05)
     kinds = [Fault("busy"), Fault("reset"), Fault("lost"), Fault("cut"), Fault("slow", 0.05)]
     bucket.faults.plan = seeded(seed, 1 / 3, *kinds)
     url = f"{bucket.url}/run"
@@ -147,8 +147,8 @@ def test_an_answer_after_three_seconds_is_waited_for(bucket: Bucket) -> None:
 def test_large_files_go_in_pieces(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    monkeypatch.setattr(store, "FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(store, "PIECE_BYTES", 50_000)
+    monkeypatch.setattr(store, "FIRST_DELAY_S", 0.01)
+    monkeypatch.setattr(store, "PART_BYTES", 50_000)
     url, data = f"{bucket.url}/large", os.urandom(333_333)
     bucket.faults.plan = every(3, Fault("busy"))
     storage.write_atomic(url, data)
@@ -164,7 +164,7 @@ def test_large_files_go_in_pieces(
 def test_a_lost_answer_to_the_end_of_an_upload(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "PIECE_BYTES", 50_000)
+    monkeypatch.setattr(store, "PART_BYTES", 50_000)
     data = os.urandom(222_222)
 
     def plan(count: int, method: str, path: str) -> Fault | None:
@@ -178,8 +178,8 @@ def test_a_lost_answer_to_the_end_of_an_upload(
 
 
 def test_half_an_upload_is_never_seen(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "PATIENCE_S", 0.3)
-    monkeypatch.setattr(store, "PIECE_BYTES", 50_000)
+    monkeypatch.setattr(store, "RETRY_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(store, "PART_BYTES", 50_000)
     url = f"{bucket.url}/run/large"
     storage.write_atomic(url, b"old")
     bucket.faults.plan = lambda count, method, path: (
@@ -197,7 +197,7 @@ KILLED = """
 import os, sys
 from pad_pipeline import storage
 from pad_pipeline.storage import s3
-s3.PIECE_BYTES, s3.PIECES_AT_ONCE = 50_000, 1
+s3.PART_BYTES, s3.MAX_CONCURRENT_PARTS = 50_000, 1
 storage.write_atomic(sys.argv[1], os.urandom(1_000_000))
 """
 

@@ -34,7 +34,7 @@ class Stop(Exception):
 
 
 def test_a_run_on_s3(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(store, "FIRST_DELAY_S", 0.01)
     write_annotations(tmp_path, 24)
     local = open_run(
         str(tmp_path / "run"), "pretrain", CONFIG, str(tmp_path / "annotations"), None, None
@@ -69,8 +69,8 @@ def test_a_run_on_s3(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_the_last_whole_checkpoint_counts(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "PIECE_BYTES", 20_000)
-    monkeypatch.setattr(store, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(store, "PART_BYTES", 20_000)
+    monkeypatch.setattr(store, "RETRY_TIMEOUT_S", 0.3)
     checkpoints = Checkpoints(f"{bucket.url}/run")
     assert checkpoints.load_last() is None
     states = [{"weights": torch.randn(100, 100), "number": n} for n in range(3)]

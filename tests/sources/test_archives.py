@@ -118,7 +118,7 @@ def test_links_and_devices_are_refused(root: str) -> None:
     write(root, {"x.zip": buffer.getvalue()})
     with pytest.raises(UserError, match=r"'link\.jpg' is a link"):
         listed(storage.join(root, "x.zip"))
-    for kind, said in (
+    for kind, message in (
         (tarfile.SYMTYPE, "is a link"),
         (tarfile.LNKTYPE, "is a link"),
         (tarfile.CHRTYPE, "device"),
@@ -130,7 +130,7 @@ def test_links_and_devices_are_refused(root: str) -> None:
         with tarfile.open(fileobj=buffer, mode="w") as archive:
             archive.addfile(member)
         write(root, {"x.tar": buffer.getvalue()})
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             listed(storage.join(root, "x.tar"))
 
 
@@ -243,7 +243,7 @@ def test_damaged_tars(root: str) -> None:
     second = whole.index(b"1.jpg")
     damaged = bytearray(whole)
     damaged[second + 3] ^= 0xFF
-    for data, said in (
+    for data, message in (
         (bytes(damaged), f"damaged at byte {second}"),
         (whole[: second + 700], "damaged or cut off at byte"),
         (whole[: second + 200], f"damaged.* at byte {second}"),
@@ -252,7 +252,7 @@ def test_damaged_tars(root: str) -> None:
         (gzip.compress(whole), "decompress it"),
     ):
         write(root, {"x.tar": data})
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             listed(storage.join(root, "x.tar"))
     # A tar without its closing zeros, as some writers leave it, is whole.
     write(root, {"x.tar": whole[: whole.index(b"3.jpg")]})

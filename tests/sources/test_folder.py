@@ -128,8 +128,8 @@ def test_a_folder_below_that_may_not_be_read_is_named(
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    said = re.escape(f"cannot list {tmp_path}: permission denied") + ".*" + re.escape("/locked)")
-    with pytest.raises(UserError, match=said):
+    message = re.escape(f"cannot list {tmp_path}: permission denied") + ".*" + re.escape("/locked)")
+    with pytest.raises(UserError, match=message):
         listed(os.fspath(tmp_path))
 
 
@@ -176,8 +176,8 @@ def test_captions_that_cannot_be_used(root: str) -> None:
     write(root, {"images/1.jpg": image(1), "bad.json": b'{"1.jpg": "x"', "list.json": b"[1, 2]"})
     images = storage.join(root, "images")
 
-    def fails(name: str, said: str) -> None:
-        with pytest.raises(UserError, match=said):
+    def fails(name: str, message: str) -> None:
+        with pytest.raises(UserError, match=message):
             listed(images, captions=storage.join(root, name))
 
     fails("nowhere.json", "no such captions file")

@@ -71,7 +71,9 @@ def test_an_image_missing_from_the_zip_or_folder_is_an_item_that_fails(root: str
 
 def test_images_nowhere(root: str) -> None:
     source = llava_json(root)
-    with pytest.raises(UserError, match=r"names images such as '00001/.*say where they are"):
+    with pytest.raises(
+        UserError, match=r"names images such as '00001/.*set images to where they are"
+    ):
         listed(source)
     with pytest.raises(UserError, match=r"no such folder or \.zip of images"):
         listed(source, images=storage.join(root, "nowhere"))
@@ -145,7 +147,7 @@ def test_base64_lines(root: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("x.json", "", "should hold a JSON list.*an empty file"),
         ("x.json", '{"a": 1}', "should hold a JSON list.*found '{'"),
@@ -163,9 +165,9 @@ def test_base64_lines(root: str) -> None:
         ("x.jsonl", "[1]\n", "entry 1 should be an object"),
     ],
 )
-def test_damaged_lists(root: str, name: str, text: str, said: str) -> None:
+def test_damaged_lists(root: str, name: str, text: str, message: str) -> None:
     write(root, {name: text.encode(), "a.jpg": image()})
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         listed(storage.join(root, name))
 
 

@@ -137,9 +137,9 @@ def test_a_folder_and_a_glob_of_files(root: str) -> None:
 
 
 def test_what_cannot_be_used(root: str) -> None:
-    def fails(data: bytes, said: str) -> None:
+    def fails(data: bytes, message: str) -> None:
         write(root, {"x.parquet": data})
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             listed(storage.join(root, "x.parquet"))
 
     fails(b"", "is not a readable Parquet file")

@@ -121,7 +121,7 @@ def test_the_longest_name_can_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
         (errno.ENOSPC, "no space is left"),
         (errno.EDQUOT, "no space is left"),
@@ -131,7 +131,7 @@ def test_the_longest_name_can_be_written(tmp_path: Path) -> None:
     ],
 )
 def test_a_failing_disk_leaves_nothing_and_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, message: str
 ) -> None:
     storage.write_atomic(f"{tmp_path}/x", b"old")
 
@@ -139,10 +139,10 @@ def test_a_failing_disk_leaves_nothing_and_says_why(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         storage.write_atomic(f"{tmp_path}/x", b"new")
     assert f"{tmp_path}/x" in str(caught.value)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         storage.check_writable(str(tmp_path))
     assert os.listdir(tmp_path) == ["x"]
     assert (tmp_path / "x").read_bytes() == b"old"

@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 
 from pad_pipeline import storage
-from pad_pipeline.dataset.pictures import find_picture
 from pad_pipeline.dataset.reader import iter_records, open_dataset
+from pad_pipeline.dataset.record_images import find_record_image
 from pad_pipeline.errors import UserError
 from pad_pipeline.sources import ManifestRow
 from pad_pipeline.sources.entries import read_json_array, read_json_lines
@@ -164,7 +164,7 @@ def _annotated(source: str, images: str | None, left_out: Counter[str]) -> Itera
             left_out["that failed when they were annotated"] += 1
         elif not (record.caption or "").strip():
             left_out["without a caption"] += 1
-        elif (image := find_picture(record, images)) is None:
+        elif (image := find_record_image(record, images)) is None:
             left_out[f"whose image is not in {images}"] += 1
         else:
             yield TrainingSample(

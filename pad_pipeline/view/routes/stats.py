@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from pad_pipeline.dataset.stats import AREA_SHARE_EDGES, MANY_REGIONS, Histogram
+from pad_pipeline.dataset.stats import AREA_FRACTION_EDGES, MANY_REGIONS, Histogram
 from pad_pipeline.view.dependencies import CurrentViewer
 from pad_pipeline.view.filters import tag_address
 from pad_pipeline.view.pages import bars
@@ -43,7 +43,10 @@ def stats(request: Request, viewer: CurrentViewer) -> Response:
                 "Mask area as a share of the image",
                 "regions",
                 bars(
-                    [f"{100 * low:g}–{100 * high:g} %" for low, high in pairwise(AREA_SHARE_EDGES)],
+                    [
+                        f"{100 * low:g}–{100 * high:g} %"
+                        for low, high in pairwise(AREA_FRACTION_EDGES)
+                    ],
                     stats.area_share.counts,
                 ),
             ),

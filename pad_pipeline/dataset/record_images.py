@@ -9,10 +9,10 @@ from functools import lru_cache
 from itertools import islice
 
 from pad_pipeline import storage
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.records import PadRecord
 from pad_pipeline.sources import ManifestRow, list_source, read_many
-from pad_pipeline.sources.rows import refused_place, split_uri
+from pad_pipeline.sources.rows import location_error, split_uri
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ UNREADABLE = "image not readable"
 _READ_TOGETHER = 64
 
 
-def iter_pictures(
+def iter_record_images(
     records: Iterable[PadRecord], images: str | None, counts: Counter[str]
 ) -> Iterator[tuple[PadRecord, bytes]]:
     """The records that did not fail, each with its image's encoded bytes, in their order.
@@ -35,7 +35,7 @@ def iter_pictures(
         there = [record for record in group if record.status != "failed"]
         if len(there) < len(group):
             counts["failed"] += len(group) - len(there)
-        for record, data in zip(there, read_pictures(there, images), strict=True):
+        for record, data in zip(there, read_record_images(there, images), strict=True):
             if isinstance(data, Exception):
                 counts[UNREADABLE] += 1
                 logger.warning("left out %s: %s", record.image_id, data)
@@ -45,11 +45,13 @@ def iter_pictures(
     if counts[UNREADABLE] and not num_read:
         raise UserError(
             f"none of the {counts[UNREADABLE]:,} images could be read from "
-            f"{images or 'where they were annotated'}; say with --images where they are now"
+            f"{images or 'where they were annotated'}; set ",
+            Setting("images"),
+            " to where they are now",
         )
 
 
-def read_pictures(
+def read_record_images(
     records: Sequence[PadRecord], images: str | None = None
 ) -> list[bytes | Exception]:
     """The encoded bytes of every record's image, in order; the exception where one is unreadable.
@@ -57,7 +59,7 @@ def read_pictures(
     They are read from the records' `uri`; with `images`, a folder, zip or tar, from the file named
     `image_id` there. Raises `UserError` where `images` itself is missing or unreadable.
     """
-    rows = [find_picture(record, images) for record in records]
+    rows = [find_record_image(record, images) for record in records]
     there = [row for row in rows if row is not None]
     read = iter(read_many(there))
     return [
@@ -68,7 +70,7 @@ def read_pictures(
     ]
 
 
-def find_picture(record: PadRecord, images: str | None) -> ManifestRow | None:
+def find_record_image(record: PadRecord, images: str | None) -> ManifestRow | None:
     """Where the record's image lies, as `read_many` takes it; None where `images` lacks it."""
     if images is not None:
         if not _is_container(images):
@@ -78,7 +80,7 @@ def find_picture(record: PadRecord, images: str | None) -> ManifestRow | None:
         return _listed(images)[1].get(record.image_id)
     row = ManifestRow(record.image_id, record.uri, None)
     chained = split_uri(record.uri)
-    if chained is None or chained[0] not in ("zip", "tar") or refused_place(chained[2]):
+    if chained is None or chained[0] not in ("zip", "tar") or location_error(chained[2]):
         return row
     # A record does not say at which byte its item is. Left to itself, `read_many` would read the
     # archive's whole directory again for each group of images.

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pad_pipeline.dataset.pictures import UNREADABLE, iter_pictures, read_pictures
+from pad_pipeline.dataset.record_images import UNREADABLE, iter_record_images, read_record_images
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import PadRecord
 from pad_pipeline.sources import list_source
@@ -57,7 +57,7 @@ def test_items_of_a_container_are_found_by_their_uri(tmp_path, images, kind):
     rows = list(list_source(str(path)))
     assert len(rows) == 5
     records = [record(0, image_id=row.image_id, uri=row.uri) for row in reversed(rows)]
-    assert read_pictures(records) == list(images.values())[::-1]
+    assert read_record_images(records) == list(images.values())[::-1]
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip"])
@@ -67,7 +67,7 @@ def test_images_elsewhere_are_found_by_id(tmp_path, images, kind):
         place = tmp_path / "moved.zip"
         pack_zip(place, images)
     records: list[PadRecord] = [record(3, uri="/gone"), record(1, uri="zip://x::/gone.zip")]
-    found = read_pictures([*records, record(0, image_id="absent.png")], str(place))
+    found = read_record_images([*records, record(0, image_id="absent.png")], str(place))
     assert found[:2] == [images[one.image_id] for one in records]
     assert isinstance(found[2], OSError)
 
@@ -75,7 +75,7 @@ def test_images_elsewhere_are_found_by_id(tmp_path, images, kind):
 def test_what_cannot_be_read_is_counted_and_left_out(tmp_path, images):
     records = [record(0), failed(1), record(2, image_id="absent.png"), record(3)]
     counts: Counter[str] = Counter()
-    found = list(iter_pictures(records, str(tmp_path / "images"), counts))
+    found = list(iter_record_images(records, str(tmp_path / "images"), counts))
     assert [one.image_id for one, _ in found] == [records[0].image_id, records[3].image_id]
     assert [data for _, data in found] == [images[one.image_id] for one, _ in found]
     assert counts == {"failed": 1, UNREADABLE: 1}
@@ -83,5 +83,5 @@ def test_what_cannot_be_read_is_counted_and_left_out(tmp_path, images):
 
 def test_nothing_readable_is_an_error_and_nothing_wanted_is_none():
     with pytest.raises(UserError, match="none of the 6 images"):
-        list(iter_pictures(example_records(), None, Counter()))
-    assert list(iter_pictures([failed(0)], None, Counter())) == []
+        list(iter_record_images(example_records(), None, Counter()))
+    assert list(iter_record_images([failed(0)], None, Counter())) == []
