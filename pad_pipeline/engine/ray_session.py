@@ -15,6 +15,8 @@ from typing import Any
 
 import ray
 import ray.exceptions
+from ray._common.utils import get_default_ray_temp_dir
+from ray._private import ray_constants
 from ray._private import worker as ray_worker
 from ray._private.services import find_bootstrap_address
 
@@ -25,7 +27,10 @@ logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 10.0
 
-# What a cloud sets for each machine or container, which workers have for themselves.
+_LONGEST_TEMP_DIR = 40
+"""Bytes of Ray's folder for files that leave room for the names of its sockets below it, which may
+have 107 in all (103 on macOS)."""
+_SHORT_TEMP_DIRS = ("/tmp", "/var/tmp", "/dev/shm")
 
 _HTTP2_SETTINGS = b"\x04"
 _HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _HTTP2_SETTINGS + bytes(5)
@@ -150,12 +155,54 @@ def start_here(num_slots: int, *, verbose: bool, shared_cores: bool = True) -> N
     if shared_cores:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        _init(address="local", num_cpus=slots, include_dashboard=False, **_quiet(verbose))
+        with _without_uv_environment():
+            _init(
+                address="local",
+                num_cpus=slots,
+                include_dashboard=False,
+                **_short_temp_dir(),
+                **_quiet(verbose),
+            )
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise UserError(
             f"Ray does not start on this machine ({first_line(error)}); its files go to "
-            "RAY_TMPDIR, else /tmp/ray, and its objects to /dev/shm; --debug --ray-logs shows more"
+            f"{get_default_ray_temp_dir()} (RAY_TMPDIR or TMPDIR choose another folder), and its "
+            "objects to /dev/shm; --debug --ray-logs shows more"
         ) from error
+
+
+def _short_temp_dir() -> dict[str, str]:
+    """The option of `ray.init` for a folder that Ray's sockets fit into, where its own is too long.
+
+    Batch systems and CI runners set a TMPDIR of any length; a socket's path has a fixed bound.
+    """
+    folder = get_default_ray_temp_dir()
+    if len(os.fsencode(folder)) <= _LONGEST_TEMP_DIR:
+        return {}
+    for short in _SHORT_TEMP_DIRS:
+        if os.access(short, os.W_OK | os.X_OK):
+            place = os.path.join(short, f"ray-{os.getuid()}")
+            logger.debug("Ray's files go to %s: sockets do not fit below %s", place, folder)
+            return {"_temp_dir": place}
+    return {}
+
+
+@contextmanager
+def _without_uv_environment() -> Iterator[None]:
+    """Keep Ray from packing the working folder for its workers where `uv run` began this process.
+
+    Workers on this machine have the environment already; the folder may hold all the images. Who
+    sets the variable has it their way.
+    """
+    if "RAY_ENABLE_UV_RUN_RUNTIME_ENV" in os.environ:
+        yield
+        return
+    before = ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV
+    ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = False
+    try:
+        yield
+    finally:
+        ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = before
 
 
 @contextmanager

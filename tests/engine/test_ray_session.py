@@ -159,3 +159,50 @@ def test_where_ray_does_not_start_one_sentence_says_so(calls: list, monkeypatch,
     monkeypatch.setattr(ray_session.ray, "init", fail)
     with pytest.raises(UserError, match="Ray does not start on this machine"):
         ray_session.start_here(1, verbose=False)
+
+
+@pytest.fixture
+def started(calls: list, monkeypatch) -> list[dict[str, Any]]:
+    """The calls of `ray.init`, with the environment put back afterwards."""
+    for name in ("OMP_WAIT_POLICY", "RAY_task_events_max_num_task_in_gcs"):
+        monkeypatch.setenv(name, "1")
+    return calls
+
+
+@pytest.mark.parametrize("variable", ["TMPDIR", "RAY_TMPDIR"])
+def test_a_temporary_folder_too_long_for_sockets_is_replaced(
+    started: list, monkeypatch, tmp_path, variable: str
+) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    long = tmp_path / ("d" * 90)
+    long.mkdir()
+    monkeypatch.setenv(variable, str(long))
+    ray_session.start_here(1, verbose=False)
+    place = started[0]["_temp_dir"]
+    socket_path = f"{place}/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.12"
+    assert len(socket_path) <= 103
+
+
+def test_a_short_temporary_folder_is_left_to_ray(started: list, monkeypatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp/mine")
+    ray_session.start_here(1, verbose=False)
+    assert "_temp_dir" not in started[0]
+
+
+def test_no_environment_is_packed_for_workers_on_this_machine(calls: list, monkeypatch) -> None:
+    """`uv run` makes Ray copy the working folder, with all its images, to the workers."""
+    seen: list[object] = []
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    monkeypatch.setenv("RAY_task_events_max_num_task_in_gcs", "1000")
+    monkeypatch.delenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", raising=False)
+    monkeypatch.setattr(
+        "ray._private.runtime_env.uv_runtime_env_hook._get_uv_run_cmdline",
+        lambda: ["uv", "run", "pad-pipeline", "annotate"],
+    )
+    modify = ray_session.ray_worker._maybe_modify_runtime_env
+    monkeypatch.setattr(ray_session.ray, "init", lambda **options: seen.append(modify(None, False)))
+    ray_session.start_here(1, verbose=False)
+    assert seen == [None]
+    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "1")
+    ray_session.start_here(1, verbose=False)
+    assert seen[1]["working_dir"]
