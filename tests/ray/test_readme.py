@@ -228,7 +228,7 @@ def test_every_link_into_the_repository_leads_somewhere() -> None:
 def test_every_option_that_it_names_exists() -> None:
     helps = ""
     commands = ("annotate", "serve", "export", "demo", "stats", "render", "view", "analyze")
-    commands += ("reproduce", "train pretrain", "train finetune", "train inspect")
+    commands += ("reproduce", "train pretrain", "train finetune", "train inspect", "models verify")
     for command in commands:
         helps += subprocess.run(
             [sys.executable, "-m", "pad_pipeline", *command.split(), "--help"],
