@@ -42,6 +42,20 @@ class UserError(Exception):
         """The message with every `Setting` as `name` writes it."""
         return "".join(name(part) if isinstance(part, Setting) else str(part) for part in self.args)
 
+    def to_json(self) -> list[Any]:
+        """The parts as plain JSON values, for a process that raises the error again."""
+        return [
+            {"name": part.name, **({"value": part.value} if part.has_value else {})}
+            if isinstance(part, Setting)
+            else str(part)
+            for part in self.args
+        ]
+
+    @classmethod
+    def from_json(cls, parts: list[Any]) -> UserError:
+        """The error whose parts `to_json` gave."""
+        return cls(*(Setting(**part) if isinstance(part, dict) else part for part in parts))
+
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, its type where it says nothing."""

@@ -19,7 +19,7 @@ from pad_pipeline.engine.device import resolve_device
 from pad_pipeline.engine.plan import STAGE_NAMES
 from pad_pipeline.engine.sample import Sample
 from pad_pipeline.engine.stages import Decode, Seconds
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.images import ImageLimits
 from pad_pipeline.sources import ManifestRow, list_source
 
@@ -74,7 +74,7 @@ def sample_source(
     The whole source is listed, in memory for the chosen rows only. Raises what `list_source` does.
     """
     if number < 1:
-        raise UserError(f"--num-images must be at least 1, not {number}")
+        raise UserError(Setting("num_images"), f" must be at least 1, not {number}")
     chosen: list[tuple[int, int, ManifestRow]] = []
     count = 0
     for row in list_source(source, captions=captions, images=images):
@@ -132,7 +132,10 @@ def measure(config: AnnotateConfig, rows: Sequence[ManifestRow]) -> Probe:
     if idle:
         raise UserError(
             f"the stages before {idle[0]!r} found nothing in {len(going)} images, so it cannot be "
-            "measured; take more images (--num-images), or give --costs"
+            "measured; take more images (",
+            Setting("num_images"),
+            "), or give ",
+            Setting("costs"),
         )
     return Probe(
         device=_device_name(config),

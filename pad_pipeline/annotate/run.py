@@ -29,7 +29,7 @@ from pad_pipeline.engine.device import local_gpus, resolve_device
 from pad_pipeline.engine.isolation import QUARANTINED
 from pad_pipeline.engine.metrics import RunMetrics
 from pad_pipeline.engine.plan import StageSpec, plan
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.sources import ManifestRow, list_source
 from pad_pipeline.storage.locks import only_run_on
 
@@ -44,8 +44,8 @@ STOP_AFTER_ALL_FAILED = 200
 class TooManyFailed(UserError):
     """More images failed than the config allows; the data set is complete all the same."""
 
-    def __init__(self, message: str, report: RunReport) -> None:
-        super().__init__(message)
+    def __init__(self, *parts: object, report: RunReport) -> None:
+        super().__init__(*parts)
         self.report = report
 
 
@@ -215,11 +215,12 @@ def _conclude(
     share = report.num_failed / report.num_images
     if share > config.max_failed_share:
         raise TooManyFailed(
-            f"{report.num_failed:,} of {report.num_images:,} images failed, {share:.1%} where "
-            f"--max-failed-share allows {config.max_failed_share:.1%}; "
+            f"{report.num_failed:,} of {report.num_images:,} images failed, {share:.1%} where ",
+            Setting("max_failed_share"),
+            f" allows {config.max_failed_share:.1%}; "
             f"{_most_common(Counter(report.failures))}. All rows are in {ledger.output}, the "
             "failed ones with their error",
-            report,
+            report=report,
         )
     return report
 

@@ -32,7 +32,7 @@ from pad_pipeline.engine.ray_crash_tracker import start_crash_tracker
 from pad_pipeline.engine.ray_errors import describe_cause, is_deterministic, to_user_error
 from pad_pipeline.engine.ray_resources import READ_CPUS, fits_cluster
 from pad_pipeline.engine.ray_worker import REPLACE_WHEN_DEAD, StageWorker
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.records import RecordError
 
 logger = logging.getLogger(__name__)
@@ -185,8 +185,9 @@ def _build_error(error: RecordError) -> UserError:
         return UserError(error.message)
     if error.type == WORKER_DIED:
         return UserError(
-            f"the stage {error.stage!r} is given up: {error.message}. What was finished is kept; "
-            "--debug --ray-logs shows the tracebacks"
+            f"the stage {error.stage!r} is given up: {error.message}. What was finished is kept; ",
+            Setting("ray_logs", True),
+            " shows the tracebacks",
         )
     return UserError(
         f"the stage {error.stage!r} could not be built on its worker: {error.type}: {error.message}"

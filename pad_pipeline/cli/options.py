@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -68,4 +69,4 @@ def to_words(setting: Setting) -> list[str]:
 
 def to_flag(setting: Setting) -> str:
     """A setting in a message, as one types it: `--chunk-size 48`."""
-    return " ".join(to_words(setting))
+    return shlex.join(to_words(setting))

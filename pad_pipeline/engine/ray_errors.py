@@ -6,7 +6,7 @@ import re
 
 import ray.exceptions
 
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 
 # "module.NameError: message", the line that ends a traceback
 _ERROR_LINE = re.compile(r"^(?:[\w.]+\.)?(\w+(?:Error|Exception|Died|Exit)): (.+)$", re.MULTILINE)
@@ -17,7 +17,9 @@ def to_user_error(error: ray.exceptions.RayError) -> UserError:
     """The error that ended the stream, as its user should read it."""
     return UserError(
         f"a worker failed: {describe_cause(error)}. What was finished is kept and the same command "
-        "continues; --debug --ray-logs shows the tracebacks"
+        "continues; ",
+        Setting("ray_logs", True),
+        " shows the tracebacks",
     )
 
 

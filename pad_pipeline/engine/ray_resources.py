@@ -9,6 +9,7 @@ import ray
 
 from pad_pipeline.engine.plan import StageSpec
 from pad_pipeline.engine.ray_session import Cluster
+from pad_pipeline.errors import Setting
 
 logger = logging.getLogger(__name__)
 
@@ -25,18 +26,19 @@ def warn_if_insufficient_resources(cluster: Cluster, specs: Sequence[StageSpec])
     """Warn where the cluster cannot hold the stages' smallest pools at present."""
     wanted_cpus = sum(spec.pool.min_workers * spec.pool.cpus for spec in specs)
     wanted_gpus = sum(spec.pool.min_workers * spec.pool.gpus for spec in specs)
-    for what, option, wanted, there in (
+    for what, field, wanted, there in (
         ("CPU slots", "cpus", wanted_cpus, cluster.num_cpus),
         ("GPUs", "gpus", wanted_gpus, cluster.num_gpus),
     ):
         if wanted > there:
             logger.warning(
                 "the stages reserve %g %s and the cluster has %g at present: waiting for more; "
-                "lower --tag.pool.%s and the like, or use --layout fused, to do with less",
+                "lower %s and the like, or use %s, to do with less",
                 wanted,
                 what,
                 there,
-                option,
+                Setting(f"tag.pool.{field}"),
+                Setting("layout", "fused"),
             )
 
 

@@ -20,7 +20,7 @@ from ray._private import ray_constants
 from ray._private import worker as ray_worker
 from ray._private.services import find_bootstrap_address
 
-from pad_pipeline.errors import UserError, first_line
+from pad_pipeline.errors import Setting, UserError, first_line
 from pad_pipeline.storage.s3_credentials import portable_environment
 
 logger = logging.getLogger(__name__)
@@ -92,8 +92,10 @@ def _check_address(address: str) -> None:
     if "://" in address:
         raise UserError(
             f"expected the host:port of a Ray cluster's head, such as 10.0.0.1:6379, found "
-            f"{address!r} (--ray-address or RAY_ADDRESS); from outside of the cluster use "
-            "`ray job submit --address http://HEAD:8265 -- pad-pipeline …`"
+            f"{address!r} (",
+            Setting("ray_address"),
+            " or RAY_ADDRESS); from outside of the cluster use "
+            "`ray job submit --address http://HEAD:8265 -- pad-pipeline …`",
         )
     if address == "auto":
         return
@@ -101,7 +103,9 @@ def _check_address(address: str) -> None:
     if not (host and colon and port.isdecimal()):
         raise UserError(
             f"expected the host:port of a Ray cluster's head, such as 10.0.0.1:6379, found "
-            f"{address!r} (--ray-address or RAY_ADDRESS)"
+            f"{address!r} (",
+            Setting("ray_address"),
+            " or RAY_ADDRESS)",
         )
     if not _is_listening(address):
         raise _not_reached(address, "nothing there uses its protocol")
@@ -123,7 +127,9 @@ def _is_listening(address: str) -> bool:
 def _not_reached(address: str, reason: str) -> UserError:
     return UserError(
         f"no Ray cluster answers at {address} ({reason}); start one with `ray start --head`, or "
-        "leave out --ray-address and RAY_ADDRESS to use this machine alone"
+        "leave out ",
+        Setting("ray_address"),
+        " and RAY_ADDRESS to use this machine alone",
     )
 
 
@@ -167,7 +173,9 @@ def start_here(num_slots: int, *, verbose: bool, shared_cores: bool = True) -> N
         raise UserError(
             f"Ray does not start on this machine ({first_line(error)}); its files go to "
             f"{get_default_ray_temp_dir()} (RAY_TMPDIR or TMPDIR choose another folder), and its "
-            "objects to /dev/shm; --debug --ray-logs shows more"
+            "objects to /dev/shm; ",
+            Setting("ray_logs", True),
+            " shows Ray's own messages",
         ) from error
 
 

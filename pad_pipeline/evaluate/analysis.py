@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pad_pipeline import storage
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.evaluate.map_pictures import draw_pictures, file_stems, words_of
 from pad_pipeline.evaluate.maps import ImageMaps, image_maps, write_maps
 from pad_pipeline.evaluate.measures.alignment import AlignmentMeter, CosineMeter, Threshold
@@ -129,7 +129,7 @@ def analyze_run(
     model, tokenizer, config = load_finished_model(read_run(storage.absolute(run)))
     target = storage.local_path(output)
     if target is None:
-        raise UserError(f"--output must be a folder on this machine, not {output}")
+        raise UserError(Setting("output"), f" must be a folder on this machine, not {output}")
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "samples.arrow")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -33,8 +33,9 @@ def check_device(device: str) -> None:
         return
     if not torch.cuda.is_available():
         raise UserError(
-            f"device {device!r} was asked for, but torch sees no CUDA GPU here; "
-            "use --device cpu or install the CUDA build of torch"
+            f"torch sees no CUDA GPU here for the device {device!r}; use ",
+            Setting("device", "cpu"),
+            " or install the CUDA build of torch",
         )
     index = torch.device(device).index or 0
     if index >= torch.cuda.device_count():

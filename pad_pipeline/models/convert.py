@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.checkpoints import read_checkpoint
 from pad_pipeline.models.ram.config import DEFAULT_THRESHOLD
@@ -179,12 +179,14 @@ def _check_options(kind: Kind, checkpoint: Path, options: Options) -> None:
         raise UserError(f"no model is called {kind!r}; expected one of {', '.join(_WRITERS)}")
     for name, value in options.items():
         if value is not None and name not in _TAKES[kind]:
-            raise UserError(f"{kind} takes no --{name}; leave it out")
+            raise UserError(f"{kind} takes no ", Setting(name), "; leave it out")
     needs_tags = "tags" in _TAKES[kind] and options["tags"] is None
     if needs_tags and read_sidecar_config(checkpoint, *_NAMES_BESIDE[kind]) is None:
         raise UserError(
             f"a {kind} checkpoint does not hold its tags; give the file that lists them, one a "
-            "line (--tags ram_tag_list.txt), see `pad-pipeline models list`"
+            "line (",
+            Setting("tags", "ram_tag_list.txt"),
+            "), see `pad-pipeline models list`",
         )
 
 

@@ -12,7 +12,7 @@ from pad_pipeline.annotate.run import annotate
 from pad_pipeline.dataset.reader import iter_records, open_dataset
 from pad_pipeline.dataset.render import contact_sheet
 from pad_pipeline.engine.config import AnnotateConfig, demo
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.scenes.quality import Quality, measure
 from pad_pipeline.scenes.writer import write_scenes
 
@@ -45,9 +45,9 @@ def run_demo(
     Raises `UserError` where `output` holds the scenes of another seed or number.
     """
     if num_images < 1:
-        raise UserError(f"--num-images must be at least 1, not {num_images}")
+        raise UserError(Setting("num_images"), f" must be at least 1, not {num_images}")
     if seed < 0:
-        raise UserError(f"--seed must not be negative, not {seed}")
+        raise UserError(Setting("seed"), f" must not be negative, not {seed}")
     folder = Path(output)
     scenes = write_scenes(folder, num_images=num_images, seed=seed)
     annotations = folder / "annotations"

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from pad_pipeline import masks, storage
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.scenes.generator import KINDS, Scene, generate_scene
 
 logger = logging.getLogger(__name__)
@@ -30,20 +30,22 @@ def write_scenes(folder: Path, *, num_images: int, seed: int) -> list[Scene]:
         if stamp.exists():
             if json.loads(stamp.read_text()) != wanted:
                 raise UserError(
-                    f"{folder} holds other scenes than those asked for; choose another --output "
-                    "or delete the folder"
+                    f"{folder} holds other scenes than these; choose another ",
+                    Setting("output"),
+                    " or delete the folder",
                 )
         else:
             strange = [name for name in MADE if (folder / name).exists()]
             if strange:
                 raise UserError(
-                    f"{folder} holds {strange[0]}, which is not the demo's; choose another --output"
+                    f"{folder} holds {strange[0]}, which is not the demo's; choose another ",
+                    Setting("output"),
                 )
         images = folder / "images"
         images.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"cannot use {folder} ({error.strerror}); choose another --output"
+            f"cannot use {folder} ({error.strerror}); choose another ", Setting("output")
         ) from error
     # First of all: a folder whose drawing was interrupted is then known as this demo's.
     _write_json(stamp, wanted)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from pad_pipeline import storage
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.train.distributed import Workers
 from pad_pipeline.train.run.checkpoint import Checkpoints, random_state, restore_random_state
 from pad_pipeline.train.run.config import TrainConfig
@@ -163,8 +163,9 @@ def _state(trainer: Trainer, best: _Best) -> dict[str, Any]:
 def _restore(trainer: Trainer, state: dict[str, Any]) -> None:
     if state["sharded"] != is_sharded(trainer.model):
         raise UserError(
-            "stage 2 cannot resume with another layout: a run that began with one worker needs "
-            "--workers 1, one that began with several needs several"
+            "stage 2 cannot resume with another layout: a run that began with one worker needs ",
+            Setting("workers", 1),
+            ", one that began with several needs several",
         )
     if is_sharded(trainer.model):
         scatter_state(trainer.model, trainer.optimizer, state)

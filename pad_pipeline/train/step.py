@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.train.data.batch import Batch
 from pad_pipeline.train.distributed import Workers
 from pad_pipeline.train.model.vlm import VisionLanguageModel
@@ -67,7 +67,8 @@ def training_step(
         names = ", ".join(name for batch in batches for name in batch.sample_ids[:4])
         raise UserError(
             f"step {step}: no token of the batch is supervised (samples {names} …); their captions "
-            "or answers are empty or longer than --max-length"
+            "or answers are empty or longer than ",
+            Setting("max_length"),
         )
     optimizer.zero_grad(set_to_none=True)
     totals = torch.zeros(6, dtype=torch.float64)
@@ -89,7 +90,10 @@ def training_step(
         names = ", ".join(bad[:8]) if bad else "on another worker"
         raise NotFiniteError(
             f"step {step}: the loss is not a number (samples {names}). The last checkpoint is "
-            "kept; try a lower --learning-rate or --dtype float32"
+            "kept; try a lower ",
+            Setting("learning_rate"),
+            " or ",
+            Setting("dtype", "float32"),
         )
     workers.sum_gradients(parameters)
     limit = config.clip or float("inf")

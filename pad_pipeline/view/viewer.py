@@ -87,8 +87,9 @@ class Viewer:
             f"below {self.pictures.images}" if self.pictures.images else "where they were annotated"
         )
         return (
-            f"The images cannot be read {where} ({reason}): start the viewer with --images and the "
-            "folder or archive where they are now; everything else is shown without them."
+            f"The images cannot be read {where} ({reason}): start `pad-pipeline view` with "
+            "--images and the folder or archive where they are now; everything else is shown "
+            "without them."
         )
 
     @property

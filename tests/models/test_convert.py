@@ -169,7 +169,7 @@ def test_options_are_checked_before_anything_is_read(tmp_path: Path) -> None:
     checkpoint = released("ram_tiny", tmp_path, wrapped=True)
     with pytest.raises(UserError, match="does not hold its tags"):
         convert("ram", checkpoint, tmp_path / "out")
-    with pytest.raises(UserError, match="sam takes no --tags"):
+    with pytest.raises(UserError, match="sam takes no tags"):
         convert("sam", checkpoint, tmp_path / "out", tags="tags.txt")
     with pytest.raises(UserError, match="no model is called 'yolo'"):
         convert("yolo", checkpoint, tmp_path / "out")  # type: ignore[arg-type]

@@ -35,7 +35,7 @@ def test_every_page_opens_and_every_link_of_it_leads_somewhere(client: TestClien
 def test_without_the_images_a_notice_names_the_option(data: Path) -> None:
     found = page(open_client(data), "/")
     assert "The images cannot be read where they were annotated" in found.text
-    assert "start the viewer with --images" in found.text
+    assert "start `pad-pipeline view` with --images" in found.text
     assert "1–7 of 7" in found.text
 
 

@@ -20,7 +20,7 @@ from transformers import (
 from transformers.initialization import no_init_weights
 from transformers.utils import cached_file
 
-from pad_pipeline.errors import UserError, first_line
+from pad_pipeline.errors import Setting, UserError, first_line
 from pad_pipeline.models.base import Runtime, load_strictly, prepare
 from pad_pipeline.models.checkpoints import read_checkpoint
 from pad_pipeline.models.grounding_dino.deformable_attention import try_kernel
@@ -156,7 +156,9 @@ def load_tokenizer(reference: str | Path) -> Any:
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"no tokenizer at {reference}: {first_line(error)}; give a directory with "
-            "tokenizer.json, a vocab.txt, or the id of one on the Hugging Face Hub (--tokenizer)"
+            "tokenizer.json, a vocab.txt, or the id of one on the Hugging Face Hub (",
+            Setting("tokenizer"),
+            ")",
         ) from error
 
 

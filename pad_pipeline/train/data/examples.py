@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pad_pipeline import masks, storage
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.geometry import coverage_float32, geometry
 from pad_pipeline.images import ImageError, decode_image
 from pad_pipeline.sources import read_many
@@ -78,7 +78,7 @@ class ExampleReader:
                 coverage = coverage_float32(placement.coverage_many(regions, self.image.grid))
         ids, labels, was_cut = self._fit(encoded)
         if was_cut:
-            problem = f"text longer than --max-length {self.config.max_length}"
+            problem = f"text longer than {self.config.max_length} tokens"
         return Example(
             id=sample.id,
             input_ids=ids,
@@ -134,7 +134,8 @@ class ExampleReader:
         if isinstance(data, Exception):
             raise UserError(
                 f"the image of {sample.id} cannot be read from {sample.image.uri} ({data}); "
-                "restore it, or give the place of the images with --images"
+                "restore it, or give the place of the images with ",
+                Setting("images"),
             )
         try:
             pixels = decode_image(data)

@@ -22,7 +22,7 @@ import pyarrow as pa
 from pad_pipeline import storage
 from pad_pipeline.dataset.reader import iter_records, open_dataset
 from pad_pipeline.dataset.record_images import find_record_image
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.sources import ManifestRow
 from pad_pipeline.sources.entries import read_json_array, read_json_lines
 from pad_pipeline.sources.manifests import make_locator
@@ -127,7 +127,9 @@ def write_samples(
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in left_out.most_common())
         raise UserError(
             f"{source} has no sample to train on: {reasons or 'it is empty'}. Stage 1 needs images "
-            "with captions: annotate with --captions, or give LLaVA's JSON"
+            "with captions: annotate with ",
+            Setting("captions"),
+            ", or give LLaVA's JSON",
         )
     return number, left_out
 

@@ -46,7 +46,7 @@ def write_llava(
         lines = ["mm_projector.bin for LLaVA (--pretrain_mm_mlp_adapter), its settings beside it"]
     if llm_trained:
         lines.append(
-            "the language model was trained too and is not in here: export with --format "
-            "transformers to take it along"
+            "the language model was trained too and is not in here; the format "
+            "transformers includes it"
         )
     return lines

@@ -16,7 +16,7 @@ from transformers import (
 )
 from transformers.conversion_mapping import get_model_conversion_mapping
 
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.train.constants import IMAGE_TOKEN_INDEX
 from pad_pipeline.train.model.projectors import Projector
 from pad_pipeline.train.model.vlm import VisionLanguageModel
@@ -40,7 +40,8 @@ def write_transformers(
     if getattr(head, "bias", None) is not None:
         raise UserError(
             f"the output layer of {llm.config.model_type} has a bias, which transformers' LLaVA "
-            "has not; export with --format llava"
+            "has not; export with ",
+            Setting("format", "llava"),
         )
     original, tokenizer = tokenizer, copy.deepcopy(tokenizer)
     tokenizer.add_tokens([IMAGE_WORD], special_tokens=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 
 
@@ -18,8 +18,8 @@ def add_lora(
         from peft import LoraConfig, get_peft_model  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(
-            "low-rank adapters need peft: pip install 'pad-pipeline[train]', or train without "
-            "--lora-rank"
+            "low-rank adapters need peft: pip install 'pad-pipeline[train]', or train without ",
+            Setting("lora_rank"),
         ) from error
     config = LoraConfig(
         r=rank,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from pad_pipeline import storage
-from pad_pipeline.errors import UserError, first_line
+from pad_pipeline.errors import Setting, UserError, first_line
 
 
 class MetricsLogger(Protocol):
@@ -38,7 +38,9 @@ class _TensorBoard:
         if place is None:
             raise UserError(
                 f"TensorBoard's files can only be written to a local run, not {run}; give "
-                "an empty --loggers (metrics.jsonl holds the same metrics)"
+                "an empty ",
+                Setting("loggers"),
+                " (metrics.jsonl holds the same metrics)",
             )
         self._writer = SummaryWriter(str(place), purge_step=first_step)
 
@@ -55,7 +57,7 @@ class _WeightsAndBiases:
         try:
             import wandb  # pyright: ignore[reportMissingImports]
         except ImportError as error:
-            raise UserError("--loggers wandb needs `pip install wandb`") from error
+            raise UserError(Setting("loggers", "wandb"), " needs `pip install wandb`") from error
         try:
             self._run = wandb.init(
                 project="pad-pipeline",
@@ -65,7 +67,7 @@ class _WeightsAndBiases:
                 resume="allow",
             )
         except wandb.Error as error:
-            raise UserError(f"--loggers wandb: {first_line(error)}") from error
+            raise UserError(Setting("loggers", "wandb"), f": {first_line(error)}") from error
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=step)
@@ -79,7 +81,7 @@ class _MlFlow:
         try:
             import mlflow  # pyright: ignore[reportMissingImports]
         except ImportError as error:
-            raise UserError("--loggers mlflow needs `pip install mlflow`") from error
+            raise UserError(Setting("loggers", "mlflow"), " needs `pip install mlflow`") from error
         self._mlflow = mlflow
         try:
             existing = mlflow.search_runs(
@@ -91,7 +93,7 @@ class _MlFlow:
                 mlflow.start_run(run_name=run.rsplit("/", 1)[-1], tags={"pad_run": _id_of(run)})
                 mlflow.log_params(config)
         except mlflow.MlflowException as error:
-            raise UserError(f"--loggers mlflow: {first_line(error)}") from error
+            raise UserError(Setting("loggers", "mlflow"), f": {first_line(error)}") from error
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self._mlflow.log_metrics({k: v for k, v in values.items() if math.isfinite(v)}, step=step)

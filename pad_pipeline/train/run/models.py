@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from pad_pipeline import storage
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.models.references import EMBEDDED, EMBEDDED_WEIGHTS
 from pad_pipeline.normalisation import CLIP_MEAN, CLIP_STD
 from pad_pipeline.train.data.image_format import ImageFormat
@@ -38,7 +38,12 @@ def device_and_dtype(config: TrainConfig) -> tuple[str, torch.dtype]:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda, but torch sees no GPU; use --device cpu")
+        raise UserError(
+            "torch sees no GPU for ",
+            Setting("device", "cuda"),
+            "; use ",
+            Setting("device", "cpu"),
+        )
     if config.dtype == "auto":
         return device, torch.bfloat16 if device == "cuda" else torch.float32
     return device, getattr(torch, config.dtype)
@@ -120,13 +125,14 @@ def with_projector(config: TrainConfig, projector: str | None) -> TrainConfig:
     if projector is None:
         return config
     if config.patch_weight:
-        raise UserError("--patch-weight is for stage 1: conversations have no regions")
+        raise UserError(Setting("patch_weight"), " is for stage 1: conversations have no regions")
     kind = projector_kind_of(projector)
     trained = read_run(projector).facts["config"]
     if trained["vision"] != config.vision:
         raise UserError(
             f"the projector of {projector} was trained with the tower {trained['vision']}, not "
-            f"{config.vision}; give --vision {trained['vision']}"
+            f"{config.vision}; give ",
+            Setting("vision", trained["vision"]),
         )
     return dataclasses.replace(
         config,

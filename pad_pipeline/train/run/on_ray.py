@@ -20,7 +20,7 @@ import ray.train.torch
 
 from pad_pipeline import storage
 from pad_pipeline.engine import ray_session
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.train.run.config import TrainConfig
 from pad_pipeline.train.run.folder import Run, read_run
 from pad_pipeline.train.run.progress import Progress, follow_metrics
@@ -52,7 +52,12 @@ def train_on_ray(
         num_gpus = ray.cluster_resources().get("GPU", 0)
         use_gpu = config.device != "cpu" and num_gpus > 0
         if config.device == "cuda" and not use_gpu:
-            raise UserError("--device cuda, but Ray sees no GPU; use --device cpu")
+            raise UserError(
+                "Ray sees no GPU for ",
+                Setting("device", "cuda"),
+                "; use ",
+                Setting("device", "cpu"),
+            )
         if use_gpu and num_gpus < config.workers:
             logger.warning(
                 "%d workers need a GPU each, but the cluster has %d", config.workers, num_gpus
@@ -95,33 +100,37 @@ def _work(config: dict[str, Any]) -> None:
     try:
         train(run, config["config"], workers())
     except UserError as error:
-        text = json.dumps({"error": str(error)})
+        text = json.dumps({"error": error.to_json()})
         storage.write_atomic(storage.join(run.url, ERROR_FILE), text.encode())
         raise
 
 
 def _stop_if_failed(run: Run) -> None:
     """An error that a restart cannot fix ends the restarted workers at once."""
-    message = _saved_error(run)
-    if message is not None:
-        raise UserError(message)
+    error = _saved_error(run)
+    if error is not None:
+        raise error
 
 
-def _saved_error(run: Run) -> str | None:
+def _saved_error(run: Run) -> UserError | None:
     """The `UserError` that a worker left for the driver, if one did."""
     url = storage.join(run.url, ERROR_FILE)
-    return json.loads(storage.read_bytes(url))["error"] if storage.exists(url) else None
+    if not storage.exists(url):
+        return None
+    return UserError.from_json(json.loads(storage.read_bytes(url))["error"])
 
 
 def _to_user_error(run: Run, error: BaseException) -> UserError:
-    message = _saved_error(run)
-    if message is not None:
+    saved = _saved_error(run)
+    if saved is not None:
         storage.remove(storage.join(run.url, ERROR_FILE))
-        return UserError(message)
+        return saved
     lines = [line for line in str(error).splitlines() if line.strip()]
     return UserError(
         f"training failed: {lines[-1].strip() if lines else type(error).__name__}. The same "
-        "command resumes from the last checkpoint; --debug --ray-logs shows all of Ray's logs"
+        "command resumes from the last checkpoint; ",
+        Setting("ray_logs", True),
+        " shows Ray's own messages",
     )
 
 

@@ -40,7 +40,8 @@ def runs(request: Request, viewer: CurrentViewer, query: Annotated[RunsQuery, Qu
     runs = viewer.runs
     if not runs:
         raise HTTPException(
-            404, "no trained run is shown: start the viewer with --run and a folder of `analyze`"
+            404,
+            "no trained run is shown: start `pad-pipeline view` with --run FOLDER of `analyze`",
         )
     ids = list(dict.fromkeys(image_id for run in runs for image_id in run.images))
     chosen = query.image if query.image is not None else (ids[0] if ids else "")

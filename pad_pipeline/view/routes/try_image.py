@@ -46,7 +46,7 @@ async def annotate(request: Request, viewer: CurrentViewer, render: bool = False
 def _service(viewer: Viewer) -> str:
     if viewer.service is None:
         raise HTTPException(
-            404, "there is no service: start the viewer with --service and the service's address"
+            404, "there is no service: start `pad-pipeline view` with --service and its address"
         )
     return viewer.service
 

@@ -78,7 +78,7 @@ def test_weights_and_biases_knows_a_run_that_goes_on(tmp_path: Path, monkeypatch
     ids = [options["id"] for options in begun]
     assert ids[0] == ids[1] != ids[2]
     assert begun[0]["resume"] == "allow"
-    with pytest.raises(UserError, match=r"^--loggers wandb: no key$"):
+    with pytest.raises(UserError, match=r"^loggers='wandb': no key$"):
         open_loggers(("wandb",), str(tmp_path / "refused"), 0, {})
 
 
@@ -123,5 +123,5 @@ def test_mlflow_knows_a_run_that_goes_on(tmp_path: Path, monkeypatch) -> None:
     assert len(module.runs) == 2
     assert module.params == [{"seed": 1}] * 2
     assert module.metrics == [(3, {"loss": 1.0})] * 3
-    with pytest.raises(UserError, match=r"^--loggers mlflow: no store$"):
+    with pytest.raises(UserError, match=r"^loggers='mlflow': no store$"):
         open_loggers(("mlflow",), str(tmp_path / "refused"), 0, {})
