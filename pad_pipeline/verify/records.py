@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pad_pipeline import masks
+from pad_pipeline.engine.build import build_chain
 from pad_pipeline.engine.config import AnnotateConfig, demo
-from pad_pipeline.engine.plan import build_chain, resolve
 from pad_pipeline.engine.sample import Sample, to_record
 from pad_pipeline.models.base import Runtime
 from pad_pipeline.records import PadRecord
@@ -42,7 +42,7 @@ def check_records(directory: Path, tolerance: float, runtime: Runtime) -> list[V
 
 def annotate(directory: Path, names: Sequence[str], runtime: Runtime) -> list[PadRecord]:
     """The records of a folder's images, by the embedded models in one batch."""
-    chain = build_chain(resolve(_config(runtime)), {})
+    chain = build_chain(_config(runtime), {})
     samples = [
         Sample(image_id=name, uri=name, data=(directory / name).read_bytes()) for name in names
     ]
