@@ -220,8 +220,10 @@ def test_images_without_tags_are_skipped(tiny, photo):
 def test_a_tag_too_long_is_refused_before_anything_runs(tiny, photo):
     detector = tiny.detector()
     detector.model = None  # would raise another error
-    with pytest.raises(PromptError, match="300 tokens"):
-        detector.detect([photo, photo], [["dog"], [" ".join(["dog"] * 300)]])
+    long = " ".join(["dog"] * 300)
+    length = len(tiny.tokenizer(long, add_special_tokens=False, verbose=False)["input_ids"])
+    with pytest.raises(PromptError, match=f"{length} tokens"):
+        detector.detect([photo, photo], [["dog"], [long]])
 
 
 def test_numbers_that_overflow_are_an_error_not_an_empty_image(tiny, photo):
