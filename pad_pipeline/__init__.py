@@ -9,11 +9,13 @@ from __future__ import annotations
 import importlib
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # as type checkers know it; to import `typing` takes longer than all the rest
 if TYPE_CHECKING:
+    from typing import Any
+
     from pad_pipeline.annotate.annotator import Annotator
     from pad_pipeline.annotate.run import annotate
     from pad_pipeline.dataset.reader import iter_records, open_dataset
@@ -59,7 +61,8 @@ class _Package(ModuleType):
 
     The import system binds a sub-package to its parent as an attribute when it is first imported;
     here it does not, so that `pad_pipeline.annotate` is one thing whatever was imported before.
-    `from pad_pipeline.annotate.run import …` works as everywhere.
+    `from pad_pipeline.annotate.run import …` works as everywhere; `import pad_pipeline.annotate.run
+    as …` does not, as Python looks up `run` on the function then.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
