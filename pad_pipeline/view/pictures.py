@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +17,7 @@ from pad_pipeline.drawing.record import draw_layer, draw_record
 from pad_pipeline.errors import UserError, first_line
 from pad_pipeline.images import ImageError, decode_image, image_size
 from pad_pipeline.records import PadRecord
+from pad_pipeline.view.cache import ByteCache
 
 THUMB_SIDE = 440
 """Longest side of a thumbnail in pixels: twice what it takes on the page, for sharp screens."""
@@ -27,8 +26,6 @@ _CACHE_BYTES = 96 << 20
 _PIXELS_KEPT = 48 << 20
 _BYTES_KEPT = 16 << 20
 _QUALITY = 86
-
-_Value = TypeVar("_Value")
 
 
 class NoPicture(Exception):
@@ -44,9 +41,9 @@ class Pictures:
 
     def __init__(self, images: str | None) -> None:
         self.images = images
-        self._encoded = _Cache(_CACHE_BYTES)
-        self._bytes = _Cache(_BYTES_KEPT)
-        self._pixels = _Cache(_PIXELS_KEPT)
+        self._encoded = ByteCache(_CACHE_BYTES)
+        self._bytes = ByteCache(_BYTES_KEPT)
+        self._pixels = ByteCache(_PIXELS_KEPT)
         self._turns = threading.BoundedSemaphore(2)  # decoded images take memory
 
     def thumbnail(self, record: PadRecord, *, boxes: bool = True) -> bytes:
@@ -174,36 +171,6 @@ def layer_scale(record: PadRecord) -> float:
     """Pixels of a layer per pixel of the image: more for small images, fewer for large ones."""
     longest = max(record.width, record.height, 1)
     return min(max(1.0, 900 / longest), 1400 / longest)
-
-
-class _Cache:
-    """What was used last, up to a number of bytes; values are made once at a time for each key."""
-
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[Hashable, tuple[object, int]] = OrderedDict()
-        self._num_bytes = 0
-
-    def get(
-        self, key: Hashable, make: Callable[[], _Value], size: Callable[[_Value], int]
-    ) -> _Value:
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return cast(_Value, self._kept[key][0])
-        value = make()
-        self.put(key, value, size(value))
-        return value
-
-    def put(self, key: Hashable, value: object, num_bytes: int) -> None:
-        with self._lock:
-            if key in self._kept or num_bytes > self._most_bytes:
-                return
-            self._kept[key] = (value, num_bytes)
-            self._num_bytes += num_bytes
-            while self._num_bytes > self._most_bytes:
-                self._num_bytes -= self._kept.popitem(last=False)[1][1]
 
 
 def _check_size(record: PadRecord, width: int, height: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pad_pipeline.dataset.stats import Stats
 from pad_pipeline.view import summary
+from pad_pipeline.view.conditions import CAUSE, where_clause
 from pad_pipeline.view.filters import Filters
 from pad_pipeline.view.index import connect
 
@@ -26,7 +27,6 @@ _SORT_KEYS = {
     "status": "status",
     "caption": "(SELECT place FROM caption_order c WHERE c.position = images.position)",
 }
-_CAUSE = "coalesce(stage || ': ' || type, 'unknown')"
 _COUNTS_KEPT = 256
 
 Row = dict[str, Any]
@@ -70,7 +70,7 @@ class Index:
 
     def images(self, filters: Filters, limit: int, offset: int) -> list[Row]:
         """The images that pass, in the filters' order."""
-        where, values = _where(filters)
+        where, values = where_clause(filters)
         if filters.sort == "order" and not filters.any:
             return self._slice(filters, limit, offset)
         direction = "DESC" if filters.descending else "ASC"
@@ -132,7 +132,7 @@ class Index:
 
     def neighbours(self, filters: Filters, position: int) -> Neighbours:
         """What comes before and after an image; it need not pass the filters itself."""
-        where, values = _where(filters)
+        where, values = where_clause(filters)
         key = _SORT_KEYS[filters.sort]
         before, order, back = (">", "DESC", "ASC") if filters.descending else ("<", "ASC", "DESC")
         [row] = self.rows(
@@ -204,13 +204,13 @@ class Index:
     def failures(self, examples: int) -> list[Row]:
         """Causes of failed images with their number, some of the images and their messages."""
         found = self.rows(
-            f"SELECT {_CAUSE} AS cause, count(*) AS number FROM images WHERE status = 'failed' "
+            f"SELECT {CAUSE} AS cause, count(*) AS number FROM images WHERE status = 'failed' "
             "GROUP BY 1 ORDER BY number DESC, cause",
             [],
         )
         for row in found:
             row["examples"] = self.rows(
-                f"SELECT image_id, message FROM images WHERE status = 'failed' AND {_CAUSE} = ? "
+                f"SELECT image_id, message FROM images WHERE status = 'failed' AND {CAUSE} = ? "
                 "ORDER BY position LIMIT ?",
                 [row["cause"], examples],
             )
@@ -231,61 +231,7 @@ class Index:
     def _count(self, filters: Filters) -> int:
         if not filters.any:
             return self.stats.num_images
-        where, values = _where(filters)
+        where, values = where_clause(filters)
         return self.rows(f"SELECT count(*) AS number FROM images WHERE {where}", values)[0][
             "number"
         ]
-
-
-def _where(filters: Filters) -> tuple[str, list[Any]]:
-    """A condition on `images` and the values of its parameters."""
-    parts: list[str] = ["true"]
-    values: list[Any] = []
-
-    def add(condition: str, *parameters: Any) -> None:
-        parts.append(condition)
-        values.extend(parameters)
-
-    if filters.status:
-        add("status = ?", filters.status)
-    if filters.cause:
-        add(f"status = 'failed' AND {_CAUSE} = ?", filters.cause)
-    for word in filters.q.lower().split():
-        add("contains(words, ?)", word)
-    if filters.image:
-        add("contains(image_id, ?)", filters.image)
-    if filters.min_regions is not None:
-        add("num_regions >= ?", filters.min_regions)
-    if filters.max_regions is not None:
-        add("num_regions <= ?", filters.max_regions)
-    of_region, limits = _of_region(filters)
-    if filters.tag and filters.boxed == "no":
-        own = "tag_id = (SELECT tag_id FROM tag_names WHERE tag = ?)"
-        for tag in filters.tag:
-            add(f"position IN (SELECT position FROM image_tags WHERE {own})", tag)
-            add(f"position NOT IN (SELECT position FROM regions WHERE {own})", tag)
-    elif filters.tag:
-        for tag in filters.tag:
-            add(
-                "position IN (SELECT position FROM regions WHERE tag_id = "
-                f"(SELECT tag_id FROM tag_names WHERE tag = ?){of_region})",
-                tag,
-                *limits,
-            )
-    elif of_region:
-        add(f"position IN (SELECT position FROM regions WHERE true{of_region})", *limits)
-    return " AND ".join(parts), values
-
-
-def _of_region(filters: Filters) -> tuple[str, list[Any]]:
-    text, values = "", []
-    # Scores are compared as float32, the shards' own precision: 0.7 must pass 0.7.
-    for column, kind, least in (
-        ("score", "FLOAT", filters.min_score),
-        ("area", "BIGINT", filters.min_area),
-        ("predicted_iou", "FLOAT", filters.min_iou),
-    ):
-        if least:
-            text += f" AND {column} >= ?::{kind}"
-            values.append(least)
-    return text, values

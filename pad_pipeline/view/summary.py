@@ -16,6 +16,7 @@ from pad_pipeline.dataset.stats import (
     Histogram,
     Stats,
 )
+from pad_pipeline.view.conditions import CAUSE
 
 NUM_COOCCURRING = 12
 """Tags that are kept for each tag, of those detected in the same images."""
@@ -120,7 +121,7 @@ def _stats(con: duckdb.DuckDBPyConnection, url: str, state: State) -> Stats:
         predicted_iou=_histogram(con, "predicted_iou", SCORE_EDGES, "regions"),
         failures=dict(
             con.execute(
-                "SELECT coalesce(stage || ': ' || type, 'unknown'), count(*) AS number FROM images "
+                f"SELECT {CAUSE}, count(*) AS number FROM images "
                 "WHERE status = 'failed' GROUP BY 1 ORDER BY number DESC, 1"
             ).fetchall()
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from urllib.parse import parse_qs, urlparse
 
 import pytest
+from PIL import Image
 
 from tests.dataset.example import (
     ellipse,
@@ -32,6 +34,8 @@ QUIET = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1440, "height": 900}
+SERVICE = "http://127.0.0.1:9"
+"""Nobody listens there: the tests answer in its place."""
 SLOW_MS = 30_000
 """How long a page may take where other programs use the machine."""
 
@@ -81,6 +85,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         [
             *(sys.executable, "-m", "pad_pipeline", "view", data),
             *("--images", str(folder / "images"), "--port", "0"),
+            *("--service", SERVICE),
         ],
         env={**os.environ, "PAD_CACHE": str(folder / "cache")},
         stdout=subprocess.PIPE,
@@ -134,6 +139,7 @@ PAGES = (
     "/stats",
     "/failures",
     "/compare",
+    "/try",
 )
 
 
@@ -226,7 +232,7 @@ def test_regions_and_rows_light_up_together_and_are_switched_by_tag(tab) -> None
 def test_the_focus_goes_through_the_page_in_its_order(tab) -> None:
     tab.goto("/")
     reached = []
-    for _ in range(9):
+    for _ in range(10):
         tab.keyboard.press("Tab")
         reached.append(
             tab.evaluate("document.activeElement.innerText || document.activeElement.name")
@@ -244,3 +250,49 @@ def test_a_name_with_anything_in_it_opens_by_a_click(tab) -> None:
     assert "the image is not there" in tab.inner_text(".notice")
     tab.click("text=PAD JSON")
     assert '"image_id": "a%2Fb/<i>\\n🦊.png"' in tab.inner_text("#pad-json")
+
+
+RECORD = {"labels": [{"tag": "apple", "score": 0.756, "bbox": [1.2, 2, 30, 20]}]}
+
+
+def test_an_image_is_annotated_by_the_service(tab) -> None:
+    def answer(route) -> None:
+        if route.request.url.endswith("render=1"):
+            route.fulfill(body=png(), content_type="image/png")
+        else:
+            route.fulfill(json=RECORD)
+
+    tab.goto("/try")
+    tab.route("**/try/annotate*", answer)
+    tab.set_input_files(
+        "input[type=file]", {"name": "a.png", "mimeType": "image/png", "buffer": png()}
+    )
+    tab.click("button.primary")
+    tab.wait_for_selector("#result:not([hidden])")
+    assert tab.inner_text("#rows").split() == ["apple", "0.76", "1,", "2,", "30,", "20"]
+    assert tab.inner_text("#status") == "1 region"
+
+
+def test_the_error_of_the_service_is_shown_with_its_message(browser, address: str) -> None:
+    error = {"error": {"cause": "not_an_image", "message": "the bytes are a web page"}}
+    tab = browser.new_page(base_url=address)
+    tab.set_default_timeout(SLOW_MS)
+    tab.goto("/try")
+    tab.route("**/try/annotate*", lambda route: route.fulfill(status=400, json=error))
+    tab.set_input_files(
+        "input[type=file]", {"name": "a.png", "mimeType": "image/png", "buffer": b"<html>"}
+    )
+    tab.click("button.primary")
+    tab.wait_for_selector("#status:has-text('the bytes are a web page')")
+    tab.close()
+
+
+def choose_file(tab, data: bytes) -> None:
+    file = {"name": "a.png", "mimeType": "image/png", "buffer": data}
+    tab.set_input_files("input[type=file]", file)
+
+
+def png() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(buffer, "PNG")
+    return buffer.getvalue()

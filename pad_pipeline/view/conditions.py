@@ -1,0 +1,64 @@
+"""Filters as a condition of SQL on the tables of the index."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pad_pipeline.view.filters import Filters
+
+CAUSE = "coalesce(stage || ': ' || type, 'unknown')"
+"""Of a failed image, as `stage: error type`."""
+
+
+def where_clause(filters: Filters) -> tuple[str, list[Any]]:
+    """A condition on `images` and the values of its parameters."""
+    parts: list[str] = ["true"]
+    values: list[Any] = []
+
+    def add(condition: str, *parameters: Any) -> None:
+        parts.append(condition)
+        values.extend(parameters)
+
+    if filters.status:
+        add("status = ?", filters.status)
+    if filters.cause:
+        add(f"status = 'failed' AND {CAUSE} = ?", filters.cause)
+    for word in filters.q.lower().split():
+        add("contains(words, ?)", word)
+    if filters.image:
+        add("contains(image_id, ?)", filters.image)
+    if filters.min_regions is not None:
+        add("num_regions >= ?", filters.min_regions)
+    if filters.max_regions is not None:
+        add("num_regions <= ?", filters.max_regions)
+    on_regions, limits = _region_conditions(filters)
+    if filters.tag and filters.boxed == "no":
+        own = "tag_id = (SELECT tag_id FROM tag_names WHERE tag = ?)"
+        for tag in filters.tag:
+            add(f"position IN (SELECT position FROM image_tags WHERE {own})", tag)
+            add(f"position NOT IN (SELECT position FROM regions WHERE {own})", tag)
+    elif filters.tag:
+        for tag in filters.tag:
+            add(
+                "position IN (SELECT position FROM regions WHERE tag_id = "
+                f"(SELECT tag_id FROM tag_names WHERE tag = ?){on_regions})",
+                tag,
+                *limits,
+            )
+    elif on_regions:
+        add(f"position IN (SELECT position FROM regions WHERE true{on_regions})", *limits)
+    return " AND ".join(parts), values
+
+
+def _region_conditions(filters: Filters) -> tuple[str, list[Any]]:
+    text, values = "", []
+    # Scores are compared as float32, the shards' own precision: 0.7 must pass 0.7.
+    for column, kind, least in (
+        ("score", "FLOAT", filters.min_score),
+        ("area", "BIGINT", filters.min_area),
+        ("predicted_iou", "FLOAT", filters.min_iou),
+    ):
+        if least:
+            text += f" AND {column} >= ?::{kind}"
+            values.append(least)
+    return text, values
