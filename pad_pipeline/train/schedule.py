@@ -1,25 +1,29 @@
-"""What changes with the optimiser step: the learning rate and the weight β of the patch loss."""
+"""What changes with the optimiser step: the learning rate and the weight β of the patch loss.
+
+transformers' cosine schedule has the same values up to the last step, but it rises again behind it
+and comes as a `LambdaLR` with state of its own, where a run here resumes from its step alone.
+"""
 
 from __future__ import annotations
 
 import math
 
 
-def num_warmup_steps(num_steps: int, warmup_share: float) -> int:
-    """Steps until the learning rate is at its full height: ceil(share · steps), as in LLaVA."""
+def num_warmup_steps(num_steps: int, warmup_fraction: float) -> int:
+    """Steps until the learning rate is at its full height: ceil(fraction · steps), as in LLaVA."""
     assert num_steps >= 1, num_steps
-    assert 0 <= warmup_share <= 1, warmup_share
-    return math.ceil(num_steps * warmup_share)
+    assert 0 <= warmup_fraction <= 1, warmup_fraction
+    return math.ceil(num_steps * warmup_fraction)
 
 
-def learning_rate_factor(step: int, num_steps: int, warmup_share: float) -> float:
-    """The share (0–1) of the full learning rate at `step`, which counts from 0.
+def learning_rate_factor(step: int, num_steps: int, warmup_fraction: float) -> float:
+    """The fraction (0–1) of the full learning rate at `step`, which counts from 0.
 
     Linear from 0 over the warm-up, then half a cosine that would reach 0 at `num_steps`, where it
     stays. With a warm-up the first step has factor 0, so a run of one step learns nothing.
     """
     assert step >= 0, step
-    warmup = num_warmup_steps(num_steps, warmup_share)
+    warmup = num_warmup_steps(num_steps, warmup_fraction)
     if step < warmup:
         return step / warmup
     progress = min((step - warmup) / max(num_steps - warmup, 1), 1.0)

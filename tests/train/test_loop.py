@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from dataclasses import replace
@@ -193,8 +194,10 @@ def _work(
 
 
 def spawn(config: TrainConfig, url: str, kill_after: int | None = None) -> None:
-    """Train with two processes."""
-    torch.multiprocessing.spawn(_work, (2, free_port(), url, config, kill_after), nprocs=2)
+    """Train with two processes, forked from a server that has imported torch once for all."""
+    multiprocessing.set_forkserver_preload([__name__])
+    arguments = (2, free_port(), url, config, kill_after)
+    torch.multiprocessing.start_processes(_work, arguments, nprocs=2, start_method="forkserver")
 
 
 def test_two_workers_give_the_curve_of_one(folder: Path, reference: Path, tmp_path: Path) -> None:

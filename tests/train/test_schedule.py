@@ -29,22 +29,23 @@ def test_golden_schedules():
                 assert beta(step, steps, last) == pytest.approx(weight, rel=1e-12, abs=0)
 
 
-def test_equals_the_scheduler_of_transformers():
-    torch = pytest.importorskip("torch")
+@pytest.mark.parametrize("fraction", [0.0, 0.03, 0.5, 1.0])
+@pytest.mark.parametrize("num_steps", [1, 2, 53, 400])
+def test_equals_the_schedule_of_transformers_bit_by_bit(num_steps: int, fraction: float):
+    import torch
     from transformers import get_cosine_schedule_with_warmup
 
-    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    theirs = get_cosine_schedule_with_warmup(optimiser, num_warmup_steps(53, 0.03), 53)
-    for step in range(53):
-        assert learning_rate_factor(step, 53, 0.03) == pytest.approx(theirs.get_last_lr()[0])
-        optimiser.step()
-        theirs.step()
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    warmup = num_warmup_steps(num_steps, fraction)
+    [theirs] = get_cosine_schedule_with_warmup(optimizer, warmup, num_steps).lr_lambdas
+    for step in range(num_steps):
+        assert learning_rate_factor(step, num_steps, fraction) == theirs(step)
 
 
 @given(st.integers(1, 400), st.floats(0, 1))
-def test_the_rate_rises_then_falls(num_steps: int, share: float):
-    factors = [learning_rate_factor(step, num_steps, share) for step in range(num_steps + 3)]
-    warmup = num_warmup_steps(num_steps, share)
+def test_the_rate_rises_then_falls(num_steps: int, fraction: float):
+    factors = [learning_rate_factor(step, num_steps, fraction) for step in range(num_steps + 3)]
+    warmup = num_warmup_steps(num_steps, fraction)
     assert all(0 <= factor <= 1 for factor in factors)
     assert factors[: warmup + 1] == sorted(factors[: warmup + 1])
     assert factors[warmup:] == sorted(factors[warmup:], reverse=True)
