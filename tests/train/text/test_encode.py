@@ -20,18 +20,7 @@ from pad_pipeline.train.text.encode import (
 )
 from pad_pipeline.train.text.templates import check_turns, image_to_front, render_vicuna
 from tests.golden_data import golden_dir
-from tests.train.text.byte_level import byte_level_tokenizer
-from tests.train.text.texts import SETTINGS, golden_tokenizers, supervised_text, talk_of, text_of
-
-
-@pytest.fixture(scope="module")
-def tokenizers(tmp_path_factory):
-    return golden_tokenizers(tmp_path_factory.mktemp("tokenizers"))
-
-
-@pytest.fixture(scope="module")
-def llama3():
-    return byte_level_tokenizer()
+from tests.train.text.texts import SETTINGS, supervised_text, talk_of, text_of
 
 
 def cases(name: str) -> list[dict]:

@@ -10,12 +10,6 @@ from pad_pipeline.train.text.encode import encode_caption, encode_conversation
 from tests.train.text.byte_level import byte_level_tokenizer
 from tests.train.text.texts import talk_of
 
-
-@pytest.fixture(scope="module")
-def llama3():
-    return byte_level_tokenizer()
-
-
 CONVERSATION = talk_of("<image>\nWhat is it?", "  It is a cat.\n", "And\nthe cup?", "Red — é 😀")
 LLAMA3_TEXT = (
     "<|start_header_id|>user<|end_header_id|>\n\n<image>\nWhat is it?<|eot_id|>"

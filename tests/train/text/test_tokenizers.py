@@ -14,13 +14,7 @@ from pad_pipeline.train.text.encode import encode_caption, encode_conversation, 
 from pad_pipeline.train.text.tokenizer import OffsetTokenizer, offset_tokenizer
 from tests.golden_data import golden_dir
 from tests.train.text.byte_level import byte_level_tokenizer
-from tests.train.text.texts import golden_tokenizers, talk_of
-
-
-@pytest.fixture(scope="module")
-def tokenizers(tmp_path_factory):
-    return golden_tokenizers(tmp_path_factory.mktemp("tokenizers"))
-
+from tests.train.text.texts import talk_of
 
 CONVERSATION = talk_of("<image>\nWhat is it?", "It is a cat.")
 
