@@ -1,1 +1,1 @@
-"""What a projector has learnt: the measures of the paper, on a trained run, and their figures."""
+"""The paper's measures of a trained projector, and their figures."""

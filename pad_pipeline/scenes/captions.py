@@ -58,7 +58,7 @@ def _third(x: float) -> str:
 def describe(things: Sequence[Placed], place: str, rng: np.random.Generator) -> str:
     """One sentence about 1 to 5 things; the largest is the anchor that the others relate to.
 
-    `place` says where the scene is ("on a green meadow").
+    `place` is where the scene is ("on a green meadow").
     """
     groups: dict[tuple[str, str], list[int]] = {}
     for i, thing in enumerate(things):

@@ -86,12 +86,12 @@ def measure(records: Sequence[PadRecord], scenes: Sequence[Scene]) -> Quality:
 
 def tag_f1(records: Sequence[PadRecord], scenes: Sequence[Scene]) -> float:
     """Micro-averaged F1 of the tags over all scenes; 1 where there is nothing to find or say."""
-    hits = said = true = 0
+    hits = tagged = true = 0
     for record, scene in zip(records, scenes, strict=True):
         tags = {tag.tag for tag in record.tags}
         hits += len(tags & set(scene.tags))
-        said, true = said + len(tags), true + len(scene.tags)
-    return 2 * hits / (said + true) if said + true else 1.0
+        tagged, true = tagged + len(tags), true + len(scene.tags)
+    return 2 * hits / (tagged + true) if tagged + true else 1.0
 
 
 def truth_of(scene: Scene) -> Truth:

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 HELD_OUT_SEED = 20_000_000
 """Scenes from this seed on are never used in training; the demo draws its scenes there."""
 MADE = ("images", "ground_truth.json", "captions.json", "annotations", "overview.png")
-"""What a demo's folder holds besides `scenes.json`, which says which scenes they are."""
+"""What a demo's folder holds besides `scenes.json`, which records the number and seed."""
 
 
 def write_scenes(folder: Path, *, num_images: int, seed: int) -> list[Scene]:
@@ -30,7 +30,7 @@ def write_scenes(folder: Path, *, num_images: int, seed: int) -> list[Scene]:
         if stamp.exists():
             if json.loads(stamp.read_text()) != wanted:
                 raise UserError(
-                    f"{folder} holds other scenes than these; choose another ",
+                    f"{folder} holds scenes of another number or seed; choose another ",
                     Setting("output"),
                     " or delete the folder",
                 )

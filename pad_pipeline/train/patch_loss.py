@@ -19,7 +19,7 @@ from pad_pipeline.train.regions import covered_tokens
 TEMPERATURE = 0.07
 """Of the contrastive kind, as CLIP starts with (Radford et al. 2021)."""
 _SAME_LABEL = 1 - 1e-5
-"""Labels whose embeddings have at least this cosine cannot be told apart: no negatives."""
+"""Labels whose embeddings have at least this cosine count as the same: no negatives."""
 
 
 @dataclass(frozen=True, slots=True)

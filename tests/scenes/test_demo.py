@@ -105,7 +105,7 @@ def test_other_scenes_in_the_same_folder_are_refused(
     done = demo(folder, *options)
     assert done.returncode == 1
     assert done.stderr == (
-        f"pad-pipeline: error: {folder} holds other scenes than those asked for; choose another "
+        f"pad-pipeline: error: {folder} holds scenes of another number or seed; choose another "
         "--output or delete the folder\n"
     )
     assert cli_place.files(folder) == before
@@ -169,7 +169,7 @@ def test_the_scenes_are_none_of_the_trainings(tmp_path: Path) -> None:
 def test_a_half_drawn_folder_is_drawn_again(tmp_path: Path, monkeypatch) -> None:
     write_scenes(tmp_path / "whole", num_images=3, seed=1)
     with monkeypatch.context() as during:
-        during.setattr("pad_pipeline.scenes.demo.to_coco", _killed)
+        during.setattr("pad_pipeline.scenes.writer.to_coco", _killed)
         with pytest.raises(KeyboardInterrupt):
             write_scenes(tmp_path / "half", num_images=3, seed=1)
     (tmp_path / "half/images/scene_00001.png").write_bytes(b"\x89PNG cut off")

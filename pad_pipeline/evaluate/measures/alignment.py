@@ -247,6 +247,4 @@ def _check_regions(num_regions: int, num_dropped: int) -> None:
 
 
 def _refuse(threshold: object) -> NoReturn:
-    raise UserError(
-        f"a threshold of the kind {threshold!r} was asked for: choose {', '.join(THRESHOLDS)}"
-    )
+    raise UserError(f"there is no threshold {threshold!r}; choose one of {', '.join(THRESHOLDS)}")

@@ -7,7 +7,7 @@ from torch import Tensor
 from pad_pipeline.errors import UserError
 
 _AT_ONCE = 1 << 21
-"""Numbers looked at together: a vocabulary is not to be copied for it."""
+"""Numbers checked at a time, so that a whole vocabulary is never copied."""
 
 
 def check_vectors(vectors: Tensor, what: str, width: int | None = None) -> None:

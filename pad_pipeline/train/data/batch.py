@@ -23,7 +23,7 @@ class Batch:
     the image tokens, for every image as many as the projector gives, in the order of
     `pixels_ICHW` (float32, normalised). `labels_BT` are ids, `IGNORE_INDEX` where nothing is
     predicted; the token at t is predicted from those before it. `coverage_IRS` is the fraction of
-    each patch that a region covers, `region_mask_IR` says which regions are real and not padding,
+    each patch that a region covers, `region_mask_IR` marks which regions are real and not padding,
     `label_index_IR` which row of `label_ids` (token ids of each distinct tag) names the region.
     """
 
@@ -58,7 +58,7 @@ class Batch:
         return replace(self, **moved)
 
     def without_targets(self) -> Self:
-        """The batch with nothing to learn from it."""
+        """The batch with no supervised token and no region."""
         return replace(
             self,
             labels_BT=torch.full_like(self.labels_BT, IGNORE_INDEX),

@@ -43,7 +43,7 @@ class Example:
     coverage_RS: NDArray[np.float32]
     tags: list[str]
     problem: str | None = None
-    """Why nothing, or less than there was, is learnt from the text."""
+    """Why the text is used in part only, or not at all."""
 
 
 class ExampleReader:

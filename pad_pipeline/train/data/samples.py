@@ -1,7 +1,7 @@
 """The samples of a run in one Arrow file that workers map into memory: text, image, regions.
 
-Random access to Parquet shards would decode thousands of rows for one. The file holds what the
-plan needs, once, and is written before training begins; no worker holds it in memory.
+Random access to Parquet shards would decode thousands of rows for one. The file holds what
+training needs, once, and is written before training begins; no worker holds it in memory.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def write_samples(
     """Write the samples of `source` to `path`; returns their number and what was left out.
 
     `source` is a data set of PAD records or, without regions, LLaVA's JSON (or JSONL); `images`
-    says where the images are. Raises `UserError` where nothing can be trained on.
+    is where the images are. Raises `UserError` where there is nothing to train on.
     """
     left_out: Counter[str] = Counter()
     if stage == "pretrain" and not source.lower().endswith((".json", ".jsonl")):

@@ -49,10 +49,10 @@ def inspect_sample(
     ]
     draw_sample(example.frame, example.coverage_RS, example.tags, tokens, output)
     covered = int(covered_tokens(torch.tensor(example.coverage_RS)).any(-1).sum())
-    learnt = sum(supervised for _, supervised in tokens)
+    num_supervised = sum(supervised for _, supervised in tokens)
     return (
         f"wrote {output}: {example.id}, {len(example.tags)} regions of which {covered} cover a "
-        f"patch, {len(tokens)} tokens of which {learnt} are supervised"
+        f"patch, {len(tokens)} tokens of which {num_supervised} are supervised"
     )
 
 

@@ -28,7 +28,7 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class ConvNorm(nn.Module):
-    """A convolution without bias, normalisation, and SiLU where asked for."""
+    """A convolution without bias, normalisation, and SiLU if `active`."""
 
     def __init__(
         self, width_in: int, width: int, kernel: int, *, groups: int = 1, active: bool = True

@@ -39,7 +39,7 @@ def export_run_model(
     chat_template: str | None = None,
     llm_trained: bool = False,
 ) -> list[str]:
-    """Write `model` into the new folder `directory`; says in lines what was written.
+    """Write `model` into the new folder `directory`; returns lines that list what was written.
 
     "transformers": what `LlavaForConditionalGeneration.from_pretrained` and `AutoProcessor` load,
     with `<image>` and `<pad>` added to `tokenizer` (a copy) and rows for them to the embedding

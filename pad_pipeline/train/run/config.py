@@ -112,7 +112,7 @@ class TrainConfig:
             )
 
 
-# What shapes the run and not its result: it may differ when an interrupted run goes on.
+# What shapes the run and not its result: it may differ when an interrupted run is resumed.
 _NOT_IDENTITY = (
     "device",
     "micro_batch",

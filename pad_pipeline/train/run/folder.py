@@ -30,7 +30,7 @@ SAMPLES = "_samples.arrow"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run: where it lies and what `run.json` says."""
+    """One run: its URL and the content of its `run.json`."""
 
     url: str
     facts: dict[str, Any]

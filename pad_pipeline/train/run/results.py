@@ -59,7 +59,8 @@ def export_run(
     format: Literal["transformers", "llava"],
     dtype: Literal["float32", "bfloat16"] = "float32",
 ) -> list[str]:
-    """Write a finished run for other programs into the local folder `dest`; says what was written.
+    """Write a finished run for other programs into the local folder `dest`; returns lines
+    that list what was written.
 
     Raises `UserError` where the run has not finished or `dest` is in use.
     """

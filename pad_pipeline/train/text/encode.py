@@ -105,19 +105,19 @@ def encode_conversation(
     has one. Raises `TextError` where the turns do not alternate or are from someone else, and
     `UserError` where the tokenizer lacks a token that the template needs.
     """
-    pieces = offset_tokenizer(tokenizer)
+    encoder = offset_tokenizer(tokenizer)
     begin = _token(tokenizer, "bos_token")
     messages = check_turns(turns)
     if has_image:
         messages = [(role, image_to_front(value)) for role, value in messages]
     if template == "llama-3":
-        _require(pieces, LLAMA3_TOKENS, "the template llama-3")
+        _require(encoder, LLAMA3_TOKENS, "the template llama-3")
         rendered = render_llama3(messages, tokenizer)
     else:
         _token(tokenizer, "eos_token")
-        _require(pieces, (tokenizer.eos_token,), "the template vicuna-v1")
+        _require(encoder, (tokenizer.eos_token,), "the template vicuna-v1")
         rendered = render_vicuna(messages, tokenizer.eos_token)
-    return _encode(pieces, begin, rendered, has_image)
+    return _encode(encoder, begin, rendered, has_image)
 
 
 def encode_label(tokenizer: Any, tag: str) -> list[int]:
@@ -126,16 +126,16 @@ def encode_label(tokenizer: Any, tag: str) -> list[int]:
     SentencePiece puts its word mark in front by itself, byte-level BPE needs the space. Raises
     `TextError` where nothing is left to embed.
     """
-    pieces = offset_tokenizer(tokenizer)
-    ids = pieces.encode_word(tag.strip()) if tag.strip() else []
-    kept = set(pieces.special.values()) - {getattr(tokenizer, "unk_token_id", None)}
+    encoder = offset_tokenizer(tokenizer)
+    ids = encoder.encode_word(tag.strip()) if tag.strip() else []
+    kept = set(encoder.special.values()) - {getattr(tokenizer, "unk_token_id", None)}
     if not ids or kept.intersection(ids):
         raise TextError(f"the label {tag!r} has no words to embed; correct the annotation")
     return ids
 
 
 def _encode(
-    pieces: OffsetTokenizer, begin: int, rendered: Rendered, has_image: bool
+    encoder: OffsetTokenizer, begin: int, rendered: Rendered, has_image: bool
 ) -> EncodedText:
     # As in the original each part between images is encoded by itself, with a word mark of its own.
     parts = rendered.text.split(IMAGE) if has_image else [rendered.text]
@@ -148,7 +148,7 @@ def _encode(
             input_ids.append(IMAGE_TOKEN_INDEX)
             labels.append(IGNORE_INDEX)
             position += len(IMAGE)
-        for token, start in pieces.encode(part):
+        for token, start in encoder.encode(part):
             input_ids.append(token)
             labels.append(token if is_answer[position + start] else IGNORE_INDEX)
         position += len(part)
@@ -166,8 +166,8 @@ def _token(tokenizer: Any, name: Literal["bos_token", "eos_token"]) -> int:
     return number
 
 
-def _require(pieces: OffsetTokenizer, tokens: Sequence[str], user: str) -> None:
-    missing = [token for token in tokens if token not in pieces.special]
+def _require(encoder: OffsetTokenizer, tokens: Sequence[str], user: str) -> None:
+    missing = [token for token in tokens if token not in encoder.special]
     if missing:
         raise UserError(
             f"{user} needs {' and '.join(missing)} as special tokens, which the tokenizer does not "

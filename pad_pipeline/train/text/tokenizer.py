@@ -73,7 +73,7 @@ class OffsetTokenizer:
                 existing = self._backend.normalizer
                 steps = [existing] if existing is not None else []
                 self._backend.normalizer = normalizers.Sequence([*steps, normalizers.Prepend(MARK)])
-        # Normalised ones would be looked for with a mark in front, and not found.
+        # Normalised ones would be searched with a mark in front, and not found.
         special = [
             AddedToken(token.content, lstrip=token.lstrip, rstrip=token.rstrip, normalized=False)
             for token in added

@@ -16,7 +16,7 @@ from PIL import Image
 from pad_pipeline.drawing.colours import tag_colour
 from pad_pipeline.errors import UserError
 from pad_pipeline.geometry import pad_square
-from pad_pipeline.train.inspect import picture as page
+from pad_pipeline.train.inspect import page, region_panel, token_panel
 from pad_pipeline.train.inspect.picture import draw_sample
 
 GREY = np.full((56, 56, 3), 128, dtype=np.uint8)
@@ -57,11 +57,11 @@ def drawn(monkeypatch, tmp_path):
 def test_half_covered_patches_are_tinted_in_the_colour_of_their_tag(drawn):
     picture, texts = drawn(GREY, squares((0, 0), (3, 2)), ["dog", "cat"], [("a", True)])
     left, top, side = (
-        round(page._DPI * length)
+        round(page.DPI * length)
         for length in (
-            page._MARGIN + page._PICTURE + page._GAP,
-            page._MARGIN + page._TITLES,
-            page._PICTURE,
+            page.MARGIN + page.PICTURE + page.GAP,
+            page.MARGIN + page.TITLES,
+            page.PICTURE,
         )
     )
     patches = picture[top : top + side, left : left + side]
@@ -78,7 +78,7 @@ def test_half_covered_patches_are_tinted_in_the_colour_of_their_tag(drawn):
             if tag:
                 expected = 0.45 * expected + 0.55 * np.array(tag_colour(tag))
             np.testing.assert_allclose(at(row, column), expected, atol=3, err_msg=f"{row} {column}")
-    frame = picture[top : top + side, round(page._DPI * page._MARGIN) :][5:-5, 5 : side - 5]
+    frame = picture[top : top + side, round(page.DPI * page.MARGIN) :][5:-5, 5 : side - 5]
     assert (frame == 128).all()
     assert {"dog", "cat", "4×4, 2 of 2 regions have one"} <= set(texts)
 
@@ -102,8 +102,8 @@ def test_tokens_are_wrapped_inside_the_page(drawn):
     renderer = texts["▁word0"].get_figure().canvas.get_renderer()  # type: ignore[union-attr]
     boxes = [texts[token].get_window_extent(renderer) for token, _ in tokens]
     assert len({round(box.y0) for box in boxes}) > 5
-    assert min(box.x0 for box in boxes) > 0.4 * page._DPI
-    assert max(box.x1 for box in boxes) < picture.shape[1] - 0.4 * page._DPI
+    assert min(box.x0 for box in boxes) > 0.4 * page.DPI
+    assert max(box.x1 for box in boxes) < picture.shape[1] - 0.4 * page.DPI
     assert min(box.y0 for box in boxes) > 0
     for one, after in pairwise(boxes):
         assert after.x0 > one.x1 or after.y1 < one.y1  # to its right or below, never on it
@@ -113,7 +113,7 @@ def test_many_equal_tokens_become_one_with_their_number(drawn):
     tokens = [("<image>", False)] * 576 + [("▁a", True), ("▁a", True), ("▁a", False)]
     _, texts = drawn(GREY, squares((1, 1)), ["dog"], tokens)
     assert "<image> ×576" in texts
-    rows = page._wrapped(tokens, 10.0)
+    rows = token_panel.wrap_tokens(tokens, 10.0)
     assert [text for row in rows for _, text, _ in row] == ["<image> ×576", "▁a", "▁a", "▁a"]
     assert "579 in all; the model learns to predict the 2 in green" in texts
 
@@ -148,7 +148,7 @@ def test_more_regions_than_the_legend_has_lines(drawn):
 def test_an_outline_goes_once_around_what_is_covered():
     patches = np.zeros((3, 3), dtype=bool)
     patches[0, 0] = patches[0, 1] = True
-    assert sorted(page._outline(patches)) == [
+    assert sorted(region_panel.outline(patches)) == [
         ((0, 0), (0, 1)),
         ((0, 0), (1, 0)),
         ((0, 1), (1, 1)),
@@ -161,7 +161,7 @@ def test_an_outline_goes_once_around_what_is_covered():
 def test_the_number_of_a_ring_stands_on_the_ring():
     ring = np.ones((5, 5), dtype=bool)
     ring[1:4, 1:4] = False
-    x, y = page._middle(ring)
+    x, y = region_panel.middle(ring)
     assert ring[y, x]
 
 
@@ -179,7 +179,7 @@ def test_shapes_that_do_not_fit_are_refused(coverage, tags, tmp_path):
         draw_sample(GREY, coverage, tags, [], tmp_path / "sample.png")
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path):
+def test_a_path_that_cannot_be_written_is_an_error(tmp_path: Path):
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     with pytest.raises(UserError):
@@ -195,4 +195,4 @@ def test_a_real_geometry_and_a_folder_that_is_made(tmp_path: Path):
     draw_sample(frame, place.coverage_many([mask], 24), ["thing"], [("a", True)], path)
     with Image.open(path) as image:
         assert image.format == "PNG"
-        assert image.width == round(page._WIDTH * page._DPI)
+        assert image.width == round(page.WIDTH * page.DPI)
