@@ -20,6 +20,7 @@ from pad_pipeline.records import PadRecord
 class Annotator:
     """The three models of one config, loaded in this process.
 
+    >>> from pad_pipeline import Annotator, demo
     >>> annotator = Annotator(demo())
     >>> [record] = annotator.annotate(["scene.png"])
     """
