@@ -22,6 +22,7 @@ from pad_pipeline.engine.plan import STAGE_NAMES, Pool, StageSpec
 from pad_pipeline.engine.stages import (
     Chain,
     Decode,
+    ModelStage,
     Seconds,
     Stage,
     detect_stage,
@@ -91,7 +92,7 @@ class FakeSegmenter:
         return found
 
 
-def build(name: str, seconds: Seconds) -> Stage:
+def build(name: str, seconds: Seconds) -> ModelStage:
     """One stage around its fake model."""
     options = {
         "batch_size": 4,

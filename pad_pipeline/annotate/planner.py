@@ -41,7 +41,7 @@ def propose(
     *,
     batch_sizes: Mapping[str, int] | None = None,
 ) -> Proposal:
-    """Pool sizes, layout, time. What the config says of pools and of the layout stays.
+    """Pool sizes, layout, time. The config's own pools and layout stay as they are.
 
     Raises `UserError` for less than one GPU.
     """
@@ -55,36 +55,38 @@ def propose(
     rate = predict_pools(
         costs, num_gpus, num_images, models, chunk_size=config.chunk_size
     ).images_per_s
-    least = math.ceil(rate * costs.suppress / _SUPPRESS_BUSY)
-    shares["suppress"] = replace(shares["suppress"], workers=max(shares["suppress"].workers, least))
-    in_pools = predict_pools(costs, num_gpus, num_images, shares, chunk_size=config.chunk_size)
+    min_workers = math.ceil(rate * costs.suppress / _SUPPRESS_BUSY)
+    shares["suppress"] = replace(
+        shares["suppress"], workers=max(shares["suppress"].workers, min_workers)
+    )
+    pooled = predict_pools(costs, num_gpus, num_images, shares, chunk_size=config.chunk_size)
     gpus_each = config.fused.gpus or 1.0
-    in_one = predict_fused(
+    fused = predict_fused(
         costs, num_gpus, num_images, chunk_size=config.chunk_size, gpus_each=gpus_each
     )
-    chosen, reason = _choose(config, costs, in_pools, in_one)
+    chosen, reason = _choose(config, costs, pooled, fused)
     config = replace(config, costs=None, layout=chosen.layout)
-    if chosen is in_pools:
+    if chosen is pooled:
         config = _with_pools(config, shares)
-    return Proposal(pools=in_pools, fused=in_one, chosen=chosen, reason=reason, config=config)
+    return Proposal(pools=pooled, fused=fused, chosen=chosen, reason=reason, config=config)
 
 
 def _choose(
     config: AnnotateConfig, costs: Costs, pools: Prediction, fused: Prediction
 ) -> tuple[Prediction, str]:
     gain = fused.images_per_s / pools.images_per_s - 1
-    beside = f"{abs(gain):.0%} {'more' if gain >= 0 else 'less'} than in pools"
+    difference = f"{abs(gain):.0%} {'more' if gain >= 0 else 'less'} than pools"
     if config.layout == "pools":
-        return pools, f"pools, as asked for; fused would do {beside}, on GPUs of one kind"
+        return pools, f"pools, as configured; fused would do {difference}, on GPUs of one kind"
     if config.layout == "fused":
-        return fused, f"fused, as asked for; that is {beside}"
+        return fused, f"fused, as configured; it does {difference}"
     if costs.fits_together is False:
         return pools, "pools, as the models do not fit on one GPU together"
     if gain < 0:
-        return pools, f"pools; fused would do {beside}"
+        return pools, f"pools; fused would do {difference}"
     return fused, (
-        f"fused, every GPU with all models: {beside}. Pools are for models that do not fit on one "
-        "GPU together, and for GPUs of several kinds"
+        f"fused, every GPU with all models: {difference}. Pools are for models that do not fit on "
+        "one GPU together, and for GPUs of several kinds"
     )
 
 

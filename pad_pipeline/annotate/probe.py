@@ -1,4 +1,4 @@
-"""What the stages cost on this machine: a few images of a source go through them, one by one."""
+"""What the stages cost on this machine: a few images of a source pass them, stage by stage."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pad_pipeline.sources import ManifestRow, list_source
 logger = logging.getLogger(__name__)
 
 MAX_TRIAL_S = 120.0
-"""A trial takes no further chunk after so long; the next stages get the images that it has seen."""
+"""A trial takes no further chunk after so long; the next stages get the images that it did."""
 
 _WORTH_IT = 0.98
 
@@ -109,10 +109,10 @@ def measure(config: AnnotateConfig, rows: Sequence[ManifestRow]) -> Probe:
         decode(chunk)
     good = [sample for sample in samples if sample.error is None]
     if not good:
-        told = samples[0].error
+        error = samples[0].error
         raise UserError(
             f"none of the {len(samples)} sampled images can be read, for example "
-            f"{samples[0].image_id}: {told.message if told else 'no reason known'}"
+            f"{samples[0].image_id}: {error.message if error else 'unknown reason'}"
         )
     trials: list[Trial] = []
     best: dict[str, Trial] = {}
@@ -178,7 +178,7 @@ def _try(
     began_s = time.perf_counter()
     stage = build_stage(config, name, spent)
     load_s = time.perf_counter() - began_s
-    # once more where the first pass compiles
+    # twice where the first pass compiles
     for _ in range(2 if config.compile else 1):
         stage(_copies(samples[: config.chunk_size]))
     spent.clear()

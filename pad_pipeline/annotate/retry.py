@@ -1,7 +1,7 @@
-"""The failed images of a finished data set once more; what succeeds takes its failed row's place.
+"""Annotates the failed images of a finished data set again; what succeeds replaces its failed row.
 
 They are a run of their own under OUTPUT/_retry, as safe against interruption as any. Its records
-are then put into the shards one by one, during which the data set says that it is not finished.
+are then put into the shards one by one; meanwhile the data set counts as unfinished.
 """
 
 # pyarrow.compute makes its functions at import
@@ -56,7 +56,7 @@ def retry_failed(
     """Annotate the failed images of the finished data set at `output` again, and only those.
 
     The config is the one that the data set was made with; `changes` are fields that shape the run
-    and not the records. Rows of images that fail again say why they failed this time. Raises
+    and not the records. Rows of images that fail again have the new error. Raises
     `UserError` where the data set is not finished, or its source or models are not there any more.
     """
     output = storage.absolute(output)
@@ -76,7 +76,7 @@ def retry_failed(
                 logger.info("no image of %s failed that its source still has", output)
                 return _report(output, manifest, None)
             _forget_others(url, rows)
-            logger.info("%s failed images once more", f"{len(rows):,}")
+            logger.info("annotating %s failed images again", f"{len(rows):,}")
             config = dataclasses.replace(
                 config_of(manifest), **{"max_failed_share": 1.0, **(changes or {})}
             )

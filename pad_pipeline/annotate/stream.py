@@ -185,7 +185,7 @@ def _build_error(error: RecordError) -> UserError:
         return UserError(error.message)
     if error.type == WORKER_DIED:
         return UserError(
-            f"the stage {error.stage!r} is given up: {error.message}. What was finished is kept; ",
+            f"the stage {error.stage!r} cannot go on: {error.message}. What was finished is kept; ",
             Setting("ray_logs", True),
             " shows the tracebacks",
         )

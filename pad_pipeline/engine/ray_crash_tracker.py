@@ -17,7 +17,7 @@ def start_crash_tracker() -> ActorHandle:
     actor = ray.remote(crash_tracker.CrashTracker).options(
         num_cpus=0, max_restarts=-1, max_task_retries=-1
     )
-    return actor.remote(crash_tracker.STAGE_AT_FAULT_AFTER)
+    return actor.remote(crash_tracker.STAGE_AT_FAULT_AFTER)  # pyright: ignore[reportReturnType]
 
 
 class RemoteCrashTracker:

@@ -91,24 +91,22 @@ def _check_address(address: str) -> None:
     """
     if "://" in address:
         raise UserError(
-            f"expected the host:port of a Ray cluster's head, such as 10.0.0.1:6379, found "
-            f"{address!r} (",
-            Setting("ray_address"),
-            " or RAY_ADDRESS); from outside of the cluster use "
-            "`ray job submit --address http://HEAD:8265 -- pad-pipeline …`",
+            *_expected_address(address),
+            "; from outside of the cluster use `ray job submit --address http://HEAD:8265 -- "
+            "pad-pipeline …`",
         )
     if address == "auto":
         return
     host, colon, port = address.rpartition(":")
     if not (host and colon and port.isdecimal()):
-        raise UserError(
-            f"expected the host:port of a Ray cluster's head, such as 10.0.0.1:6379, found "
-            f"{address!r} (",
-            Setting("ray_address"),
-            " or RAY_ADDRESS)",
-        )
+        raise UserError(*_expected_address(address))
     if not _is_listening(address):
         raise _not_reached(address, "nothing there uses its protocol")
+
+
+def _expected_address(address: str) -> tuple[str | Setting, ...]:
+    expected = "expected the host:port of a Ray cluster's head, such as 10.0.0.1:6379"
+    return f"{expected}, found {address!r} (", Setting("ray_address"), " or RAY_ADDRESS)"
 
 
 def _is_listening(address: str) -> bool:

@@ -1,6 +1,6 @@
 """The worker of a stage: an actor that Ray replaces when it dies.
 
-A new worker knows that it replaces a dead one. It then tells the run's `CrashTracker` what it
+A new worker knows that it replaces a dead one. It then reports to the run's `CrashTracker` what it
 begins and ends, and runs its stage as an `IsolatingStage`, which finds the image at fault.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pyarrow as pa
 import ray
@@ -25,7 +26,7 @@ from pad_pipeline.engine.stages import Stage
 from pad_pipeline.engine.watchdog import Watchdog
 from pad_pipeline.records import RecordError, records_to_table
 
-REPLACE_WHEN_DEAD = {"max_restarts": -1, "max_task_retries": -1}
+REPLACE_WHEN_DEAD: dict[str, Any] = {"max_restarts": -1, "max_task_retries": -1}
 """Options of an actor that Ray replaces when it dies, however often, and gives its calls again.
 
 `isolation` bounds how often a stage's workers die over the same work.

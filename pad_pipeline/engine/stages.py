@@ -1,7 +1,7 @@
 """The four stages as plain callables: tag, detect, suppress, segment.
 
 A stage takes a list of samples and gives back the same samples in the same order, each with what
-the stage found or with an error that says why it found nothing.
+the stage found or with the error for which it found nothing.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class ModelStage:
 
     @property
     def batch_size_in_use(self) -> int:
-        """The batch size that the calls so far ran at; less than asked where memory ran out."""
+        """The batch size that the calls so far ran at; below `batch_size` where memory ran out."""
         is_halved = self.largest.processed < self.largest.given
         return self.largest.processed if is_halved else self.batch_size
 

@@ -1,4 +1,4 @@
-"""A cluster that is too small is said to be."""
+"""A warning where the cluster is too small."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pad_pipeline.engine.ray_resources import warn_if_insufficient_resources
 from pad_pipeline.engine.ray_session import Cluster
 
 
-@pytest.mark.parametrize(("num_cpus", "said"), [(2, True), (4, False)])
-def test_too_few_slots_for_the_pools_are_told(caplog, num_cpus: int, said: bool) -> None:
+@pytest.mark.parametrize(("num_cpus", "warns"), [(2, True), (4, False)])
+def test_too_few_slots_for_the_pools_are_logged(caplog, num_cpus: int, warns: bool) -> None:
     specs = plan(replace(demo(), device="cpu", layout="pools"))
     warn_if_insufficient_resources(Cluster(num_cpus=num_cpus, num_gpus=0), specs)
-    assert ("reserve 3.5 CPU slots and the cluster has 2" in caplog.text) is said
+    assert ("reserve 3.5 CPU slots and the cluster has 2" in caplog.text) is warns

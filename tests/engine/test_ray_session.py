@@ -126,11 +126,11 @@ def test_what_ray_says_becomes_one_sentence(calls: list, grpc: str, monkeypatch,
         raise error("version mismatch\nwith a long story")
 
     monkeypatch.setattr(ray_session.ray, "init", init)
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as caught:
         join(grpc, verbose=False)
-    assert "version mismatch" in str(told.value)
-    assert "long story" not in str(told.value)
-    assert "RAY_AUTH_TOKEN" in str(told.value)
+    assert "version mismatch" in str(caught.value)
+    assert "long story" not in str(caught.value)
+    assert "RAY_AUTH_TOKEN" in str(caught.value)
 
 
 def test_rays_own_handler_of_sigterm_is_not_kept(calls: list, grpc: str, monkeypatch) -> None:
