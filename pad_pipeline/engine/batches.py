@@ -6,6 +6,7 @@ import logging
 
 from pad_pipeline.engine import costs
 from pad_pipeline.engine.config import AnnotateConfig
+from pad_pipeline.errors import Setting
 
 logger = logging.getLogger(__name__)
 
@@ -17,13 +18,12 @@ def batch_size(config: AnnotateConfig, name: str) -> int:
 
 def warn_of_batches_above_chunk(config: AnnotateConfig) -> None:
     """Log which of the config's batch sizes the chunk size limits."""
-    sizes = {name: getattr(config, name).batch_size for name in costs.MODELS}
-    above = [f"{name}.batch_size {n}" for name, n in sizes.items() if n > config.chunk_size]
-    if above:
-        logger.warning(
-            "%s above chunk_size %d: batches of %d images instead, as a batch never spans two "
-            "chunks",
-            " and ".join(above) + (" are" if len(above) > 1 else " is"),
-            config.chunk_size,
-            config.chunk_size,
-        )
+    for name in costs.MODELS:
+        size = getattr(config, name).batch_size
+        if size > config.chunk_size:
+            logger.warning(
+                "%s is above %s: batches of %d images instead, as a batch never spans two chunks",
+                Setting(f"{name}.batch_size", size),
+                Setting("chunk_size", config.chunk_size),
+                config.chunk_size,
+            )
