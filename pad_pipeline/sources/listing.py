@@ -15,13 +15,14 @@ from pad_pipeline import storage
 from pad_pipeline.dataset.manifest import MANIFEST
 from pad_pipeline.errors import UserError
 from pad_pipeline.images.formats import IMAGE_SUFFIXES
-from pad_pipeline.sources.archives import list_tars, list_zip
 from pad_pipeline.sources.captions import with_captions
 from pad_pipeline.sources.folder import FoundFile, walk
 from pad_pipeline.sources.manifests import list_json, list_jsonl
 from pad_pipeline.sources.parquet import list_parquet
 from pad_pipeline.sources.patterns import expand
 from pad_pipeline.sources.rows import ManifestRow, is_image_name, relative_id, utf8
+from pad_pipeline.sources.tars import list_tars
+from pad_pipeline.sources.zips import list_zip
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from pad_pipeline import storage
 from pad_pipeline.errors import Setting, UserError
-from pad_pipeline.sources.archives import stem_below, zip_index
 from pad_pipeline.sources.entries import (
     BYTES_KEYS,
     ID_KEYS,
@@ -23,7 +22,8 @@ from pad_pipeline.sources.entries import (
     read_json_array,
     read_json_lines,
 )
-from pad_pipeline.sources.rows import ManifestRow, in_container, relative_id
+from pad_pipeline.sources.rows import ManifestRow, in_container, relative_id, stem_below
+from pad_pipeline.sources.zips import zip_index
 
 logger = logging.getLogger(__name__)
 

@@ -13,10 +13,9 @@ import pyarrow.compute as pc
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError, one_line
-from pad_pipeline.sources.archives import stem_below
 from pad_pipeline.sources.entries import BYTES_KEYS, CAPTION_KEYS, ID_KEYS, PATH_KEYS, caption_of
 from pad_pipeline.sources.manifests import make_locator
-from pad_pipeline.sources.rows import ManifestRow, in_container, relative_id
+from pad_pipeline.sources.rows import ManifestRow, in_container, relative_id, stem_below
 from pad_pipeline.storage.parquet import ParquetFile
 
 logger = logging.getLogger(__name__)

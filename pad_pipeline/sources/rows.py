@@ -115,6 +115,12 @@ def is_image_name(name: str) -> bool:
     return not base.startswith(".") and not name.startswith("__MACOSX/") and has_image_suffix(base)
 
 
+def stem_below(url: str, base: str) -> str:
+    """The file's path below `base` without its ending, as a prefix for ids."""
+    relative = url.removeprefix(base.rstrip("/") + "/") if base else url
+    return posixpath.splitext(relative)[0].strip("/")
+
+
 def relative_id(path: str) -> str:
     """An id from a path or URL: without protocol, leading "/" and "..", normalised.
 

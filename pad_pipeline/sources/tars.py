@@ -1,15 +1,12 @@
-"""Images in ZIP files and WebDataset tars: names, captions and where the bytes lie."""
+"""Images in WebDataset tars: names, captions beside them, and where the bytes lie."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import posixpath
-import stat
 import struct
 import tarfile
-import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,59 +16,22 @@ from pad_pipeline import storage
 from pad_pipeline.errors import UserError, one_line
 from pad_pipeline.images.formats import IMAGE_SUFFIXES
 from pad_pipeline.sources.entries import caption_of
-from pad_pipeline.sources.rows import ManifestRow, in_container, is_image_name
+from pad_pipeline.sources.members import check_member, link_message, member_names, member_spans
+from pad_pipeline.sources.ranges import Item, read_ranges
+from pad_pipeline.sources.rows import ManifestRow, in_container, is_image_name, stem_below
 
 logger = logging.getLogger(__name__)
 
 _LONGEST_CAPTION_FILE = 1 << 20
 _REMOTE_TARS_AT_ONCE = 8
 _BLOCK = 512
-_LONGEST_TAR_HEADER = 1 << 20
+_LONGEST_HEADER = 1 << 20
 
-# What the two modules raise on bytes that are none of theirs, beside OSError.
-_DAMAGED_ZIP = (
-    *(zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, struct.error),
-    *(LookupError, OverflowError, MemoryError),
-)
-_DAMAGED_TAR = (
+# What tarfile raises on bytes that are not a tar, beside OSError.
+_DAMAGED = (
     *(tarfile.TarError, ValueError, EOFError, struct.error),
     *(LookupError, OverflowError, MemoryError, RecursionError),
 )
-
-
-def list_zip(url: str) -> Iterator[ManifestRow]:
-    """A row per image of a ZIP file, in the order of its directory; ids are the members' paths."""
-    for name, (offset, size) in zip_index(url).items():
-        if is_image_name(name):
-            yield ManifestRow(name, in_container("zip", name, url), None, offset, size)
-
-
-def zip_index(url: str) -> dict[str, tuple[int, int]]:
-    """Member name -> (byte offset of its local header, compressed size), folders left out.
-
-    Raises `UserError` for a damaged file and for members that are links or whose name leaves the
-    archive.
-    """
-    index = {}
-    with storage.open_read(url) as file:
-        try:
-            members = zipfile.ZipFile(file).infolist()
-            end = file.seek(0, os.SEEK_END)
-        except _DAMAGED_ZIP as error:
-            raise UserError(
-                f"{url} is not a readable ZIP file (cut off or damaged): {error}"
-            ) from error
-    for member in members:
-        if not member.filename.endswith("/"):
-            _check_member(member.filename, url)
-            if not 0 <= member.header_offset < end:
-                raise UserError(
-                    f"{url} is damaged: its directory places {member.filename!r} outside the file"
-                )
-            if stat.S_ISLNK(member.external_attr >> 16):
-                raise UserError(_link_refused(member.filename, url))
-            index[member.filename] = (member.header_offset, member.compress_size)
-    return index
 
 
 class _TarInfo(tarfile.TarInfo):
@@ -81,7 +41,7 @@ class _TarInfo(tarfile.TarInfo):
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
         if self.size < 0:
             raise tarfile.ReadError(f"a member of {self.size:,} bytes")
-        if self.type in _EXTENDED_HEADERS and self.size > _LONGEST_TAR_HEADER:
+        if self.type in _EXTENDED_HEADERS and self.size > _LONGEST_HEADER:
             raise tarfile.ReadError(f"an extended header of {self.size:,} bytes")
         member = super()._proc_member(tar)  # pyright: ignore[reportAttributeAccessIssue]
         if member.size < 0:  # as an extended header may say
@@ -116,7 +76,7 @@ def tar_members(url: str) -> Iterator[TarMember]:
             tar = tarfile.open(  # noqa: SIM115
                 fileobj=file, mode="r:", errors="backslashreplace", tarinfo=_TarInfo
             )
-        except _DAMAGED_TAR as error:
+        except _DAMAGED as error:
             raise UserError(
                 f"{url} is not an uncompressed tar (a compressed one cannot be read by position: "
                 f"decompress it): {one_line(error)}"
@@ -125,7 +85,7 @@ def tar_members(url: str) -> Iterator[TarMember]:
             position = tar.offset
             try:
                 member = tar.next()
-            except _DAMAGED_TAR as error:
+            except _DAMAGED as error:
                 raise UserError(
                     f"{url} is damaged or cut off at byte {position}: {one_line(error)}"
                 ) from error
@@ -136,9 +96,9 @@ def tar_members(url: str) -> Iterator[TarMember]:
             if member.isdir():
                 continue
             name = member.name.removeprefix("./")
-            _check_member(name, url)
+            check_member(name, url)
             if member.islnk() or member.issym():
-                raise UserError(_link_refused(name, url))
+                raise UserError(link_message(name, url))
             if not member.isreg() or member.issparse():
                 raise UserError(
                     f"{url}: member {name!r} is a device, pipe or sparse file; expected plain files"
@@ -196,10 +156,19 @@ def list_tar(url: str, base: str) -> Iterator[ManifestRow]:
                 )
 
 
-def stem_below(url: str, base: str) -> str:
-    """The file's path below `base` without its ending, as a prefix for ids."""
-    relative = url.removeprefix(base.rstrip("/") + "/") if base else url
-    return posixpath.splitext(relative)[0].strip("/")
+def read_tar(url: str, rows: Sequence[ManifestRow]) -> list[Item]:
+    """The bytes of each row's member; an exception in place of one that cannot be read."""
+
+    def index(url: str) -> dict[str, tuple[int, int]]:
+        return {member.name: (member.offset, member.size) for member in tar_members(url)}
+
+    spans = member_spans(url, rows, member_names(rows), index)
+    return [
+        OSError(f"{url} is cut off: {len(item):,} of {span[1]:,} bytes")
+        if isinstance(item, bytes) and not isinstance(span, Exception) and len(item) < span[1]
+        else item
+        for item, span in zip(read_ranges(url, spans), spans, strict=True)
+    ]
 
 
 def _key(name: str) -> str:
@@ -236,18 +205,3 @@ def _caption(name: str, data: bytes) -> str | None:
         logger.warning("no caption: %r is not valid UTF-8 text or JSON", name)
         return None
     return caption_of(entry) if isinstance(entry, dict) else None
-
-
-def _check_member(name: str, url: str) -> None:
-    if name.startswith("/") or ".." in name.split("/") or not name.strip("/"):
-        raise UserError(
-            f"{url}: member {name!r} has a name that leaves the archive; expected relative names "
-            f'without ".."'
-        )
-
-
-def _link_refused(name: str, url: str) -> str:
-    return (
-        f"{url}: member {name!r} is a link; expected plain files (pack again with links replaced "
-        f"by their files, for tar: --dereference --hard-dereference)"
-    )
