@@ -209,7 +209,19 @@ print(json.dumps(sorted(roots)), file=sys.stderr)
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["annotate", "--help"], ["serve", "--help"], ["--version"]]
+    "arguments",
+    [
+        ["--help"],
+        ["annotate", "--help"],
+        ["serve", "--help"],
+        ["export", "--help"],
+        ["models", "verify", "--help"],
+        ["train", "pretrain", "--help"],
+        ["view", "--help"],
+        ["analyze", "--help"],
+        ["--version"],
+        ["train", "export", "--version"],
+    ],
 )
 def test_help_loads_neither_torch_nor_ray(arguments: list[str]) -> None:
     done = subprocess.run(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, TypeVar, Union
+from typing import Annotated, Any, Union
 
 import tyro
 from tyro.conf import CascadeSubcommandArgs, FlagCreatePairsOff, arg, subcommand
 
 from pad_pipeline.cli import annotate, dataset, evaluate, models, serve, train, view
+from pad_pipeline.cli.options import choose_preset
 from pad_pipeline.engine.config import PRESETS
-from pad_pipeline.errors import UserError
 from pad_pipeline.serve.config import ServiceConfig
 from pad_pipeline.train.run.config import PRESETS as TRAIN_PRESETS
 
@@ -24,8 +24,6 @@ _DESCRIPTION = (
 )
 
 Command = Callable[..., None]
-
-_Config = TypeVar("_Config")
 
 # A flag without --no-…, that the help of every command lists and any of them takes
 _Everywhere = CascadeSubcommandArgs[FlagCreatePairsOff[bool]]
@@ -65,8 +63,10 @@ def build_commands(preset: str) -> Commands:
 
     Raises `UserError` for a preset that does not exist.
     """
-    config = _choose(preset, PRESETS)
-    stage1, stage2 = (_choose(preset, TRAIN_PRESETS[name]) for name in ("pretrain", "finetune"))
+    config = choose_preset(preset, PRESETS)
+    stage1, stage2 = (
+        choose_preset(preset, TRAIN_PRESETS[name]) for name in ("pretrain", "finetune")
+    )
     return {
         "annotate": partial(annotate.annotate, config=config),
         "plan": partial(annotate.plan, config=config),
@@ -135,9 +135,3 @@ def _group(group: Group) -> Command:
 
     choose.__annotations__ = {"command": _choice(group.commands)}
     return choose
-
-
-def _choose(preset: str, presets: Mapping[str, Callable[[], _Config]]) -> _Config:
-    if preset not in presets:
-        raise UserError(f"no preset is called {preset!r}; there are {', '.join(presets)}")
-    return presets[preset]()

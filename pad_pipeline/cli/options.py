@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from tyro.conf import Positional, arg
 
-from pad_pipeline.errors import Setting
+from pad_pipeline.errors import Setting, UserError
+
+_Config = TypeVar("_Config")
 
 DataSet = Positional[
     Annotated[str, arg(metavar="OUTPUT", help="The data set, as `annotate` wrote it.")]
@@ -47,6 +50,13 @@ class RayOptions:
     """Ray cluster to join; without it the one that runs here, else a local start."""
     ray_logs: bool = False
     """Show Ray's own messages."""
+
+
+def choose_preset(name: str, presets: Mapping[str, Callable[[], _Config]]) -> _Config:
+    """The config of a preset; raises `UserError` where none has that name."""
+    if name not in presets:
+        raise UserError(f"no preset is called {name!r}; there are {', '.join(presets)}")
+    return presets[name]()
 
 
 _OTHER_NAMES = {"num_gpus": "gpus", "runs": "run"}

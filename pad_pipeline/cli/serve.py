@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import arg
 
-from pad_pipeline.cli.options import Preset, RayOptions
+from pad_pipeline.cli.options import Preset, RayOptions, choose_preset
 from pad_pipeline.cli.reports.output import say
 from pad_pipeline.engine.config import PRESETS, AnnotateConfig
 from pad_pipeline.errors import UserError
@@ -45,15 +45,14 @@ def application(arguments: Mapping[str, str]) -> Any:
     """What a RayService names as its `import_path`: the service for Ray Serve's own HTTP side.
 
     `arguments["preset"]` is the preset and `arguments["options"]` the command's other options in
-    one line; host, port and those about Ray have no effect. Raises `UserError` where they are not
-    as they must be.
+    one line; host, port and those about Ray have no effect. Raises `UserError` where they
+    cannot be parsed or lie beyond their limits.
     """
     from pad_pipeline.serve.ingress import application as build
 
     preset, options = arguments.get("preset", "paper"), arguments.get("options", "")
-    if preset not in PRESETS:
-        raise UserError(f"no preset is called {preset!r}; there are {', '.join(PRESETS)}")
-    parse = functools.partial(_configs, config=PRESETS[preset](), service=ServiceConfig())
+    defaults = choose_preset(preset, PRESETS)
+    parse = functools.partial(_configs, config=defaults, service=ServiceConfig())
     try:
         config, service = tyro.cli(parse, args=shlex.split(options))
     except SystemExit as stop:

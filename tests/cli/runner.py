@@ -17,7 +17,7 @@ ERROR = "pad-pipeline: error: "
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call ended and what it said."""
+    """How a call ended and what it printed."""
 
     code: int
     out: str

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import re
 from pathlib import Path
 
 import pytest
 import torch
 
-from pad_pipeline.train.distributed import OneWorker
-from pad_pipeline.train.loop import train
-from pad_pipeline.train.run.folder import open_run
 from tests.cli.runner import call
-from tests.train.scenes import write_annotations, write_conversations
-from tests.train.test_loop import PRETRAIN
+from tests.train.scenes import write_annotations
 
 DEMO = ("--preset", "demo", "--device", "cpu")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scenes")
-    write_annotations(folder, 12)
-    write_conversations(folder, 12)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def run(folder: Path) -> Path:
-    url = folder / "run"
-    config = dataclasses.replace(PRETRAIN, max_steps=2, num_validation=0)
-    begun = open_run(str(url), "pretrain", config, str(folder / "annotations"), None, None)
-    train(begun, config, OneWorker())
-    return url
 
 
 @pytest.mark.parametrize(
@@ -50,19 +27,19 @@ def run(folder: Path) -> Path:
     ],
 )
 def test_values_that_cannot_work_are_refused_in_a_sentence(
-    capfd, folder: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+    capfd, scenes: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    command = ("train", "pretrain", folder / "annotations", "--output", tmp_path / "run", *DEMO)
+    command = ("train", "pretrain", scenes / "annotations", "--output", tmp_path / "run", *DEMO)
     assert message in call(capfd, *command, *arguments).sentence
     assert not (tmp_path / "run").exists()
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
-    capfd, folder: Path, tmp_path: Path
+    capfd, scenes: Path, tmp_path: Path
 ) -> None:
     done = call(
         capfd,
-        *("train", "pretrain", folder / "annotations", "--output", tmp_path / "run", *DEMO),
+        *("train", "pretrain", scenes / "annotations", "--output", tmp_path / "run", *DEMO),
         *("--dry-run", "--global-batch", "4", "--epochs", "3"),
     )
     assert done.code == 0, done.err
@@ -74,9 +51,9 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     assert not (tmp_path / "run").exists()
 
 
-def test_one_sample_is_drawn_as_the_model_sees_it(capfd, folder: Path, tmp_path: Path) -> None:
+def test_one_sample_is_drawn_as_the_model_sees_it(capfd, scenes: Path, tmp_path: Path) -> None:
     picture = tmp_path / "sample.png"
-    command = ("train", "inspect", folder / "annotations", "--output", picture, *DEMO)
+    command = ("train", "inspect", scenes / "annotations", "--output", picture, *DEMO)
     done = call(capfd, *command, "--sample", "0003.png")
     assert done.code == 0, done.err
     assert re.search(r"0003\.png, \d+ regions of which \d+ cover a patch, \d+ tokens", done.out)
@@ -84,33 +61,16 @@ def test_one_sample_is_drawn_as_the_model_sees_it(capfd, folder: Path, tmp_path:
     assert "has no sample 'x.png'" in call(capfd, *command, "--sample", "x.png").sentence
 
 
-def test_a_run_is_measured_and_its_pictures_drawn(
-    capfd, folder: Path, run: Path, tmp_path: Path
-) -> None:
-    done = call(
-        capfd,
-        *("analyze", run, "--annotations", folder / "annotations"),
-        *("--output", tmp_path / "analysis", "--num-images", "4", "--num-pictures", "1"),
-    )
-    assert done.code == 0, done.err
-    found = json.loads((tmp_path / "analysis" / "analysis.json").read_text())
-    assert found["num_images"] == 4
-    assert found["delta_entropy"] == pytest.approx(found["entropy_before"] - found["entropy_after"])
-    assert 0 <= found["align"] <= found["align_by_threshold"]["oracle"] <= 1
-    pictures = sorted(path.name for path in (tmp_path / "analysis").glob("*.png"))
-    assert pictures == ["0000.png-align.png", "0000.png-tokenmap.png"]
-
-
 def test_an_export_loads_in_transformers_and_llava_names_fit(
-    capfd, run: Path, tmp_path: Path
+    capfd, trained_run: Path, tmp_path: Path
 ) -> None:
     from transformers import AutoProcessor, LlavaForConditionalGeneration
 
-    done = call(capfd, "train", "export", run, tmp_path / "hf")
+    done = call(capfd, "train", "export", trained_run, tmp_path / "hf")
     assert done.code == 0, done.err
     model = LlavaForConditionalGeneration.from_pretrained(tmp_path / "hf")
     assert AutoProcessor.from_pretrained(tmp_path / "hf").patch_size == 14
-    done = call(capfd, "train", "export", run, tmp_path / "llava", "--format", "llava")
+    done = call(capfd, "train", "export", trained_run, tmp_path / "llava", "--format", "llava")
     assert done.code == 0, done.err
     weights = torch.load(tmp_path / "llava" / "mm_projector.bin", weights_only=True)
     assert sorted(weights) == [
@@ -118,7 +78,9 @@ def test_an_export_loads_in_transformers_and_llava_names_fit(
     ]
     theirs = model.model.multi_modal_projector.linear_2.weight
     assert torch.equal(weights["model.mm_projector.2.weight"].float(), theirs.float())
-    assert "is there already" in call(capfd, "train", "export", run, tmp_path / "hf").sentence
+    assert (
+        "is there already" in call(capfd, "train", "export", trained_run, tmp_path / "hf").sentence
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,9 +103,9 @@ def test_an_export_loads_in_transformers_and_llava_names_fit(
     ],
 )
 def test_what_is_not_there_is_reported_in_a_sentence(
-    capfd, folder: Path, run: Path, tmp_path: Path, command: tuple[str, ...], message: str
+    capfd, scenes: Path, trained_run: Path, tmp_path: Path, command: tuple[str, ...], message: str
 ) -> None:
-    places = {"folder": str(folder), "tmp": str(tmp_path), "run": str(run)}
+    places = {"folder": str(scenes), "tmp": str(tmp_path), "run": str(trained_run)}
     filled = [word.format(**places) for word in command]
     if command[0] == "train" and command[1] != "export":
         filled += ["--output", str(tmp_path / "out"), *DEMO]

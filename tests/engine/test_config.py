@@ -1,4 +1,4 @@
-"""What a run can be told: presets, values that are refused, what identifies a run."""
+"""The config of a run: presets, values that are refused, what identifies a run."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ WITH_EFFECT = {
     "per class": {"suppress": SuppressConfig(per_class=True)},
     "boxes at once": {"segment": SegmentConfig(model="c", box_batch_size=8)},
     "device": {"device": "cuda"},
-    "number format": {"dtype": "bfloat16"},
+    "dtype": {"dtype": "bfloat16"},
     "compilation": {"compile": True},
     "threads": {"threads": 3},
     "chunk size": {"chunk_size": 8},
@@ -202,9 +202,9 @@ WITH_EFFECT = {
 }
 
 
-def test_every_field_is_said_to_have_an_effect_or_none() -> None:
-    told = {name for cases in (WITH_EFFECT, WITHOUT_EFFECT) for c in cases.values() for name in c}
-    assert told == {field.name for field in dataclasses.fields(AnnotateConfig)}
+def test_every_field_is_listed_with_an_effect_or_none() -> None:
+    named = {name for cases in (WITH_EFFECT, WITHOUT_EFFECT) for c in cases.values() for name in c}
+    assert named == {field.name for field in dataclasses.fields(AnnotateConfig)}
 
 
 @pytest.mark.parametrize("case", WITHOUT_EFFECT)
@@ -224,5 +224,5 @@ def test_the_weights_are_part_of_the_identity() -> None:
 
 
 def test_an_identity_survives_its_way_through_a_file() -> None:
-    told = identity(demo(), MODELS)
-    assert json.loads(json.dumps(told)) == told
+    found = identity(demo(), MODELS)
+    assert json.loads(json.dumps(found)) == found

@@ -1,0 +1,27 @@
+"""The command `analyze`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.runner import call
+
+
+def test_a_run_is_measured_and_its_pictures_drawn(
+    capfd, scenes: Path, trained_run: Path, tmp_path: Path
+) -> None:
+    done = call(
+        capfd,
+        *("analyze", trained_run, "--annotations", scenes / "annotations"),
+        *("--output", tmp_path / "analysis", "--num-images", "4", "--num-pictures", "1"),
+    )
+    assert done.code == 0, done.err
+    found = json.loads((tmp_path / "analysis" / "analysis.json").read_text())
+    assert found["num_images"] == 4
+    assert found["delta_entropy"] == pytest.approx(found["entropy_before"] - found["entropy_after"])
+    assert 0 <= found["align"] <= found["align_by_threshold"]["oracle"] <= 1
+    pictures = sorted(path.name for path in (tmp_path / "analysis").glob("*.png"))
+    assert pictures == ["0000.png-align.png", "0000.png-tokenmap.png"]
