@@ -23,7 +23,7 @@ from pad_pipeline.evaluate.measures.entropy import EntropyMeter, delta_entropy
 from pad_pipeline.train.data.batch import Batch
 from pad_pipeline.train.data.examples import Example
 from pad_pipeline.train.data.loader import Loader
-from pad_pipeline.train.data.samples import TrainingSamples, write_samples
+from pad_pipeline.train.data.sample_file import TrainingSamples, write_samples
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.regions import covered_tokens
 from pad_pipeline.train.run.folder import read_run

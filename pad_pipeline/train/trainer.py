@@ -11,8 +11,8 @@ import torch
 from pad_pipeline.evaluate.measures.alignment import AlignmentMeter
 from pad_pipeline.train.data.batch import Batch
 from pad_pipeline.train.data.loader import Loader
+from pad_pipeline.train.data.sample_file import TrainingSamples, local_copy
 from pad_pipeline.train.data.sampler import StepSampler, make_sampler
-from pad_pipeline.train.data.samples import TrainingSamples, local_copy
 from pad_pipeline.train.distributed import Workers
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.regions import covered_tokens

@@ -91,7 +91,7 @@ def test_the_last_whole_checkpoint_counts(bucket: Bucket, monkeypatch: pytest.Mo
 def test_samples_are_fetched_once_and_without_holding_them(
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pad_pipeline.train.data.samples import local_copy
+    from pad_pipeline.train.data.sample_file import local_copy
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     sink = pa.BufferOutputStream()

@@ -15,8 +15,8 @@ from pad_pipeline.train.data.batch import Batch
 from pad_pipeline.train.data.collate import collate
 from pad_pipeline.train.data.examples import Example, ExampleReader
 from pad_pipeline.train.data.image_format import ImageFormat
+from pad_pipeline.train.data.sample_file import TrainingSamples
 from pad_pipeline.train.data.sampler import StepSampler
-from pad_pipeline.train.data.samples import TrainingSamples
 from pad_pipeline.train.run.config import TrainConfig
 
 _STEPS_AHEAD = 2

@@ -11,7 +11,7 @@ from pad_pipeline import storage
 from pad_pipeline.errors import UserError
 from pad_pipeline.train.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from pad_pipeline.train.data.examples import ExampleReader
-from pad_pipeline.train.data.samples import TrainingSamples, write_samples
+from pad_pipeline.train.data.sample_file import TrainingSamples, write_samples
 from pad_pipeline.train.inspect.picture import draw_sample
 from pad_pipeline.train.regions import covered_tokens
 from pad_pipeline.train.run.config import TrainConfig

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -16,20 +14,21 @@ from pad_pipeline.errors import UserError
 from pad_pipeline.geometry import CLIP_MEAN_RGB
 from pad_pipeline.models.pretrained import quiet
 from pad_pipeline.normalisation import CLIP_MEAN, CLIP_STD
+from pad_pipeline.storage.atomic import replacing
 from pad_pipeline.train.choices import FrameGeometry
 from pad_pipeline.train.model.export_c_abstractor import write_parts
 from pad_pipeline.train.model.export_llava import write_llava
 from pad_pipeline.train.model.export_transformers import write_transformers
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 
-Format = Literal["transformers", "llava"]
+ExportFormat = Literal["transformers", "llava"]
 
 
 def export_run_model(
     model: VisionLanguageModel,
     tokenizer: Any,
     directory: str | Path,
-    format: Format = "transformers",
+    format: ExportFormat = "transformers",
     geometry: FrameGeometry = "crop",
     *,
     image_mean: Sequence[float] = CLIP_MEAN,
@@ -62,8 +61,7 @@ def export_run_model(
         raise UserError(f"{target} is there already; give a new folder for the export")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as name, quiet():
-            folder = Path(name, "export")
+        with replacing(target) as folder, quiet():
             folder.mkdir()
             if format == "llava":
                 lines = write_llava(model, folder, geometry, vision_name, llm_trained)
@@ -78,9 +76,6 @@ def export_run_model(
                         model, tokenizer, processor, folder, dtype, chat_template
                     )
                 lines += _other_border(geometry, image_mean)
-            if target.exists():
-                target.rmdir()
-            shutil.move(folder, target)
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"the export could not be written to {target}: {error}; check the free space and the "

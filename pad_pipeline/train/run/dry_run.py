@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from pad_pipeline.train.choices import TrainingStage
+from pad_pipeline.train.data.sample_file import TrainingSamples, write_samples
 from pad_pipeline.train.data.sampler import make_sampler
-from pad_pipeline.train.data.samples import TrainingSamples, write_samples
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.run.config import TrainConfig
 from pad_pipeline.train.run.models import (

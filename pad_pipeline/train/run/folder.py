@@ -19,7 +19,8 @@ from typing import Any
 from pad_pipeline import __version__, storage
 from pad_pipeline.errors import UserError
 from pad_pipeline.train.choices import TrainingStage
-from pad_pipeline.train.data.samples import source_digest, write_samples
+from pad_pipeline.train.data.sample_file import write_samples
+from pad_pipeline.train.data.sample_sources import source_digest
 from pad_pipeline.train.run.config import TrainConfig, identity
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from pad_pipeline import storage
 from pad_pipeline.errors import UserError
 from pad_pipeline.storage.locks import only_run_on
 from pad_pipeline.train.choices import TrainingStage
+from pad_pipeline.train.data.sample_file import TrainingSamples, local_copy
 from pad_pipeline.train.data.sampler import make_sampler
-from pad_pipeline.train.data.samples import TrainingSamples, local_copy
 from pad_pipeline.train.run.config import TrainConfig
 from pad_pipeline.train.run.folder import open_run, read_run
 from pad_pipeline.train.run.models import check_models, with_projector

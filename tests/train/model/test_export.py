@@ -305,9 +305,9 @@ def test_parts_beside_a_c_abstractor_load(
         assert torch.equal(loaded.state_dict()[name], wanted.float()), name
 
 
-def test_a_border_of_another_colour_is_said(tmp_path: Path, tokenizer: Any) -> None:
+def test_a_border_of_another_colour_is_reported(tmp_path: Path, tokenizer: Any) -> None:
     half = (0.5, 0.5, 0.5)
-    for frame, told in (("pad", True), ("crop", False)):
+    for frame, differs in (("pad", True), ("crop", False)):
         lines = export_run_model(
             small_model(),
             tokenizer,
@@ -315,7 +315,7 @@ def test_a_border_of_another_colour_is_said(tmp_path: Path, tokenizer: Any) -> N
             geometry=frame,  # pyright: ignore[reportArgumentType]
             image_mean=half,
         )
-        assert any("(127, 127, 127): pixels differ" in line for line in lines) is told
+        assert any("(127, 127, 127): pixels differ" in line for line in lines) is differs
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path: Path, tokenizer: Any) -> None:

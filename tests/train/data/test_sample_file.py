@@ -13,7 +13,8 @@ from PIL import Image
 from pad_pipeline import masks
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import PadRecord, RecordError, Region, records_to_table
-from pad_pipeline.train.data.samples import TrainingSamples, source_digest, write_samples
+from pad_pipeline.train.data.sample_file import TrainingSamples, write_samples
+from pad_pipeline.train.data.sample_sources import source_digest
 
 
 def record(name: str, caption: str | None, *, failed: bool = False) -> PadRecord:
