@@ -19,7 +19,7 @@ from pad_pipeline.errors import Setting, UserError
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; `arguments` without the program's name, by default the process's.
 
-    Exit codes: 0 done, 1 an error, reported in one line (a traceback with --debug), 2 arguments that
+    Exit codes: 0 done, 1 an error (one line on stderr, a traceback with --debug), 2 arguments that
     cannot be parsed, 130 interrupted.
     """
     argv = list(sys.argv[1:] if arguments is None else arguments)
