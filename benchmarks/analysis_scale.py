@@ -162,17 +162,17 @@ def summed(add: Callable[[Tensor], object], tokens: Iterator[Tensor], number: in
         began = time.perf_counter()
         add(tokens_PD)
         seconds += time.perf_counter() - began
-    return figures(seconds, number, before)
+    return usage(seconds, number, before)
 
 
 def timed(run: Callable[[], None], number: int) -> dict[str, Any]:
     """Seconds of the whole."""
     before, began = peak_mib(), time.perf_counter()
     run()
-    return figures(time.perf_counter() - began, number, before)
+    return usage(time.perf_counter() - began, number, before)
 
 
-def figures(seconds: float, number: int, before_mib: float) -> dict[str, Any]:
+def usage(seconds: float, number: int, before_mib: float) -> dict[str, Any]:
     """Seconds in all and per image, and how far the peak of the memory rose."""
     return {
         "seconds": round(seconds, 4),

@@ -27,9 +27,10 @@ from pad_pipeline.engine.config import (
     SuppressConfig,
     TagConfig,
 )
-from pad_pipeline.engine.plan import STAGE_NAMES, Pool, StageSpec
+from pad_pipeline.engine.plan import Pool, StageSpec
 from pad_pipeline.engine.sample import Sample
 from pad_pipeline.engine.stages import (
+    STAGE_NAMES,
     Chain,
     Decode,
     Seconds,

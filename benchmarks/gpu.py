@@ -224,7 +224,7 @@ def measure_chain(runtime: Runtime, arguments: argparse.Namespace) -> dict[str, 
 
 
 def plan(runtime: Runtime, arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `pad-pipeline plan` measures of these models, and the rate that it tells of one GPU."""
+    """What `pad-pipeline plan` measures of these models, and the rate it predicts for one GPU."""
     tiny = arguments.tiny
     config = replace(
         paper(),

@@ -12,8 +12,8 @@ with Ray Data imported, before the run begins; `--cold` leaves that out.
 
 Reported are the rate after ramp-up beside the ideal one, min(workers ÷ seconds); ramp-up, from the
 call to when the last worker has begun its first chunk; how busy each stage was after that;
-and what `costs.predict_pools` says of rate and time. The last chunks, when workers run out of work,
-do not count for the rate. `--slower 4` makes every GPU four times as slow, where this machine's
+and the rate and time that `costs.predict_pools` predicts. The last chunks, when workers run out of
+work, do not count for the rate. `--slower 4` makes every GPU four times as slow, where this machine's
 cores, which do the work of all nodes, could not keep up with the engine's share otherwise.
 """
 
@@ -36,8 +36,8 @@ from simulated_nodes import SimulatedCluster
 
 from pad_pipeline.engine import costs as cost_model
 from pad_pipeline.engine.config import AnnotateConfig
-from pad_pipeline.engine.plan import STAGE_NAMES, StageSpec, size_pools
-from pad_pipeline.engine.stages import Seconds
+from pad_pipeline.engine.plan import StageSpec, size_pools
+from pad_pipeline.engine.stages import STAGE_NAMES, Seconds
 
 # as a run sets them where it starts Ray itself, before Ray is imported
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -91,7 +91,7 @@ def patch_loss_cost(size: str, device: str, repeats: int) -> dict[str, Any]:
         for beta in sorted(batches, reverse=bool(repeat % 2)):
             batch = batches[beta]
             began = time.perf_counter()
-            figures = training_step(
+            metrics = training_step(
                 model,
                 optimizer,
                 [batch],
@@ -100,7 +100,7 @@ def patch_loss_cost(size: str, device: str, repeats: int) -> dict[str, Any]:
                 workers=OneWorker(),
                 step=0,
             )
-            assert bool(figures.num_regions) == bool(beta)
+            assert bool(metrics.num_regions) == bool(beta)
             if device == "cuda":
                 torch.cuda.synchronize()
             if repeat:
@@ -254,7 +254,7 @@ def train_bare(run: Run, config: TrainConfig, turns: Turns | None = None) -> Non
 class Turns:
     """Has two loops in two processes step by turns, and keeps the seconds of each step.
 
-    A step is all that is between two calls of `training_step`: batch, step, figures, files.
+    A step is all that is between two calls of `training_step`: batch, step, metrics, files.
     """
 
     folder: str

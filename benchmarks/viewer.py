@@ -95,7 +95,7 @@ def measure(data: Path, cache: Path, num_rows: int) -> dict[str, Any]:
 
 
 def paths(num_rows: int) -> dict[str, str]:
-    """What is asked for: every page, filter and sort, and pages far down."""
+    """The paths to request: every page, filter and sort, and pages far down."""
     deep = int(num_rows * 0.896) // 48  # image 500,000 of 558,128
     one = quote(image_id(num_rows // 2), safe="")
     found = {
@@ -187,7 +187,7 @@ def make_index(data: Path, environment: dict[str, str]) -> dict[str, Any]:
 
 
 def peak_memory_mb(pid: int) -> float:
-    """The most that a process ever had in memory, as Linux tells it."""
+    """The peak resident memory of a process, from Linux's /proc."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024 / 1e6

@@ -16,9 +16,8 @@ from pad_pipeline.engine.build import build_stage, locate_models
 from pad_pipeline.engine.config import AnnotateConfig
 from pad_pipeline.engine.costs import MODELS, Costs
 from pad_pipeline.engine.device import resolve_device
-from pad_pipeline.engine.plan import STAGE_NAMES
 from pad_pipeline.engine.sample import Sample
-from pad_pipeline.engine.stages import Decode, Seconds
+from pad_pipeline.engine.stages import STAGE_NAMES, Decode, Seconds
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.images import ImageLimits
 from pad_pipeline.sources import ManifestRow, list_source

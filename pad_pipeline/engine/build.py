@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pad_pipeline.engine import stages
 from pad_pipeline.engine.batches import batch_size
 from pad_pipeline.engine.config import AnnotateConfig
+from pad_pipeline.engine.stages import ModelStage, Seconds, Stage
 from pad_pipeline.models import references
-
-if TYPE_CHECKING:
-    from pad_pipeline.engine.stages import ModelStage, Seconds, Stage
 
 
 def locate_models(config: AnnotateConfig) -> AnnotateConfig:
@@ -37,9 +36,7 @@ def _located(reference: str) -> str:
 
 def build_chain(config: AnnotateConfig, seconds: Seconds) -> Stage:
     """All four stages in this process, as one."""
-    from pad_pipeline.engine.stages import Chain
-
-    return Chain([build_stage(config, name, seconds) for name in config.stages])
+    return stages.Chain([build_stage(config, name, seconds) for name in stages.STAGE_NAMES])
 
 
 def build_stage(config: AnnotateConfig, name: str, seconds: Seconds) -> ModelStage:
@@ -49,7 +46,6 @@ def build_stage(config: AnnotateConfig, name: str, seconds: Seconds) -> ModelSta
     """
     import torch
 
-    from pad_pipeline.engine import stages
     from pad_pipeline.images import ImageLimits
     from pad_pipeline.models import registry
     from pad_pipeline.models.base import Runtime

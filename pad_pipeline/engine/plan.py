@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from pad_pipeline.engine import costs
 from pad_pipeline.engine.batches import batch_size, warn_of_batches_above_chunk
 from pad_pipeline.engine.build import build_chain, build_stage
 from pad_pipeline.engine.config import AnnotateConfig
-
-if TYPE_CHECKING:
-    from pad_pipeline.engine.stages import Seconds, Stage
-
-STAGE_NAMES = ("tag", "detect", "suppress", "segment")
+from pad_pipeline.engine.stages import STAGE_NAMES, Seconds, Stage
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""`pad-pipeline plan`: which images it takes, what it measures, what it says."""
+"""`pad-pipeline plan`: which images it takes, what it measures and prints."""
 
 from __future__ import annotations
 
@@ -155,10 +155,10 @@ def test_given_costs_plan_without_a_model(images: Path, capfd, tmp_path: Path, m
     command = command_of(outcome.out)
     assert "--detect.pool.max-workers" in command
     assert parse(command) == "annotate"
-    told = json.loads((tmp_path / "plan.json").read_text())
-    assert told["pools"]["shares"]["segment"] == {"workers": 4, "gpus": 1.0}
-    assert told["layout"] == "pools"
-    assert told["command"] == shlex.join(["pad-pipeline", *command])
+    written = json.loads((tmp_path / "plan.json").read_text())
+    assert written["pools"]["shares"]["segment"] == {"workers": 4, "gpus": 1.0}
+    assert written["layout"] == "pools"
+    assert written["command"] == shlex.join(["pad-pipeline", *command])
 
 
 def test_on_gpus_of_one_kind_fused_is_proposed(images: Path, capfd) -> None:

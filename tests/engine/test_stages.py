@@ -88,7 +88,7 @@ def test_images_without_tags_are_not_decoded_for_the_detector() -> None:
             return super().detect(images, tags)
 
     [sample] = samples(255)
-    sample.data = b"never looked at"
+    sample.data = b"never decoded"
     [done] = detect_stage(Strict(), **options())([sample])
     assert done.error is None
     assert done.boxes is not None
@@ -120,7 +120,7 @@ def fakes_error():
 
 
 @pytest.mark.parametrize(("per_class", "kept"), [(False, ("a",)), (True, ("a", "b"))])
-def test_suppression_is_class_agnostic_unless_told(per_class: bool, kept: tuple[str, ...]) -> None:
+def test_suppression_is_class_agnostic_by_default(per_class: bool, kept: tuple[str, ...]) -> None:
     boxes = np.asarray([[0, 0, 10, 10], [0, 0, 10, 9]], np.float32)
     sample = Sample(image_id="0", uri="")
     sample.boxes = Boxes(boxes, np.asarray([0.9, 0.8], np.float32), ("a", "b"), num_prompts=2)
