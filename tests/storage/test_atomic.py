@@ -126,9 +126,14 @@ def test_replacing_gives_the_name_only_at_the_end(tmp_path: Path, is_folder: boo
             path.write_bytes(b"new")
 
     target = tmp_path / "target"
-    with pytest.raises(ZeroDivisionError), replacing(target) as temporary:
-        make(temporary)
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with replacing(target) as temporary:
+            make(temporary)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert list(tmp_path.iterdir()) == []
     with replacing(target) as temporary:
         make(temporary)
