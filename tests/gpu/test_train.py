@@ -55,7 +55,7 @@ class Killed(BaseException):
     """Ends the loop at once."""
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+def test_a_resumed_run_equals_one_that_was_never_killed(
     folder: Path, reference: np.ndarray, tmp_path: Path
 ) -> None:
     def kill(done: int, num_steps: int, values: dict) -> None:

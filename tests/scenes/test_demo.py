@@ -35,7 +35,7 @@ OPTIONS = ("--num-images", str(NUM_IMAGES), "--seed", str(SEED))
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The demo's folder and what it said."""
+    """The demo's folder and its output."""
     folder = tmp_path_factory.mktemp("demo") / "D"
     done = demo(folder, *OPTIONS)
     assert done.returncode == 0, done.stderr
@@ -45,13 +45,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 @pytest.mark.ray
 def test_it_prints_the_quality_and_where_to_look(made: tuple[Path, str]) -> None:
-    folder, said = made
+    folder, output = made
     for title in ("tags, micro-F1", "boxes, AP at IoU 0.5", "masks, mean IoU"):
-        [value] = re.findall(rf"{title} +(\d\.\d+)", said)
+        [value] = re.findall(rf"{title} +(\d\.\d+)", output)
         assert 0.5 < float(value) <= 1
-    assert f"Quality on {NUM_IMAGES} scenes that training never saw" in said
+    assert f"Quality on {NUM_IMAGES} scenes that training never saw" in output
     for name in ("overview.png", "images", "annotations"):
-        assert str(folder / name) in said
+        assert str(folder / name) in output
 
 
 @pytest.mark.ray
@@ -78,12 +78,12 @@ def test_it_writes_the_scenes_the_data_set_and_the_contact_sheet(made: tuple[Pat
 
 @pytest.mark.ray
 def test_the_same_command_again_changes_nothing(made: tuple[Path, str]) -> None:
-    folder, said = made
+    folder, output = made
     before = cli_place.files(folder)
     done = demo(folder, *OPTIONS)
     assert done.returncode == 0, done.stderr
     assert "nothing to do" in done.stderr
-    assert said.partition("Quality")[2] == done.stdout.partition("Quality")[2]
+    assert output.partition("Quality")[2] == done.stdout.partition("Quality")[2]
     assert cli_place.files(folder) == before
 
 

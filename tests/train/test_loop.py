@@ -98,7 +98,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("after", [1, 4, 9])
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+def test_a_resumed_run_equals_one_that_was_never_killed(
     folder: Path, reference: Path, tmp_path: Path, after: int
 ) -> None:
     def kill(done: int, num_steps: int, values: dict) -> None:

@@ -135,7 +135,7 @@ def test_transformers_computes_the_same(
     assert int(logits.argmax(-1).max()) < WORDS, "an added row wins"
 
 
-def test_the_processor_says_what_training_did(tmp_path: Path, tokenizer: Any) -> None:
+def test_the_processor_does_what_training_did(tmp_path: Path, tokenizer: Any) -> None:
     for frame in ("crop", "pad"):
         export_run_model(small_model(), tokenizer, tmp_path / frame, geometry=frame)
         processor = AutoProcessor.from_pretrained(tmp_path / frame)

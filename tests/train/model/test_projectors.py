@@ -145,7 +145,7 @@ def test_states_that_differ_are_refused_by_name() -> None:
         kind_of({"lm_head.weight": torch.zeros(2, 2)}, "file x")
 
 
-def test_a_c_abstractor_for_another_grid_says_so() -> None:
+def test_a_c_abstractor_for_another_grid_is_refused() -> None:
     with pytest.raises(UserError, match=r"for 25 patches, but the vision tower gives 6 x 6 = 36"):
         load_llava_state(small("c-abstractor"), llava_state(small("c-abstractor", grid=5)))
 

@@ -19,7 +19,7 @@ from tests.train.scenes import write_annotations
 from tests.train.test_loop import PRETRAIN, Killed
 
 
-def test_a_killed_run_says_how_far_it_came_and_how_long_the_rest_takes(
+def test_the_status_of_a_killed_run_counts_its_steps_and_the_time_left(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     write_annotations(tmp_path, 12)
@@ -46,10 +46,10 @@ def test_a_killed_run_says_how_far_it_came_and_how_long_the_rest_takes(
     assert found.seconds_left == pytest.approx(5 * times[1])
     assert found.last["step"] == 2
     main(["status", url])
-    told = capfd.readouterr().out
-    assert "3 of 8" in told
-    assert "left" in told
-    assert "Run the same command again to continue." in told
+    output = capfd.readouterr().out
+    assert "3 of 8" in output
+    assert "left" in output
+    assert "Run the same command again to continue." in output
 
     train(run, config, OneWorker())
     main(["status", url, "--json"])
