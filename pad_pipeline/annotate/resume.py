@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 from pad_pipeline import storage
 from pad_pipeline.annotate.ledger import Ledger, count_failed
 from pad_pipeline.annotate.run_files import (
-    RUN,
     digest_images,
     images_url,
     progress_url,
@@ -26,6 +25,7 @@ from pad_pipeline.annotate.shard_layout import layout_of
 from pad_pipeline.dataset.manifest import (
     FORMAT,
     MANIFEST,
+    RUN,
     SCHEMA_VERSION,
     read_manifest,
     write_manifest,

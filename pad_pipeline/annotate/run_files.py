@@ -17,11 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pad_pipeline import storage
+from pad_pipeline.dataset.manifest import RUN
 from pad_pipeline.sources import MANIFEST_SCHEMA, ManifestRow, rows_to_table
 from pad_pipeline.storage.atomic import remove_temporary_files
 from pad_pipeline.storage.parquet import ParquetFile
-
-RUN = "_run"
 
 
 def images_url(output: str) -> str:

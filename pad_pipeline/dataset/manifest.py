@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
 
 MANIFEST = "_manifest.json"
+RUN = "_run"
+"""The folder of the files of an unfinished run, beside the manifest."""
 FORMAT = "pad"
 SCHEMA_VERSION = 1
 
@@ -50,6 +52,18 @@ def read_manifest(dataset_url: str) -> dict[str, Any]:
     ):
         raise UserError(f'{url} is damaged: "shards" is not a list of objects with a "name"')
     return manifest
+
+
+def is_dataset(dataset_url: str, names: Collection[str]) -> bool:
+    """Whether a folder with these entries is a data set of this program, begun or finished."""
+    if RUN in names and storage.exists(storage.join(dataset_url, RUN, "images.parquet")):
+        return True
+    if MANIFEST not in names:
+        return False
+    try:
+        return bool(read_manifest(dataset_url))
+    except UserError:  # somebody else's file of this name
+        return False
 
 
 def require_manifest(dataset_url: str) -> dict[str, Any]:

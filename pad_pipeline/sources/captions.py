@@ -10,11 +10,14 @@ from typing import Any
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
+from pad_pipeline.sources.conversations import ConversationError, image_paths
 from pad_pipeline.sources.entries import (
     ID_KEYS,
     PATH_KEYS,
+    as_caption,
     caption_of,
     first_of,
+    is_json_lines,
     read_json_array,
     read_json_lines,
 )
@@ -77,21 +80,30 @@ def read_captions(url: str) -> dict[str, str]:
 
 
 def _pairs(url: str) -> Iterator[tuple[Any, str | None]]:
-    name = url.lower()
-    if name.endswith((".jsonl", ".ndjson")):
-        entries = (value for _, _, value in read_json_lines(url))
-    elif name.endswith(".json"):
+    if not url.lower().endswith((".jsonl", ".ndjson", ".json")):
+        raise UserError(f"expected captions as .json or .jsonl, found {url}")
+    if is_json_lines(url):
+        entries: Iterator[Any] = (value for _, _, value in read_json_lines(url))
+    else:
         with storage.open_read(url) as file:
             head = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
         if head.startswith(b"{"):
             yield from _mapping(url)
             return
         entries = read_json_array(url)
-    else:
-        raise UserError(f"expected captions as .json or .jsonl, found {url}")
     for entry in entries:
         if isinstance(entry, dict):
-            yield first_of(entry, PATH_KEYS + ID_KEYS), caption_of(entry)
+            yield _key(entry), caption_of(entry)
+
+
+def _key(entry: dict[str, Any]) -> Any:
+    """What names the image of an entry: its path, else its id."""
+    try:
+        if paths := image_paths(entry, (*PATH_KEYS, "images")):
+            return paths[0]
+    except ConversationError:
+        pass
+    return first_of(entry, PATH_KEYS + ID_KEYS)
 
 
 def _mapping(url: str) -> Iterator[tuple[str, str | None]]:
@@ -99,7 +111,22 @@ def _mapping(url: str) -> Iterator[tuple[str, str | None]]:
         mapping = json.loads(storage.read_bytes(url).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{url} is damaged: {error}") from error
+    if isinstance(mapping.get("images"), list) and isinstance(mapping.get("annotations"), list):
+        yield from _coco(mapping)
+        return
     for key, value in mapping.items():
         if isinstance(value, list):
             value = value[0] if value else None
         yield key, value if isinstance(value, str) else None
+
+
+def _coco(content: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
+    """COCO's captions (`captions_val2017.json`) by file name, in the order of the annotations."""
+    names = {
+        image.get("id"): image.get("file_name")
+        for image in content["images"]
+        if isinstance(image, dict)
+    }
+    for annotation in content["annotations"]:
+        if isinstance(annotation, dict) and isinstance(names.get(annotation.get("image_id")), str):
+            yield names[annotation["image_id"]], as_caption(annotation.get("caption"))

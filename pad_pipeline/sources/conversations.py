@@ -8,7 +8,7 @@ OpenAI's messages (`messages`, `role`, `content`, in parts or as text) and The C
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,8 +28,9 @@ ROLES: Mapping[str, Role] = {
 }
 """Who speaks, by the names that are in use, in lower case."""
 
-IMAGE_KEYS = ("image", "images", "image_path", "file_name", "filename", "path", "uri")
-"""Keys that may hold an image's path or a list of paths, the first that is there counts."""
+IMAGE_KEYS = ("image", "images", "image_path")
+"""Keys of a conversation's entry that may hold an image's path or a list of paths; the first that
+is there counts. A `url` or `path` may be where the text is from."""
 
 _TURN_KEYS = (("from", "value"), ("role", "content"), ("from", "content"), ("role", "value"))
 _repr = reprlib.Repr()
@@ -90,12 +91,12 @@ def read_conversation(entry: Mapping[str, Any]) -> Conversation:
     return Conversation(turns, (*image_paths(entry), *named))
 
 
-def image_paths(entry: Mapping[str, Any]) -> tuple[str, ...]:
+def image_paths(entry: Mapping[str, Any], keys: Sequence[str] = IMAGE_KEYS) -> tuple[str, ...]:
     """The paths of an entry's images; a list of one is that one, null and "" are none.
 
     Raises `ConversationError` where an image is named by anything but text.
     """
-    for key in IMAGE_KEYS:
+    for key in keys:
         value = entry.get(key)
         if isinstance(value, Mapping):  # as the datasets library writes images
             value = value.get("path") or value.get("url")

@@ -8,10 +8,15 @@ import json
 import re
 import reprlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
+from pad_pipeline.sources.conversations import (
+    ConversationError,
+    has_conversation,
+    read_conversation,
+)
 
 PATH_KEYS = ("image", "path", "file_name", "filename", "image_path", "uri", "url", "image_url")
 BYTES_KEYS = ("image", "jpg", "jpeg", "png", "webp", "bytes", "image_bytes")
@@ -24,6 +29,7 @@ _LONGEST_LINE = 768 << 20  # a picture of the largest size in base64
 _MOST_MARKS = 1_000_000
 _ENDS = frozenset(" \t\r\n,]")
 _SPACE = re.compile(r"[ \t\n\r]*")
+_KEY = re.compile(r'("[^"\\\n]{1,40}")\s*:')
 
 
 def first_of(entry: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
@@ -32,18 +38,15 @@ def first_of(entry: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
 
 
 def caption_of(entry: Mapping[str, Any]) -> str | None:
-    """The caption: of a LLaVA conversation the first answer, else the caption or text.
+    """The caption: of a conversation the first answer, else the caption or text.
 
     Of a list of captions the first is taken.
     """
-    conversation = entry.get("conversations")
-    if isinstance(conversation, list):
-        answers = (
-            turn.get("value")
-            for turn in conversation
-            if isinstance(turn, dict) and turn.get("from") in ("gpt", "assistant")
-        )
-        return as_caption(next(answers, None))
+    if has_conversation(entry):
+        try:
+            return read_conversation(entry).first_answer
+        except ConversationError:
+            return None
     return as_caption(first_of(entry, CAPTION_KEYS))
 
 
@@ -69,13 +72,56 @@ def describe(value: Any) -> str:
         return repr(reprlib.repr(value))
 
 
+def is_json_lines(url: str) -> bool:
+    """Whether a file holds JSON Lines and not one JSON value, by its content.
+
+    `datasets.to_json` writes lines into files that end in .json. Raises `UserError` where the text
+    is of an encoding that cannot be read line by line.
+    """
+    with storage.open_read(url) as file:
+        head = file.read(4)
+        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return False
+        file.seek(0)
+        line = _next_line(file, _LONGEST_ENTRY).removeprefix(codecs.BOM_UTF8).strip()
+        is_named_so = url.lower().endswith((".jsonl", ".ndjson"))
+        if not is_named_so and not line.startswith(b"{"):
+            return False
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            return is_named_so and not line.startswith(b"[")  # else a value over several lines
+        if is_named_so:
+            return not (isinstance(value, list) and value and isinstance(value[0], dict))
+        return bool(_next_line(file))
+
+
+def _next_line(file: BinaryIO, most_bytes: int = 4096) -> bytes:
+    """The next line that is not empty, no more than `most_bytes` of it; b"" at the end."""
+    lines = iter(lambda: file.readline(most_bytes + 1), b"")
+    return next((line for line in lines if line.strip()), b"")
+
+
+def read_entries(url: str) -> Iterator[Any]:
+    """The entries of a file of JSON Lines or of one JSON list, whichever it holds."""
+    if is_json_lines(url):
+        yield from (value for _, _, value in read_json_lines(url))
+    else:
+        yield from read_json_array(url)
+
+
 def read_json_array(url: str) -> Iterator[Any]:
     """The elements of a JSON file that holds one list, without holding the file in memory.
 
-    Raises `UserError` with line and column where the text is no such list.
+    Raises `UserError` with line and column where the text is no such list, and with its keys where
+    it is one object.
     """
     with storage.open_read(url) as file:
-        yield from _array(url, io.TextIOWrapper(file, encoding="utf-8-sig"))
+        head = file.read(2)
+        file.seek(0)
+        is_utf16 = head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        encoding = "utf-16" if is_utf16 else "utf-8-sig"
+        yield from _array(url, io.TextIOWrapper(file, encoding=encoding))
 
 
 # Not ijson: it is 1.5 times as fast (558K entries of LLaVA in 1.1 s instead of 1.7), but refuses
@@ -113,9 +159,9 @@ def _array(url: str, reader: io.TextIOWrapper) -> Iterator[Any]:
         )
 
     if peek() != "[":
-        found = f"{buffer[at]!r}" if buffer[at:] else "an empty file"
         raise UserError(
-            f"{url} should hold a JSON list of entries, which starts with '['; found {found}"
+            f"{url} should hold a JSON list of entries, which starts with '[', or an entry a line; "
+            f"found {_what_instead(buffer[at:])}"
         )
     at += 1
     if peek() == "]":
@@ -149,6 +195,19 @@ def _array(url: str, reader: io.TextIOWrapper) -> Iterator[Any]:
         if separator != ",":
             raise fail("expected ',' or ']'", at)
         at += 1
+
+
+def _what_instead(text: str) -> str:
+    """What stands where a list should: the keys of an object, the first character of all else."""
+    if not text:
+        return "an empty file"
+    if not text.startswith("{"):
+        return repr(text[0])
+    keys = list(dict.fromkeys(_KEY.findall(text[:4096])))[:5]
+    what = f"one object with keys such as {', '.join(keys)}" if keys else "an object"
+    if {'"images"', '"annotations"'} <= set(_KEY.findall(text)):
+        what += " (COCO's annotations, which give captions and no list of images)"
+    return what
 
 
 def read_json_lines(url: str) -> Iterator[tuple[int, int, Any]]:

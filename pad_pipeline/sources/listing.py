@@ -17,7 +17,8 @@ from pad_pipeline.errors import UserError
 from pad_pipeline.images.formats import IMAGE_SUFFIXES
 from pad_pipeline.sources.captions import with_captions
 from pad_pipeline.sources.folder import FoundFile, walk
-from pad_pipeline.sources.manifests import list_json, list_jsonl
+from pad_pipeline.sources.left_out import LeftOut
+from pad_pipeline.sources.manifests import list_json
 from pad_pipeline.sources.parquet import list_parquet
 from pad_pipeline.sources.patterns import expand
 from pad_pipeline.sources.rows import ManifestRow, is_image_name, relative_id, utf8
@@ -28,8 +29,9 @@ logger = logging.getLogger(__name__)
 
 _NUM_NAMED = 5
 
-Lister = Callable[[Sequence[str], str, str | None], Iterator[ManifestRow]]
-"""Rows of files of one kind, from their URLs, the folder that ids are relative to, and `images`."""
+Lister = Callable[[Sequence[str], str, str | None, LeftOut], Iterator[ManifestRow]]
+"""Rows of files of one kind, from their URLs, the folder that ids are relative to, and `images`;
+what is no image is counted."""
 
 
 def list_source(
@@ -46,14 +48,16 @@ def list_source(
     row, for ids that occur twice: rows are to be trusted only once the iterator has ended.
     """
     source, images = _absolute(source), images and _absolute(images)
-    rows = _unique(lambda: _list(source, images), source)
+    left_out = LeftOut()
+    rows = _unique(lambda: _list(source, images, left_out), source)
     yield from with_captions(rows, captions) if captions else rows
 
 
-def _list(source: str, images: str | None) -> Iterator[ManifestRow]:
+def _list(source: str, images: str | None, left_out: LeftOut) -> Iterator[ManifestRow]:
     base, urls = expand(source)
     if len(urls) == 1 and storage.is_folder(urls[0]):
-        yield from _list_folder(urls[0], images)
+        yield from _list_folder(urls[0], images, left_out)
+        left_out.report(source)
         return
     kinds = {_kind(url) for url in urls}
     if len(kinds) > 1:
@@ -61,14 +65,15 @@ def _list(source: str, images: str | None) -> Iterator[ManifestRow]:
             f"{source} stands for several kinds of files ({', '.join(sorted(kinds))}); "
             f"expected one kind"
         )
-    yield from _LISTERS[kinds.pop()](urls, base, images)
+    yield from _LISTERS[kinds.pop()](urls, base, images, left_out)
+    left_out.report(source)
 
 
-def _list_folder(folder: str, images: str | None) -> Iterator[ManifestRow]:
+def _list_folder(folder: str, images: str | None, left_out: LeftOut) -> Iterator[ManifestRow]:
     """The folder's images; where it has none, its tars, else its Parquet files."""
     num_images = 0
     others: dict[str, list[str]] = {}
-    for found in walk(folder, _is_known):
+    for found in walk(folder, _is_known, left_out):
         if is_image_name(found.relative):
             num_images += 1
             yield _row(found)
@@ -84,9 +89,9 @@ def _list_folder(folder: str, images: str | None) -> Iterator[ManifestRow]:
         return
     for kind in ("tar", "parquet"):
         if kind in others:
-            yield from _LISTERS[kind](others[kind], folder, images)
+            yield from _LISTERS[kind](others[kind], folder, images, left_out)
             return
-    files = [url for kind in ("json", "jsonl", "zip") for url in others.get(kind, [])]
+    files = [url for kind in ("json", "zip") for url in others.get(kind, [])]
     hint = f"; name the file itself to use it: {files[0]}" if files else ""
     raise UserError(
         f"no images in {folder}: looked below it for {', '.join(IMAGE_SUFFIXES)}, .tar and "
@@ -98,40 +103,43 @@ def _row(found: FoundFile) -> ManifestRow:
     return ManifestRow(found.relative, found.url, None, size=found.size)
 
 
-def _list_images(urls: Sequence[str], base: str, images: str | None) -> Iterator[ManifestRow]:
-    del images
+def _list_images(
+    urls: Sequence[str], base: str, images: str | None, left_out: LeftOut
+) -> Iterator[ManifestRow]:
+    del images, left_out
     for url in urls:
         relative = url.removeprefix(base.rstrip("/") + "/") if base else url
         yield ManifestRow(relative_id(relative), url, None)
 
 
 def _each(
-    list_one: Callable[[str, str, str | None], Iterator[ManifestRow]],
+    list_one: Callable[[str, str, str | None, LeftOut], Iterator[ManifestRow]],
 ) -> Lister:
     """A lister of many files from one for a single file."""
 
-    def list_all(urls: Sequence[str], base: str, images: str | None) -> Iterator[ManifestRow]:
+    def list_all(
+        urls: Sequence[str], base: str, images: str | None, left_out: LeftOut
+    ) -> Iterator[ManifestRow]:
         for url in urls:
-            yield from list_one(url, base, images)
+            yield from list_one(url, base, images, left_out)
 
     return list_all
 
 
 _LISTERS: dict[str, Lister] = {
     "image": _list_images,
-    "zip": _each(lambda url, base, images: list_zip(url)),
-    "tar": lambda urls, base, images: list_tars(urls, base),
-    "json": _each(lambda url, base, images: list_json(url, images)),
-    "jsonl": _each(list_jsonl),
-    "parquet": _each(list_parquet),
+    "zip": _each(lambda url, base, images, left_out: list_zip(url, left_out)),
+    "tar": lambda urls, base, images, left_out: list_tars(urls, base, left_out),
+    "json": _each(lambda url, base, images, left_out: list_json(url, base, images)),
+    "parquet": _each(lambda url, base, images, left_out: list_parquet(url, base, images)),
 }
 
 _KINDS = {
     ".zip": "zip",
     ".tar": "tar",
     ".json": "json",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
+    ".jsonl": "json",
+    ".ndjson": "json",
     ".parquet": "parquet",
 } | dict.fromkeys(IMAGE_SUFFIXES, "image")
 

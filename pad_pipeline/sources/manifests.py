@@ -5,12 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import posixpath
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any
 
 from pad_pipeline import storage
 from pad_pipeline.errors import Setting, UserError
+from pad_pipeline.sources.conversations import (
+    ConversationError,
+    has_conversation,
+    image_paths,
+    read_conversation,
+)
 from pad_pipeline.sources.entries import (
     BYTES_KEYS,
     ID_KEYS,
@@ -19,10 +26,12 @@ from pad_pipeline.sources.entries import (
     caption_of,
     describe,
     first_of,
+    is_json_lines,
     read_json_array,
     read_json_lines,
 )
 from pad_pipeline.sources.rows import ManifestRow, in_container, relative_id, stem_below
+from pad_pipeline.sources.seen_ids import SeenIds
 from pad_pipeline.sources.zips import zip_index
 
 logger = logging.getLogger(__name__)
@@ -33,26 +42,26 @@ Located = tuple[str, int, int]
 _NUM_SAMPLED = 20
 
 
-def list_json(url: str, images: str | None) -> Iterator[ManifestRow]:
-    """A row per entry of LLaVA's JSON or of another JSON list, in its order.
+def list_json(url: str, base: str, images: str | None) -> Iterator[ManifestRow]:
+    """A row per entry of LLaVA's JSON, of another JSON list or of JSON Lines, in their order.
 
-    The id of a LLaVA entry is its `image`; of another entry its id if it has one, else its path.
-    Entries without an image are skipped and counted.
+    The id of an entry with a conversation is its image's path; of another entry its id if it has
+    one, else its path. A line may also hold the image's bytes as base64. An image that several
+    conversations are about has one row, with the first one's caption. Entries without an image, or
+    with several, are skipped and counted.
     """
-    yield from _list_entries(url, read_json_array(url), images)
-
-
-def list_jsonl(url: str, base: str, images: str | None) -> Iterator[ManifestRow]:
-    """As `list_json` for JSONL; a line may also hold the image's bytes as base64."""
+    if not is_json_lines(url):
+        yield from _list_entries(url, read_json_array(url), images)
+        return
     lines = read_json_lines(url)
     first = next(lines, None)
     if first is None:
         return
     entry = _as_entry(url, 1, first[2])
     lines = chain([first], lines)
-    if first_of(entry, PATH_KEYS) is None or entry.get("conversations"):
+    if first_of(entry, PATH_KEYS) is None and not has_conversation(entry):
         keys = [key for key in BYTES_KEYS if isinstance(entry.get(key), str)]
-        if keys and not entry.get("conversations"):
+        if keys:
             yield from _list_inline(url, base, lines, keys[0])
             return
     yield from _list_entries(url, (value for _, _, value in lines), images)
@@ -73,30 +82,42 @@ def _list_inline(
 
 def _list_entries(url: str, entries: Iterator[Any], images: str | None) -> Iterator[ManifestRow]:
     sample = list(islice(entries, _NUM_SAMPLED))
-    paths = [first_of(e, PATH_KEYS) for e in sample if isinstance(e, dict)]
-    locate = make_locator(url, images, [path for path in paths if isinstance(path, str)])
-    num_skipped = 0
+    sampled = [
+        path
+        for number, entry in enumerate(sample, 1)
+        if isinstance(entry, dict)
+        for path in _paths(url, number, entry)
+    ]
+    locate = make_locator(url, images, sampled)
+    skipped: Counter[str] = Counter()
+    seen = SeenIds()
     for number, value in enumerate(chain(sample, entries), 1):
         entry = _as_entry(url, number, value)
-        path = first_of(entry, PATH_KEYS)
-        if path is None:
-            num_skipped += 1
+        paths = _paths(url, number, entry)
+        if len(paths) != 1:
+            skipped["with several images" if paths else "without an image"] += 1
             continue
-        if not isinstance(path, str) or not path:
-            raise UserError(
-                f"{url}: entry {number} should name its image as text, found {describe(path)}"
-            )
-        name = path if "conversations" in entry else first_of(entry, ID_KEYS)
+        [path] = paths
+        is_conversation = has_conversation(entry)
+        name = path if is_conversation else first_of(entry, ID_KEYS)
+        image_id = relative_id(path if name is None else as_name(name, f"{url}: entry {number}"))
+        if is_conversation and not seen.add(image_id):
+            skipped["about an image that an earlier entry is about"] += 1
+            continue
         uri, offset, size = locate(path)
-        yield ManifestRow(
-            relative_id(path if name is None else as_name(name, f"{url}: entry {number}")),
-            uri,
-            caption_of(entry),
-            offset,
-            size,
-        )
-    if num_skipped:
-        logger.warning("%s: %d entries without an image were skipped", url, num_skipped)
+        yield ManifestRow(image_id, uri, caption_of(entry), offset, size)
+    for reason, count in skipped.items():
+        logger.warning("%s: skipped %s entries %s", url, f"{count:,}", reason)
+
+
+def _paths(url: str, number: int, entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """The paths of an entry's images; what its conversation holds otherwise does not matter."""
+    try:
+        if not has_conversation(entry):
+            return image_paths(entry, (*PATH_KEYS, "images"))
+        return image_paths(entry) or read_conversation(entry).images
+    except ConversationError as error:
+        raise UserError(f"{url}: entry {number} cannot be read: {error}") from error
 
 
 def _as_entry(url: str, number: int, value: Any) -> Mapping[str, Any]:
@@ -147,6 +168,8 @@ def _in_folder(folder: str) -> Callable[[str], Located]:
     def locate(path: str) -> Located:
         if _stands_alone(path):
             return path, -1, -1
+        if "\\" in path and not storage.exists(storage.join(folder, path)):
+            path = path.replace("\\", "/")
         if local is not None:
             return os.path.normpath(os.path.join(local, path)), -1, -1
         return storage.join(folder, path) if _is_plain(path) else _resolved(folder, path), -1, -1
@@ -166,7 +189,11 @@ def _resolved(folder: str, path: str) -> str:
 
 def _in_zip(archive: str) -> Callable[[str], Located]:
     index = zip_index(archive)
-    tops = {name.partition("/")[0] for name in index}
+    # Windows' backslashes are slashes, where no two members become one by it.
+    slashed = Counter(name.replace("\\", "/") for name in index)
+    members = {name.replace("\\", "/"): name for name in index}
+    members = {name: member for name, member in members.items() if slashed[name] == 1}
+    tops = {name.partition("/")[0] for name in members}
     # Zipping a folder puts its name before every member; the manifest's paths may lack it.
     prefix = f"{tops.pop()}/" if len(tops) == 1 else ""
 
@@ -174,7 +201,8 @@ def _in_zip(archive: str) -> Callable[[str], Located]:
         if _stands_alone(path):
             return path, -1, -1
         name = relative_id(path)
-        for member in (name, prefix + name, f"images/{name}"):
+        for candidate in (name, prefix + name, f"images/{name}"):
+            member = members.get(candidate, candidate)
             if member in index:
                 return in_container("zip", member, archive), *index[member]
         return in_container("zip", name, archive), -1, 0

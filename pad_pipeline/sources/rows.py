@@ -13,8 +13,6 @@ from pad_pipeline import storage
 from pad_pipeline.errors import UserError
 from pad_pipeline.images.formats import has_image_suffix
 
-"""Endings of the names that count as images, in lower case."""
-
 _ESCAPED_BYTE = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 
 CONTAINERS = ("zip", "tar", "parquet", "jsonl")
@@ -122,11 +120,11 @@ def stem_below(url: str, base: str) -> str:
 
 
 def relative_id(path: str) -> str:
-    """An id from a path or URL: without protocol, leading "/" and "..", normalised.
+    """An id from a path or URL: without protocol, leading "/" and "..", with "/" between parts.
 
     Raises `UserError` where nothing is left.
     """
-    _, _, rest = path.rpartition("://")
+    _, _, rest = path.replace("\\", "/").rpartition("://")
     parts = [part for part in posixpath.normpath(rest).split("/") if part not in ("", ".", "..")]
     if not parts:
         raise UserError(f"expected the path of an image, found {path!r}")

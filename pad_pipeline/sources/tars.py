@@ -16,6 +16,7 @@ from pad_pipeline import storage
 from pad_pipeline.errors import UserError, one_line
 from pad_pipeline.images.formats import IMAGE_SUFFIXES
 from pad_pipeline.sources.entries import caption_of
+from pad_pipeline.sources.left_out import LeftOut
 from pad_pipeline.sources.members import check_member, link_message, member_names, member_spans
 from pad_pipeline.sources.ranges import Item, read_ranges
 from pad_pipeline.sources.rows import ManifestRow, in_container, is_image_name, stem_below
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 _LONGEST_CAPTION_FILE = 1 << 20
 _REMOTE_TARS_AT_ONCE = 8
 _BLOCK = 512
+_SIDECARS = (".txt", ".json", ".cls")
+"""Endings of what stands beside a WebDataset's images: captions and classes."""
 _LONGEST_HEADER = 1 << 20
 
 # What tarfile raises on bytes that are not a tar, beside OSError.
@@ -113,7 +116,7 @@ def tar_members(url: str) -> Iterator[TarMember]:
             )
 
 
-def list_tars(urls: Sequence[str], base: str) -> Iterator[ManifestRow]:
+def list_tars(urls: Sequence[str], base: str, left_out: LeftOut) -> Iterator[ManifestRow]:
     """A row per image of WebDataset shards, shard by shard.
 
     Ids are `<shard's path below base without .tar>/<member>`. The caption is the `.txt`, else the
@@ -121,26 +124,30 @@ def list_tars(urls: Sequence[str], base: str) -> Iterator[ManifestRow]:
     """
     if not urls or storage.local_path(urls[0]) is not None:
         for url in urls:
-            yield from list_tar(url, base)
+            yield from list_tar(url, base, left_out)
         return
     # A remote tar has to be read through to find its headers, so several are read at once.
     with ThreadPoolExecutor(_REMOTE_TARS_AT_ONCE) as pool:
         waiting: list[Future[list[ManifestRow]]] = []
         for url in urls:
-            waiting.append(pool.submit(lambda url: list(list_tar(url, base)), url))
+            waiting.append(pool.submit(lambda url: list(list_tar(url, base, left_out)), url))
             if len(waiting) == _REMOTE_TARS_AT_ONCE:
                 yield from waiting.pop(0).result()
         for future in waiting:
             yield from future.result()
 
 
-def list_tar(url: str, base: str) -> Iterator[ManifestRow]:
+def list_tar(url: str, base: str, left_out: LeftOut) -> Iterator[ManifestRow]:
     """The rows of one shard; see `list_tars`."""
     shard = stem_below(url, base)
     with storage.open_read(url) as file:
         for key, group in groupby(tar_members(url), key=lambda member: _key(member.name)):
             members = {member.name: member for member in group}
-            for member in _images(key, members):
+            chosen = _images(key, members)
+            for name in members.keys() - {member.name for member in chosen}:
+                if not name.endswith(_SIDECARS):
+                    left_out.add(name)
+            for member in chosen:
                 caption_file = _caption_file(key, member.name, members)
                 caption = None
                 if caption_file is not None:

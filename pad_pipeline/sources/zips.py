@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
+from pad_pipeline.sources.left_out import LeftOut
 from pad_pipeline.sources.members import check_member, link_message, member_names, member_spans
 from pad_pipeline.sources.ranges import MAX_ITEM_BYTES, Item, read_ranges
-from pad_pipeline.sources.rows import ManifestRow, in_container, is_image_name
+from pad_pipeline.sources.rows import ManifestRow, in_container, is_image_name, relative_id
 
 _HEADER = struct.Struct("<4s5H3I2H")  # APPNOTE 4.3.7: the local file header
 _SLACK = 128
@@ -28,11 +29,17 @@ _DAMAGED = (
 )
 
 
-def list_zip(url: str) -> Iterator[ManifestRow]:
-    """A row per image of a ZIP file, in the order of its directory; ids are the members' paths."""
+def list_zip(url: str, left_out: LeftOut) -> Iterator[ManifestRow]:
+    """A row per image of a ZIP file, in the order of its directory; ids are the members' paths.
+
+    Members whose names have the backslashes of Windows have ids with slashes.
+    """
     for name, (offset, size) in zip_index(url).items():
-        if is_image_name(name):
-            yield ManifestRow(name, in_container("zip", name, url), None, offset, size)
+        path = relative_id(name) if "\\" in name else name
+        if is_image_name(path):
+            yield ManifestRow(path, in_container("zip", name, url), None, offset, size)
+        else:
+            left_out.add(path)
 
 
 def zip_index(url: str) -> dict[str, tuple[int, int]]:
@@ -51,7 +58,7 @@ def zip_index(url: str) -> dict[str, tuple[int, int]]:
                 f"{url} is not a readable ZIP file (cut off or damaged): {error}"
             ) from error
     for member in members:
-        if not member.filename.endswith("/"):
+        if not member.filename.endswith(("/", "\\")):
             check_member(member.filename, url)
             if not 0 <= member.header_offset < end:
                 raise UserError(
