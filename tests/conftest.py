@@ -1,4 +1,4 @@
-"""Fixtures for the tests of the command line."""
+"""Fixtures for the tests of the command line; what the Makefile relies on."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.cli import place as cli_place
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse tests marked `ray` outside of tests/ray, where `make test` would not run them."""
+    folder = Path(__file__).parent / "ray"
+    on_ray = [item for item in items if item.get_closest_marker("ray")]
+    lost = [item.nodeid for item in on_ray if folder not in item.path.parents]
+    if lost:
+        raise pytest.UsageError(f"tests marked `ray` belong into tests/ray: {lost}")
 
 
 @pytest.fixture(scope="session")

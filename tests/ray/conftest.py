@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,8 @@ def local_ray() -> Iterator[None]:
     """Ray on this machine, shut down at the end."""
     import ray
 
+    # Ray gives its workers the least of a busy machine, on which tests would wait for them.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     ray.init(
         address="local",
         num_cpus=4,

@@ -1,6 +1,7 @@
 """Every command and every Python block of the README runs, in its order, where a user would.
 
-Those that train join a Ray that runs already; all others start one, as they do for a reader.
+Those that annotate or serve are processes that start a Ray, as they do for a reader. All others of
+`pad-pipeline` are calls in this process, which has imported torch already and has a Ray to join.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from safetensors.torch import load_file
 from pad_pipeline.models.references import EMBEDDED_WEIGHTS
 from pad_pipeline.records import PadRecord, Region, records_to_table
 from pad_pipeline.scenes.writer import write_scenes
+from tests.cli.runner import call
 from tests.golden_data import golden_dir
 from tests.ports import free_port
 
@@ -121,13 +123,11 @@ def environment(place: Path) -> dict[str, str]:
     }
 
 
-def run(
-    command: list[str] | str, place: Path, ray_address: str = "local"
-) -> subprocess.CompletedProcess[str]:
+def run(command: list[str] | str, place: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         cwd=place,
-        env={**environment(place), "RAY_ADDRESS": ray_address},
+        env={**environment(place), "RAY_ADDRESS": "local"},
         shell=isinstance(command, str),
         capture_output=True,
         text=True,
@@ -136,11 +136,18 @@ def run(
     )
 
 
-def check(command: str, place: Path, ray_address: str = "local") -> None:
-    done = run(command, place, ray_address)
+def check(command: str, place: Path) -> None:
+    done = run(command, place)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr, f"{command}\n{done.stderr}"
     assert '{"error"' not in done.stdout, f"{command}\n{done.stdout}"
+
+
+def check_here(command: str, capfd: pytest.CaptureFixture[str]) -> None:
+    _, *words = shlex.split(command)
+    done = call(capfd, *words)
+    assert done.code == 0, f"{command}\n{done.out}\n{done.err}"
+    assert "Traceback" not in done.err, f"{command}\n{done.err}"
 
 
 @contextmanager
@@ -177,27 +184,31 @@ def test_the_make_targets_are_the_commands_that_the_tests_run(place: Path) -> No
 
 
 @pytest.mark.ray
-def test_every_command_runs(place: Path, ray_address: str) -> None:
-    told = list(commands())
-    assert sum(command.startswith("pad-pipeline") for command in told) >= 9
-    requests = [command for command in told if README_URL in command]
+@pytest.mark.usefixtures("local_ray")
+def test_every_command_runs(place: Path, monkeypatch, capfd) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("HF_HUB_CACHE", str(place / "hub"))
+    found = list(commands())
+    assert sum(command.startswith("pad-pipeline") for command in found) >= 9
+    requests = [command for command in found if README_URL in command]
     assert len(requests) >= 2
-    installs = [command for command in told if command.startswith("pip install")]
+    installs = [command for command in found if command.startswith("pip install")]
     assert len(installs) >= 3
     # without what they depend on, they are one and the same
     check(f"{sys.executable} -m pip install --dry-run --no-deps {ROOT}", place)
-    for command in told:
-        if command.startswith("make ") or command in installs:
-            continue  # checked above; running `make test` here would run this test again
+    for command in found:
+        if command.startswith("make ") or command in (*installs, *requests):
+            continue  # checked above or below; `make test` here would run this test again
         if command.startswith("pad-pipeline serve"):
             with served(command, place) as url:
                 for request in requests:
                     check(request.replace(README_URL, url), place)
-            continue
-        if command in requests:
-            continue
-        joins = command.startswith("pad-pipeline train")
-        check(command, place, ray_address if joins else "local")
+        elif command.startswith(("pad-pipeline annotate", "pad-pipeline retry-failed")):
+            check(command, place)
+        elif command.startswith("pad-pipeline"):
+            check_here(command, capfd)
+        else:
+            check(command, place)
     for made in (
         "stats.png",
         "pictures",
@@ -225,17 +236,14 @@ def test_every_link_into_the_repository_leads_somewhere() -> None:
         assert (ROOT / target).exists(), target
 
 
-def test_every_option_that_it_names_exists() -> None:
+def test_every_option_that_it_names_exists(capfd) -> None:
     helps = ""
     commands = ("annotate", "serve", "export", "demo", "stats", "render", "view", "analyze")
     commands += ("reproduce", "train pretrain", "train finetune", "train inspect", "models verify")
     for command in commands:
-        helps += subprocess.run(
-            [sys.executable, "-m", "pad_pipeline", *command.split(), "--help"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        done = call(capfd, *command.split(), "--help")
+        assert done.code == 0, done.err
+        helps += done.out
     known = {"--thresholds", "--debug"}  # of `models convert`, and of every command
     for option in set(re.findall(r"(?<![\w-])--[a-z][\w.-]*[a-z]", README)):
         assert option in helps or option in known, option

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from pad_pipeline.annotate.run import annotate
 from pad_pipeline.dataset.validate import validate
 from pad_pipeline.engine import config as config_module
 from pad_pipeline.errors import UserError
+from pad_pipeline.storage import atomic
 from tests import fakes
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
@@ -29,21 +32,32 @@ def shards(output: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in output.glob("*.parquet")}
 
 
+@pytest.fixture(scope="module")
+def original(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `place` holds at first; its data sets name the images by their paths in `place`."""
+    folder = tmp_path_factory.mktemp("retry")
+    images = folder / "place" / "images"
+    fakes.write_images(images, 14)
+    run(images, folder / "place" / "whole")
+    content = {name: (images / name).read_bytes() for name in BROKEN}
+    for name in BROKEN:
+        (images / name).write_bytes(b"not yet uploaded")
+    report = run(images, folder / "place" / "out", max_failed_share=0.5)
+    assert report.num_failed == 2
+    for name, data in content.items():
+        (images / name).write_bytes(data)
+    return (folder / "place").rename(folder / "original")
+
+
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(original: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """`out`, in which two of 14 images failed and can be read by now; `whole`, as it should be."""
     # the fake models have no weights to name in a manifest
     monkeypatch.setattr(retry_module, "config_of", lambda manifest: fakes.config())
-    fakes.write_images(tmp_path / "images", 14)
-    run(tmp_path / "images", tmp_path / "whole")
-    content = {name: (tmp_path / "images" / name).read_bytes() for name in BROKEN}
-    for name in BROKEN:
-        (tmp_path / "images" / name).write_bytes(b"not yet uploaded")
-    report = run(tmp_path / "images", tmp_path / "out", max_failed_share=0.5)
-    assert report.num_failed == 2
-    for name, data in content.items():
-        (tmp_path / "images" / name).write_bytes(data)
-    return tmp_path
+    place = original.with_name("place")
+    shutil.copytree(original, place)
+    yield place
+    shutil.rmtree(place)
 
 
 def test_what_failed_runs_again_and_nothing_else(place: Path) -> None:
@@ -73,19 +87,19 @@ def test_a_retry_that_is_killed_while_it_merges_is_completed(place: Path, monkey
     class Killed(BaseException):
         """As kill -9 would end it."""
 
-    real, writes = retry_module.storage.write_atomic, []
+    real, writes = atomic.write_local, []
 
-    def write(url: str, data: bytes) -> None:
-        writes.append(url)
+    def write(path: Path, data: bytes) -> None:
+        writes.append(path)
         if len(writes) == 3:  # the manifest, one shard, then the end
             raise Killed
-        real(url, data)
+        real(path, data)
 
     with monkeypatch.context() as patch:
         patch.setattr(
             retry_module,
             "annotate_rows",
-            _then(lambda: patch.setattr(retry_module.storage, "write_atomic", write)),
+            _then(lambda: patch.setattr(atomic, "write_local", write)),
         )
         with pytest.raises(Killed):
             retry_failed(str(place / "out"), stages=fakes.fused())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,35 +16,34 @@ from PIL import Image
 from pad_pipeline.dataset.reader import iter_records, open_dataset
 from pad_pipeline.dataset.validate import validate
 from tests.cli import place as cli_place
+from tests.cli.runner import call
+
+pytestmark = pytest.mark.ray
 
 NUM_IMAGES = 6
 SEED = 2
-
-
-def demo(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pad_pipeline", "demo", "--output", str(folder), *options],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
 
 
 OPTIONS = ("--num-images", str(NUM_IMAGES), "--seed", str(SEED))
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The demo's folder and its output."""
+def made(tmp_path_factory: pytest.TempPathFactory, ray_address: str) -> tuple[Path, str]:
+    """The demo's folder, as a process on a Ray that it joins has made it, and its output."""
     folder = tmp_path_factory.mktemp("demo") / "D"
-    done = demo(folder, *OPTIONS)
+    done = subprocess.run(
+        [sys.executable, "-m", "pad_pipeline", "demo", "--output", folder, *OPTIONS],
+        env={**os.environ, "RAY_ADDRESS": ray_address},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return folder, done.stdout
 
 
-@pytest.mark.ray
 def test_it_prints_the_quality_and_where_to_look(made: tuple[Path, str]) -> None:
     folder, output = made
     for title in ("tags, micro-F1", "boxes, AP at IoU 0.5", "masks, mean IoU"):
@@ -54,7 +54,6 @@ def test_it_prints_the_quality_and_where_to_look(made: tuple[Path, str]) -> None
         assert str(folder / name) in output
 
 
-@pytest.mark.ray
 def test_it_writes_the_scenes_the_data_set_and_the_contact_sheet(made: tuple[Path, str]) -> None:
     folder, _ = made
     assert {path.name for path in folder.iterdir()} == {
@@ -76,29 +75,27 @@ def test_it_writes_the_scenes_the_data_set_and_the_contact_sheet(made: tuple[Pat
     ]
 
 
-@pytest.mark.ray
-def test_the_same_command_again_changes_nothing(made: tuple[Path, str]) -> None:
+def test_the_same_command_again_changes_nothing(made: tuple[Path, str], capfd) -> None:
     folder, output = made
     before = cli_place.files(folder)
-    done = demo(folder, *OPTIONS)
-    assert done.returncode == 0, done.stderr
-    assert "nothing to do" in done.stderr
-    assert output.partition("Quality")[2] == done.stdout.partition("Quality")[2]
+    done = call(capfd, "demo", "--output", folder, *OPTIONS)
+    assert done.code == 0, done.err
+    assert "nothing to do" in done.err
+    assert output.partition("Quality")[2] == done.out.partition("Quality")[2]
     assert cli_place.files(folder) == before
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize(
     "options", [("--num-images", "6", "--seed", "3"), ("--num-images", "7", "--seed", "2")]
 )
 def test_other_scenes_in_the_same_folder_are_refused(
-    made: tuple[Path, str], options: tuple[str, ...]
+    made: tuple[Path, str], options: tuple[str, ...], capfd
 ) -> None:
     folder, _ = made
     before = cli_place.files(folder)
-    done = demo(folder, *options)
-    assert done.returncode == 1
-    assert done.stderr == (
+    done = call(capfd, "demo", "--output", folder, *options)
+    assert done.code == 1
+    assert done.err == (
         f"pad-pipeline: error: {folder} holds scenes of another number or seed; choose another "
         "--output or delete the folder\n"
     )
