@@ -13,8 +13,8 @@ with Ray Data imported, before the run begins; `--cold` leaves that out.
 Reported are the rate after ramp-up beside the ideal one, min(workers ÷ seconds); ramp-up, from the
 call to when the last worker has begun its first chunk; how busy each stage was after that;
 and the rate and time that `costs.predict_pools` predicts. The last chunks, when workers run out of
-work, do not count for the rate. `--slower 4` makes every GPU four times as slow, where this machine's
-cores, which do the work of all nodes, could not keep up with the engine's share otherwise.
+work, do not count for the rate. `--slower 4` makes every GPU four times as slow, where this
+machine's cores, which do the work of all nodes, could not keep up with the engine otherwise.
 """
 
 from __future__ import annotations
