@@ -10,8 +10,8 @@ about one core):
 
 Each leaves a model directory in OUTPUT/model, and continues from its last checkpoint when it is
 run again. The numbers of steps and the seed are fixed, so that the same machine and number of
-threads give the same weights again, and others equally good ones; `weights/README.md` says in
-what the shipped runs differed.
+threads give the same weights again, and others equally good ones;
+`pad_pipeline/scenes/weights/README.md` says in what the shipped runs differed.
 """
 
 from __future__ import annotations
