@@ -48,7 +48,8 @@ def test_killed_at_any_file_operation_and_begun_again(
 ) -> None:
     chance = random.Random(seed)
     monkeypatch.setattr(ledger_module, "FLUSH_INTERVAL_S", 0.0)
-    operations = {name: getattr(storage, name) for name in ("write_atomic", "remove_tree")}
+    names = ("write_atomic", "write_json", "remove_tree")
+    operations = {name: getattr(storage, name) for name in names}
 
     def deadly(name):
         def operation(*args):
