@@ -164,7 +164,8 @@ def random_batch(*, images: bool = True) -> Batch:
     if images:
         ids[0, 1] = ids[2, 4] = IMAGE_TOKEN_INDEX
     labels = ids.masked_fill((ids == IMAGE_TOKEN_INDEX) | (torch.arange(12) < 3), IGNORE_INDEX)
-    pixels = torch.randn(3, 3, vision.image_size, vision.image_size, generator=generator)
+    side: Any = vision.image_size
+    pixels = torch.randn(3, 3, side, side, generator=generator)
     return expanded(ids, labels, torch.arange(12) < lengths, pixels, patch_grid(vision) ** 2)
 
 
