@@ -84,10 +84,7 @@ def _newest_commit(hub_id: str) -> str | None:
     `snapshot_download` alone would retry every file for half a minute where there is no network.
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HTTPError,  # pyright: ignore[reportPrivateImportUsage]
-    )
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
     if constants.HF_HUB_OFFLINE:
         return None
