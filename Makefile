@@ -32,8 +32,8 @@ AT_ONCE := --no-print-directory --jobs --output-sync=target
 test: install
 	$(MAKE) $(AT_ONCE) lint types tests-off-ray tests-on-ray
 
-# Without Ray, the networks at toy size and their training, a browser, S3, fuzzing, and the package
-# installed anew.
+# Without Ray, the networks at toy size and their training, a browser, S3, fuzzing, and the
+# examples.
 SLOW := browser fuzz gpu models ray s3 scenes tools train verify
 
 test-fast: install
@@ -53,8 +53,7 @@ tests-on-ray:
 	$(PYTEST) -m ray tests/ray
 
 tests-fast:
-	$(PYTEST) -m "not ray" -n 2 $(SLOW:%=--ignore=tests/%) \
-		--ignore=tests/test_examples.py --ignore=tests/test_wheel.py
+	$(PYTEST) -m "not ray" -n 2 $(SLOW:%=--ignore=tests/%) --ignore=tests/test_examples.py
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -1,4 +1,7 @@
-"""The package as a user gets it: built, installed outside the checkout, and run from there."""
+"""The package as a user gets it: built, installed outside the checkout, and run from there.
+
+All of it is marked `ray`, as the demo starts one, so that the package is built only once.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,10 @@ import pytest
 
 import pad_pipeline
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MAX_WHEEL_BYTES = 12 * 1024 * 1024
+
+pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +67,7 @@ def run(command: list[str | Path], place: Path) -> str:
     """Run a command in `place`, with nothing of the checkout on its path; returns its stdout."""
     hidden = ("PYTHON", "RAY_", "PAD_", "VIRTUAL_ENV")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
+    environment["RAY_ADDRESS"] = "local"  # workers of a Ray that runs already have the checkout
     done = subprocess.run(
         list(map(str, command)), cwd=place, env=environment, capture_output=True, text=True
     )
@@ -126,7 +132,6 @@ def test_models_verify_runs_on_the_data_of_the_sdist(
     assert "landscape.low_res_masks" in run(command, tmp_path)
 
 
-@pytest.mark.ray
 def test_the_demo_runs_from_the_installed_wheel(installed: Path, tmp_path: Path) -> None:
     options = ["--num-images", "6", "--output", "demo"]
     run([installed / "pad-pipeline", "demo", *options], tmp_path)
