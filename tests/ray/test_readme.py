@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -25,6 +26,7 @@ from safetensors.torch import load_file
 
 from pad_pipeline.models.references import EMBEDDED_WEIGHTS
 from pad_pipeline.records import PadRecord, Region, records_to_table
+from pad_pipeline.reproduce import bench, miniature
 from pad_pipeline.scenes.writer import write_scenes
 from tests.cli.runner import call
 from tests.golden_data import golden_dir
@@ -188,6 +190,9 @@ def test_the_make_targets_are_the_commands_that_the_tests_run(place: Path) -> No
 def test_every_command_runs(place: Path, monkeypatch, capfd) -> None:
     monkeypatch.chdir(place)
     monkeypatch.setenv("HF_HUB_CACHE", str(place / "hub"))
+    # what `reproduce --quick` finds with all its steps, which take minutes, stands in benchmarks/
+    few = replace(bench.QUICK, num_scenes=64, num_held_out=24, num_steps=3)
+    monkeypatch.setattr(miniature, "QUICK", few)
     found = list(commands())
     assert sum(command.startswith("pad-pipeline") for command in found) >= 9
     requests = [command for command in found if README_URL in command]
@@ -218,6 +223,10 @@ def test_every_command_runs(place: Path, monkeypatch, capfd) -> None:
         "llava-hf",
         "sample.png",
         "annotated.png",
+        "analysis/analysis.json",
+        "reproduction/results.json",
+        "reproduction/loss_curves.png",
+        "reproduction/maps",
     ):
         assert (place / made).exists(), made
 
