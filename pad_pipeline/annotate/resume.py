@@ -15,13 +15,14 @@ import pyarrow.compute as pc
 from pad_pipeline import storage
 from pad_pipeline.annotate.ledger import Ledger, count_failed
 from pad_pipeline.annotate.run_files import (
-    digest_images,
+    ImageList,
     images_url,
+    list_images,
     progress_url,
     remove_run_files,
-    write_images,
 )
 from pad_pipeline.annotate.shard_layout import layout_of
+from pad_pipeline.annotate.source_changes import describe_changes
 from pad_pipeline.dataset.manifest import (
     FORMAT,
     MANIFEST,
@@ -59,20 +60,23 @@ def open_or_resume(
                 "is not a run of this program; choose another output"
             )
         storage.remove_tree(storage.join(output, RUN))
-        num_images, images_digest = write_images(images, rows, rows_per_shard)
+        listed = list_images(rows, rows_per_shard)
+        storage.write_atomic(images, listed.data)
         manifest = {
             "format": FORMAT,
             "schema_version": SCHEMA_VERSION,
             "state": "running",
-            "num_images": num_images,
-            "images_digest": images_digest,
+            "num_images": listed.num_images,
+            "images_digest": listed.content_digest,
+            "places_digest": listed.places_digest,
             "rows_per_shard": rows_per_shard,
             "chunk_size": chunk_size,
             "identity": dict(identity),
         }
         write_manifest(output, manifest)
     else:
-        _check_same(output, manifest, rows, identity)
+        _check_config(output, manifest, identity)
+        manifest = _check_images(output, manifest, list_images(rows, manifest["rows_per_shard"]))
     layout = layout_of(manifest)
     done = np.zeros(layout.num_chunks, dtype=bool)
     ledger = Ledger(output=output, layout=layout, manifest=manifest, done=done)
@@ -125,9 +129,8 @@ def _resume(ledger: Ledger) -> None:
             ledger.write_shard(shard)
 
 
-def _check_same(
-    output: str, manifest: Mapping[str, Any], rows: Iterable[ManifestRow], identity: Mapping
-) -> None:
+def _check_config(output: str, manifest: Mapping[str, Any], identity: Mapping) -> None:
+    """Raise `UserError` where the run was begun with settings that make other records."""
     before = _flatten(manifest["identity"])
     now = _flatten(json.loads(json.dumps(identity)))
     changed = [
@@ -141,13 +144,38 @@ def _check_same(
             f"{output} was begun with another config: {'; '.join(changed[:3])}{more}. Use the same "
             "settings to continue it, or choose another output"
         )
-    num_images, images_digest = digest_images(rows)
-    if images_digest != manifest["images_digest"]:
+
+
+def _check_images(output: str, manifest: dict[str, Any], listed: ImageList) -> dict[str, Any]:
+    """The manifest, with the images' new places where they have moved; the list follows them.
+
+    Raises `UserError` where they are other images than those that the run was begun with.
+    """
+    # Before places could change, the one checksum was that of the places.
+    if manifest["images_digest"] not in (listed.content_digest, listed.places_digest):
         raise UserError(
-            f"the source has changed since {output} was begun: it had {manifest['num_images']:,} "
-            f"images and has {num_images:,} now, or other names or captions. Restore it to "
-            "continue the run, or choose another output"
+            f"the source has changed since {output} was begun: "
+            f"{describe_changes(_images_before(output), listed.read())}. Restore it to continue "
+            "the run, or choose another output"
         )
+    places = manifest.get("places_digest", manifest["images_digest"])
+    if places == listed.places_digest or manifest["state"] == "finished":
+        return manifest
+    storage.write_atomic(images_url(output), listed.data)
+    manifest = manifest | {"places_digest": listed.places_digest}
+    write_manifest(output, manifest)
+    return manifest
+
+
+def _images_before(output: str) -> pa.Table:
+    """The images that a run was begun with, as far as they are known: ids, captions, sizes."""
+    if storage.exists(images_url(output)):
+        return read_table(images_url(output))
+    tables = [
+        read_table(storage.join(output, name), columns=["image_id", "caption"])
+        for name in storage.list_files(output, ".parquet")
+    ]
+    return pa.concat_tables(tables)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -23,7 +23,7 @@ from pad_pipeline import storage
 from pad_pipeline.annotate.ledger import Ledger
 from pad_pipeline.annotate.report import RunReport, count_shards
 from pad_pipeline.annotate.run import SUMMARY, annotate_rows
-from pad_pipeline.annotate.run_files import digest_images
+from pad_pipeline.annotate.run_files import list_images
 from pad_pipeline.annotate.shard_layout import layout_of
 from pad_pipeline.dataset.manifest import read_manifest, require_manifest, write_manifest
 from pad_pipeline.dataset.writer import read_table, write_table
@@ -152,7 +152,10 @@ def _failed_rows(output: str, manifest: Mapping[str, Any]) -> list[ManifestRow]:
 def _forget_others(url: str, rows: Sequence[ManifestRow]) -> None:
     """Remove an interrupted retry of other images: the source has changed since."""
     manifest = read_manifest(url)
-    if manifest and manifest["images_digest"] != digest_images(rows)[1]:
+    if not manifest:
+        return
+    now = list_images(rows, manifest["rows_per_shard"])
+    if manifest["images_digest"] != now.content_digest:
         storage.remove_tree(url)
 
 

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 
 import pyarrow as pa
@@ -38,34 +39,41 @@ def status_url(output: str) -> str:
     return storage.join(output, RUN, "status.json")
 
 
-def write_images(url: str, rows: Iterable[ManifestRow], rows_per_shard: int) -> tuple[int, str]:
-    """Write the list of the images, a row group per shard; returns its length and checksum."""
-    running = hashlib.sha256()
+@dataclass(frozen=True, slots=True)
+class ImageList:
+    """The images of a source in their order: their number, checksums, and the file of the list.
+
+    `content_digest` is that of ids, captions and sizes, `places_digest` that of the places where
+    the bytes lie, which may change between two commands.
+    """
+
+    num_images: int
+    content_digest: str
+    places_digest: str
+    data: bytes
+
+    def read(self) -> pa.Table:
+        """The list (`MANIFEST_SCHEMA`)."""
+        return ParquetFile(pa.BufferReader(self.data)).read()
+
+
+def list_images(rows: Iterable[ManifestRow], rows_per_shard: int) -> ImageList:
+    """The list of the images as a Parquet file with a row group per shard."""
+    content, places = hashlib.sha256(), hashlib.sha256()
     count = 0
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, MANIFEST_SCHEMA, compression="zstd") as writer:
         for batch in _batches(rows, rows_per_shard):
-            _update(running, batch)
+            for row in batch:
+                _update(content, row.image_id, row.caption, row.size)
+                _update(places, row.image_id, row.uri, row.caption, row.offset, row.size)
             count += len(batch)
             writer.write_table(rows_to_table(batch), row_group_size=rows_per_shard)
-    storage.write_atomic(url, sink.getvalue())
-    return count, running.hexdigest()
+    return ImageList(count, content.hexdigest(), places.hexdigest(), sink.getvalue())
 
 
-def digest_images(rows: Iterable[ManifestRow]) -> tuple[int, str]:
-    """Length and checksum of the list that `write_images` would write."""
-    running = hashlib.sha256()
-    count = 0
-    for batch in _batches(rows, 4096):
-        _update(running, batch)
-        count += len(batch)
-    return count, running.hexdigest()
-
-
-def _update(running: hashlib._Hash, batch: list[ManifestRow]) -> None:
-    for row in batch:
-        text = json.dumps([row.image_id, row.uri, row.caption, row.offset, row.size])
-        running.update(text.encode() + b"\n")
+def _update(running: hashlib._Hash, *values: str | int | None) -> None:
+    running.update(json.dumps(values).encode() + b"\n")
 
 
 def _batches(rows: Iterable[ManifestRow], size: int) -> Iterator[list[ManifestRow]]:

@@ -57,11 +57,11 @@ def _walk_local(
     left_out: LeftOut,
 ) -> Iterator[FoundFile]:
     with os.scandir(folder) as scan:
-        entries = sorted((e.name, _is_dir(e), e.is_symlink()) for e in scan)
-    if prefix and is_dataset(folder, {name for name, _, _ in entries}):
+        entries = sorted((e.name, _is_dir(e), e.is_symlink(), _size(e)) for e in scan)
+    if prefix and is_dataset(folder, {name for name, *_ in entries}):
         left_out.num_datasets += 1
         return
-    for name, is_dir, is_link in entries:
+    for name, is_dir, is_link, size in entries:
         if name[0] == ".":
             left_out.add(name)
             continue
@@ -76,9 +76,16 @@ def _walk_local(
                 followed.add(target)
             yield from _walk_local(path, relative + "/", followed, root, wanted, left_out)
         elif wanted(name):
-            yield FoundFile(relative, path, -1)
+            yield FoundFile(relative, path, size)
         else:
             left_out.add(name)
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except OSError:  # a link that leads nowhere
+        return -1
 
 
 def _is_dir(entry: os.DirEntry[str]) -> bool:

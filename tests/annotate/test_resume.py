@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from pad_pipeline.annotate.run_files import images_url, read_images
+from pad_pipeline.dataset.manifest import write_manifest
 from pad_pipeline.errors import UserError
+from pad_pipeline.sources import ManifestRow
 from tests.annotate.runs import ROWS, begin, records
 
 
@@ -38,8 +42,47 @@ def test_a_run_that_finished_nothing_may_begin_anew_with_another_config(tmp_path
 def test_another_source_is_refused(tmp_path: Path) -> None:
     ledger = begin(tmp_path)
     ledger.commit(0, records(ledger, 0))
-    with pytest.raises(UserError, match="had 21 images and has 20 now"):
+    with pytest.raises(UserError, match=r"had 21 images and has 20: 1 gone \(020\.png\)"):
         begin(tmp_path, ROWS[:-1])
+
+
+def moved(rows: list[ManifestRow]) -> list[ManifestRow]:
+    return [replace(row, uri=f"/elsewhere/{row.image_id}") for row in rows]
+
+
+def test_images_may_have_moved(tmp_path: Path) -> None:
+    """Another mount, another machine: what is left is read where it is now."""
+    ledger = begin(tmp_path)
+    ledger.commit(0, records(ledger, 0))
+    ledger.flush()
+    again = begin(tmp_path, moved(ROWS))
+    assert again.num_finished == 2
+    uris = read_images(images_url(str(tmp_path)), 0)["uri"].to_pylist()
+    assert uris[0] == f"/elsewhere/{ROWS[0].image_id}"
+    assert begin(tmp_path, moved(ROWS)).manifest == again.manifest
+
+
+def test_a_finished_data_set_does_not_care_where_its_images_are(tmp_path: Path) -> None:
+    ledger = begin(tmp_path)
+    for chunk in range(11):
+        ledger.commit(chunk, records(ledger, chunk))
+    ledger.finish({})
+    assert begin(tmp_path, moved(ROWS)).finished
+    with pytest.raises(UserError, match="1 added"):
+        begin(tmp_path, [*ROWS, replace(ROWS[0], image_id="new.png")])
+
+
+def test_a_run_of_an_earlier_release_goes_on(tmp_path: Path) -> None:
+    """Its one checksum was that of ids, places and captions."""
+    ledger = begin(tmp_path)
+    ledger.commit(0, records(ledger, 0))
+    ledger.flush()
+    manifest = dict(ledger.manifest)
+    manifest["images_digest"] = manifest.pop("places_digest")
+    write_manifest(str(tmp_path), manifest)
+    assert begin(tmp_path).num_finished == 2
+    with pytest.raises(UserError, match="the source has changed"):
+        begin(tmp_path, moved(ROWS))
 
 
 def test_foreign_parquet_files_are_not_mixed_with_ours(tmp_path: Path) -> None:
