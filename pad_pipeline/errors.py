@@ -32,8 +32,10 @@ class UserError(Exception):
 
     The message says what was expected, what was found and what to change. It is given in parts,
     texts and `Setting`s: `UserError(Setting("chunk_size"), f" must be at least 1, not {size}")`.
-    The command line prints it in one line without a traceback and exits with code 1.
+    The command line prints it in one line without a traceback and exits with `exit_code`.
     """
+
+    exit_code = 1
 
     def __str__(self) -> str:
         return self.spell(str)

@@ -15,6 +15,9 @@ import pyarrow.compute as pc
 from pad_pipeline import storage
 from pad_pipeline.storage.parquet import ParquetFile
 
+MISSING = "read: FileNotFoundError"
+"""The cause of an image that the source names and that is not there."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
@@ -40,6 +43,17 @@ class RunReport:
     """Time that the workers spent in each stage, summed over workers."""
     stages: Mapping[str, Mapping[str, Any]]
     """What each operator did in this run, see `engine.metrics.StageMetrics`."""
+
+    @property
+    def num_missing(self) -> int:
+        """Failed images that the source names and that are not there."""
+        return self.failures.get(MISSING, 0)
+
+    @property
+    def failed_share(self) -> float:
+        """The share of the images that are there and have failed (0–1)."""
+        there = self.num_images - self.num_missing
+        return (self.num_failed - self.num_missing) / there if there else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -44,6 +44,8 @@ STOP_AFTER_ALL_FAILED = 200
 class TooManyFailed(UserError):
     """More images failed than the config allows; the data set is complete all the same."""
 
+    exit_code = 3
+
     def __init__(self, *parts: object, report: RunReport) -> None:
         super().__init__(*parts)
         self.report = report
@@ -212,10 +214,11 @@ def _conclude(
     )
     if images_this_run or not storage.exists(storage.join(ledger.output, SUMMARY)):
         storage.write_json(storage.join(ledger.output, SUMMARY), report.to_dict())
-    share = report.num_failed / report.num_images
-    if share > config.max_failed_share:
+    if report.failed_share > config.max_failed_share:
+        num_there = report.num_images - report.num_missing
         raise TooManyFailed(
-            f"{report.num_failed:,} of {report.num_images:,} images failed, {share:.1%} where ",
+            f"{report.num_failed - report.num_missing:,} of {num_there:,} images failed, "
+            f"{report.failed_share:.1%} where ",
             Setting("max_failed_share"),
             f" allows {config.max_failed_share:.1%}; "
             f"{_most_common(Counter(report.failures))}. All rows are in {ledger.output}, the "

@@ -19,8 +19,9 @@ from pad_pipeline.errors import Setting, UserError
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; `arguments` without the program's name, by default the process's.
 
-    Exit codes: 0 done, 1 an error (one line on stderr, a traceback with --debug), 2 arguments that
-    cannot be parsed, 130 interrupted.
+    Exit codes: 0 done, 1 not done because of an error (one line on stderr, a traceback with
+    --debug), 2 arguments that cannot be parsed, 3 done, but more images failed than are allowed,
+    130 interrupted.
     """
     argv = list(sys.argv[1:] if arguments is None else arguments)
     early = parse_early(argv)
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             message = f"{error} (--debug shows where)"
         sys.stderr.write(f"{PROGRAM}: error: {message}\n")
-        raise SystemExit(1) from None
+        raise SystemExit(error.exit_code if isinstance(error, UserError) else 1) from None
     except KeyboardInterrupt:
         sys.stderr.write(
             f"{PROGRAM}: interrupted; what was finished is kept, the same command continues\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pickle
 import re
@@ -146,11 +147,22 @@ def test_a_full_disk_at_any_moment_is_explained_and_the_run_goes_on(
     assert 5 < after < 39
 
 
+def test_images_that_are_not_there_do_not_count_as_failed_ones(run, tmp_path: Path) -> None:
+    """A list often names images that were never downloaded: reported, and no fault of the run."""
+    fakes.write_images(tmp_path / "some", 2)
+    names = ["000.png", "001.png", "002.png", "003.png"]
+    (tmp_path / "some/list.json").write_text(json.dumps([{"image": name} for name in names]))
+    outcome = run(source=tmp_path / "some/list.json")
+    assert outcome.code == 0, outcome.err
+    assert re.search(r"missing +2\s", outcome.out)
+    assert outcome.out.splitlines()[-1] == "done: 4 images, 2 failed"
+
+
 def test_too_many_failures_end_with_an_error_and_all_rows(run, tmp_path: Path, capfd) -> None:
     fakes.write_images(tmp_path / "bad", 4)
     (tmp_path / "bad/002.png").write_bytes(b"<html>")
     outcome = run(source=tmp_path / "bad")
-    assert outcome.code == 1
+    assert outcome.code == 3
     assert "1 of 4 images failed, 25.0% where" in outcome.err.splitlines()[-1]
     assert "--max-failed-share" in outcome.err
     assert call(capfd, "validate", tmp_path / "out").code == 0

@@ -25,6 +25,7 @@ def print_run(report: RunReport) -> None:
         ("  with regions", f"{report.num_ok:,}"),
         ("  without", f"{report.num_empty:,}"),
         ("  failed", f"{report.num_failed:,}"),
+        *([("    missing", f"{report.num_missing:,}")] if report.num_missing else []),
         ("regions", f"{report.num_regions:,}"),
         ("unique tags", f"{report.num_unique_tags:,}"),
     ]
@@ -47,6 +48,7 @@ def print_run(report: RunReport) -> None:
         print_counts("Failed images by cause", report.failures)
         say(f"to annotate the failed images again: pad-pipeline retry-failed {report.output}")
     say(f"data set: {report.output}")
+    say(f"done: {report.num_images:,} images, {report.num_failed:,} failed")
 
 
 def print_demo(result: DemoResult) -> None:
