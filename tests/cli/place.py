@@ -26,7 +26,7 @@ def make(place: Path) -> None:
     (place / "broken.json").write_text('[{"id": 1, ')
     (place / "broken.parquet").write_bytes(b"PAR1 but not really")
     (place / "broken.zip").write_bytes(b"PK\x03\x04 but not really")
-    twice = [{"id": "a", "image": "000.png", "conversations": []}] * 2
+    twice = [{"image": "000.png"}] * 2
     (place / "twice.json").write_text(json.dumps(twice))
     (place / "junk.pth").write_bytes(b"junk\n")
     shutil.copy(RAM / "checkpoint.safetensors", place / "ram.safetensors")

@@ -75,7 +75,10 @@ def test_a_run_ends_with_a_summary_and_a_valid_data_set(run, tmp_path: Path, cap
     assert outcome.code == 0, outcome.err
     assert re.search(r"images +5\s", outcome.out)
     assert re.search(r"segment +2\.2 s \(75%\)", outcome.out)
-    assert outcome.out.endswith(f"data set: {tmp_path / 'out'}\n")
+    assert outcome.out.splitlines()[-2:] == [
+        f"data set: {tmp_path / 'out'}",
+        "done: 5 images, 0 failed",
+    ]
     assert "error" not in outcome.err
     checked = call(capfd, "validate", tmp_path / "out")
     assert (checked.code, checked.err) == (0, "")
