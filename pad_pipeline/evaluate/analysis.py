@@ -133,7 +133,8 @@ def analyze_run(
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "samples.arrow")
-        write_samples(storage.absolute(annotations), images, "pretrain", path)
+        _, left_out = write_samples(storage.absolute(annotations), images, "pretrain", path)
+        left_out.report()
         loader = Loader(
             TrainingSamples(path), tokenizer, config, image_format(model, config.vision)
         )

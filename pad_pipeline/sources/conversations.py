@@ -76,7 +76,8 @@ def read_conversation(entry: Mapping[str, Any]) -> Conversation:
     """The conversation of an entry; raises `ConversationError` where it holds none that is whole.
 
     A number as an answer is its text. Images are those of `image_paths` and, behind them, those
-    that a message of OpenAI's form names by itself.
+    that a message of OpenAI's form names by itself. The Cauldron's texts get their `<image>` in
+    front.
     """
     key = next((key for key in _FORMS if entry.get(key) is not None), None)
     if key is None:
@@ -88,7 +89,20 @@ def read_conversation(entry: Mapping[str, Any]) -> Conversation:
         raise ConversationError(f"its {key!r} is {_shown(value)}; expected {_EXAMPLE}")
     named: list[str] = []
     turns = tuple(_FORMS[key](value, named))
-    return Conversation(turns, (*image_paths(entry), *named))
+    # A message may name again what the entry names.
+    images = image_paths(entry)
+    images += tuple(path for path in named if path not in images)
+    if key == "texts" and images and not any(IMAGE in turn.text for turn in turns):
+        turns = (Turn("user", f"{IMAGE}\n" * len(images) + turns[0].text), *turns[1:])
+    return Conversation(turns, images)
+
+
+def read_turns(turns: Sequence[Any]) -> tuple[Turn, ...]:
+    """The turns of a conversation in LLaVA's, ShareGPT's or OpenAI's form.
+
+    Raises `ConversationError` for one in another form, and where a side is not known.
+    """
+    return tuple(_turns(turns, []))
 
 
 def image_paths(entry: Mapping[str, Any], keys: Sequence[str] = IMAGE_KEYS) -> tuple[str, ...]:
@@ -114,7 +128,7 @@ def image_paths(entry: Mapping[str, Any], keys: Sequence[str] = IMAGE_KEYS) -> t
     return ()
 
 
-def _turns(value: list[Any], named: list[str]) -> Iterator[Turn]:
+def _turns(value: Sequence[Any], named: list[str]) -> Iterator[Turn]:
     """LLaVA's, ShareGPT's and OpenAI's turns."""
     for number, turn in enumerate(value, 1):
         keys = isinstance(turn, Mapping) and next(
@@ -163,7 +177,7 @@ def _part(part: Any, number: int, named: list[str]) -> str:
 
 
 def _pairs(value: list[Any], named: list[str]) -> Iterator[Turn]:
-    """The Cauldron's questions and answers, which do not say where their images go."""
+    """The Cauldron's questions and answers, before which all the images stand."""
     del named
     for number, pair in enumerate(value, 1):
         question = pair.get("user") if isinstance(pair, Mapping) else None

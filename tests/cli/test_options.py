@@ -77,6 +77,7 @@ TRAINING = {
     "--global-batch",
     "--micro-batch",
     "--epochs",
+    "--max-bad-share",
     "--max-steps",
     "--learning-rate",
     "--projector-learning-rate",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections import Counter
 from itertools import islice
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from pad_pipeline import storage
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.sources import ManifestRow
 from pad_pipeline.train.choices import TrainingStage
+from pad_pipeline.train.data.left_out import LeftOutSamples
 from pad_pipeline.train.data.sample_sources import read_samples
 from pad_pipeline.train.data.samples import TrainingSample
 
@@ -74,25 +74,33 @@ class TrainingSamples:
 
 
 def write_samples(
-    source: str, images: str | None, stage: TrainingStage, path: Path
-) -> tuple[int, Counter[str]]:
+    source: str,
+    images: str | None,
+    stage: TrainingStage,
+    path: Path,
+    *,
+    max_bad_share: float = 1.0,
+) -> tuple[int, LeftOutSamples]:
     """Write the samples of `source` to `path`; returns their number and what was left out.
 
-    `source` is a data set of PAD records or, without regions, LLaVA's JSON (or JSONL); `images`
-    is where the images are. Raises `UserError` where there is nothing to train on.
+    `source` and `images` are those of `read_samples`. Raises `UserError` where there is nothing to
+    train on, or more cannot be trained on as it is written than `max_bad_share`.
     """
-    left_out: Counter[str] = Counter()
+    left_out = LeftOutSamples()
     samples = read_samples(source, images, stage, left_out)
     number = 0
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, _SCHEMA) as writer:
         while rows := list(islice(samples, _ROWS_PER_BATCH)):
             writer.write_batch(_to_batch(rows))
             number += len(rows)
+    left_out.check(source, number, max_bad_share)
     if not number:
-        reasons = "; ".join(f"{count:,} {reason}" for reason, count in left_out.most_common())
+        why = "; ".join(left_out.lines()) or "it is empty"
+        if stage == "finetune":
+            raise UserError(f"{source} has no sample to train on: {why}")
         raise UserError(
-            f"{source} has no sample to train on: {reasons or 'it is empty'}. Stage 1 needs images "
-            "with captions: annotate with ",
+            f"{source} has no sample to train on: {why}. Stage 1 needs images with captions: "
+            "annotate with ",
             Setting("captions"),
             ", or give LLaVA's JSON",
         )

@@ -1,11 +1,10 @@
-"""Where samples come from: data sets of PAD records, or LLaVA's conversations as JSON."""
+"""Where samples come from: data sets of PAD records, or conversations and captions as JSON."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -14,32 +13,62 @@ from pad_pipeline.dataset.reader import iter_records, open_dataset
 from pad_pipeline.dataset.record_images import find_record_image
 from pad_pipeline.errors import UserError
 from pad_pipeline.sources import ManifestRow
-from pad_pipeline.sources.entries import read_json_array, read_json_lines
+from pad_pipeline.sources.conversations import (
+    IMAGE,
+    ConversationError,
+    has_conversation,
+    image_paths,
+    read_conversation,
+)
+from pad_pipeline.sources.entries import (
+    CAPTION_KEYS,
+    ID_KEYS,
+    PATH_KEYS,
+    caption_of,
+    describe,
+    first_of,
+    read_entries,
+)
 from pad_pipeline.sources.manifests import make_locator
 from pad_pipeline.sources.rows import relative_id
 from pad_pipeline.train.choices import TrainingStage
+from pad_pipeline.train.data.left_out import LeftOutSamples
 from pad_pipeline.train.data.samples import TrainingSample
+from pad_pipeline.train.text.templates import TextError, check_turns
 
 _SAMPLED = 20
 """Entries from whose paths the place of the images is found."""
 
+_IN_CAPTION = "with <image> in the caption"
+
 
 def read_samples(
-    source: str, images: str | None, stage: TrainingStage, left_out: Counter[str]
+    source: str, images: str | None, stage: TrainingStage, left_out: LeftOutSamples
 ) -> Iterator[TrainingSample]:
     """The samples of `source` in order; `left_out` counts by reason what cannot be trained on.
 
-    `source` is a data set of PAD records or, without regions, LLaVA's JSON (or JSONL); `images`
-    is where the images are. Raises `UserError` for a source that is neither.
+    `source` is a data set of PAD records or, without regions, a list of conversations (stage 1
+    takes captions too) as JSON or JSON Lines; `images` is where the images are. Raises `UserError`
+    for a source that is neither.
     """
-    if stage == "pretrain" and not source.lower().endswith((".json", ".jsonl")):
-        return _annotated(source, images, left_out)
-    return _conversations(source, images, stage, left_out)
+    if is_list(source):
+        return _listed(source, images, stage, left_out)
+    if stage == "finetune":
+        raise UserError(
+            f"expected conversations as .json or .jsonl, found {source}; stage 2 trains on "
+            "conversations, stage 1 (`train pretrain`) on annotations"
+        )
+    return _annotated(source, images, left_out)
+
+
+def is_list(source: str) -> bool:
+    """Whether a source is a file of conversations or captions, by its name."""
+    return source.lower().endswith((".json", ".jsonl", ".ndjson"))
 
 
 def source_digest(source: str, images: str | None) -> str:
     """A checksum that changes with the samples of `source`."""
-    if source.lower().endswith((".json", ".jsonl")):
+    if is_list(source):
         content = storage.version(source)
     else:
         dataset = open_dataset(source)
@@ -48,17 +77,21 @@ def source_digest(source: str, images: str | None) -> str:
     return hashlib.sha256(f"{source}\n{images}\n{content}".encode()).hexdigest()[:16]
 
 
-def _annotated(source: str, images: str | None, left_out: Counter[str]) -> Iterator[TrainingSample]:
+def _annotated(
+    source: str, images: str | None, left_out: LeftOutSamples
+) -> Iterator[TrainingSample]:
     dataset = open_dataset(source)
     if images is not None and not storage.exists(images):
         raise UserError(f"no such folder or archive of images: {images}")
     for record in iter_records(dataset):
         if record.status == "failed":
-            left_out["that failed when they were annotated"] += 1
+            left_out.add("that failed when they were annotated", record.image_id)
         elif not (record.caption or "").strip():
-            left_out["without a caption"] += 1
+            left_out.add("without a caption", record.image_id)
+        elif IMAGE in str(record.caption):
+            left_out.add(_IN_CAPTION, record.image_id, is_bad=True)
         elif (image := find_record_image(record, images)) is None:
-            left_out[f"whose image is not in {images}"] += 1
+            left_out.add(f"whose image is not in {images}", record.image_id)
         else:
             yield TrainingSample(
                 id=record.image_id,
@@ -71,56 +104,107 @@ def _annotated(source: str, images: str | None, left_out: Counter[str]) -> Itera
             )
 
 
-def _conversations(
-    source: str, images: str | None, stage: TrainingStage, left_out: Counter[str]
+def _listed(
+    source: str, images: str | None, stage: TrainingStage, left_out: LeftOutSamples
 ) -> Iterator[TrainingSample]:
-    entries = _entries(source)
+    entries = enumerate(read_entries(source), 1)
     first = list(islice(entries, _SAMPLED))
-    paths = [entry["image"] for entry in first if isinstance(entry.get("image"), str)]
+    paths = [path for _, entry in first for path in _paths(entry) if not _is_inline(path)]
     locate = make_locator(source, images, paths)
-    for number, entry in enumerate(chain(first, entries)):
-        turns = _turns(source, number, entry)
-        path = entry.get("image")
-        image, name = None, str(entry.get("id", number))
-        if isinstance(path, str) and path:
-            name = relative_id(path)
-            image = ManifestRow(name, locate(path)[0], None, *locate(path)[1:])
-        if stage == "finetune":
-            yield TrainingSample(id=name, image=image, turns=turns)
+    read = _captioned if stage == "pretrain" else _conversation
+    for number, entry in chain(first, entries):
+        name = _name(number, entry)
+        try:
+            if not isinstance(entry, Mapping):
+                raise ConversationError(f"it is {describe(entry)}; expected an object")
+            text, path = read(entry)
+        except (ConversationError, TextError) as error:
+            left_out.add("that cannot be read", f"entry {number}: {error}", is_bad=True)
             continue
-        answers = [turn["value"] for turn in turns if turn["from"] in ("gpt", "assistant")]
-        if image is None:
-            left_out["without an image"] += 1
-        elif not answers or not answers[0].strip():
-            left_out["without a caption"] += 1
-        else:
-            yield TrainingSample(id=name, image=image, caption=answers[0])
+        except _Unusable as error:
+            left_out.add(error.reason, name, is_bad=error.is_bad)
+            continue
+        image = None
+        if path is not None:
+            name = relative_id(path)
+            uri, offset, size = locate(path)
+            image = ManifestRow(name, uri, None, offset, size)
+        yield TrainingSample(id=name, image=image, **text)
 
 
-def _entries(source: str) -> Iterator[dict[str, Any]]:
-    if source.lower().endswith(".jsonl"):
-        values: Iterable[Any] = (value for _, _, value in read_json_lines(source))
-    elif source.lower().endswith(".json"):
-        values = read_json_array(source)
+class _Unusable(Exception):
+    """Why a whole entry is left out."""
+
+    def __init__(self, reason: str, *, is_bad: bool = True) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.is_bad = is_bad
+
+
+def _captioned(entry: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Stage 1: the caption and the path of the image."""
+    if has_conversation(entry):
+        conversation = read_conversation(entry)
+        caption, paths = conversation.first_answer, conversation.images
     else:
-        raise UserError(
-            f"expected LLaVA's conversations as .json or .jsonl, found {source}; stage 2 trains on "
-            "conversations, stage 1 (`train pretrain`) on annotations"
-        )
-    for number, value in enumerate(values):
-        if not isinstance(value, dict):
-            raise UserError(f"{source}: entry {number + 1} should be an object with conversations")
-        yield value
+        if first_of(entry, (*PATH_KEYS, "images", *CAPTION_KEYS)) is None:
+            read_conversation(entry)  # says what is expected
+        caption, paths = caption_of(entry), image_paths(entry, (*PATH_KEYS, "images"))
+    if not paths:
+        raise _Unusable("without an image", is_bad=False)
+    if not (caption or "").strip():
+        raise _Unusable("without a caption", is_bad=False)
+    if IMAGE in str(caption):
+        raise _Unusable(_IN_CAPTION)
+    return {"caption": caption}, _only(paths)
 
 
-def _turns(source: str, number: int, entry: dict[str, Any]) -> list[dict[str, str]]:
-    turns = entry.get("conversations")
-    if not isinstance(turns, list) or not all(
-        isinstance(turn, dict) and isinstance(turn.get("value"), str) and "from" in turn
-        for turn in turns
-    ):
-        raise UserError(
-            f"{source}: entry {number + 1} should hold "
-            '"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]'
-        )
-    return [{"from": str(turn["from"]), "value": turn["value"]} for turn in turns]
+def _conversation(entry: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """Stage 2: the turns and the path of the image; None for text alone."""
+    conversation = read_conversation(entry)
+    turns = [{"from": turn.role, "value": turn.text} for turn in conversation.turns]
+    check_turns(turns)
+    if not conversation.images:
+        if conversation.num_placeholders:
+            raise _Unusable("with <image> and no image")
+        return {"turns": turns}, None
+    path = _only(conversation.images)
+    showing = [turn.role for turn in conversation.turns if IMAGE in turn.text]
+    if "assistant" in showing:
+        raise _Unusable("with an image and <image> in an answer")
+    if not showing:
+        raise _Unusable("whose image no turn shows with <image>")
+    if len(showing) > 1:
+        raise _Unusable("with <image> in several turns for one image")
+    return {"turns": turns}, path
+
+
+def _only(paths: Sequence[str]) -> str:
+    """The one path; raises `_Unusable` where there are several, or the image is no file."""
+    if len(paths) > 1:
+        raise _Unusable("with several images, where the model takes one")
+    if _is_inline(paths[0]):
+        raise _Unusable("whose image stands in the entry itself and not in a file")
+    return paths[0]
+
+
+def _is_inline(path: str) -> bool:
+    return path.startswith("data:")
+
+
+def _paths(entry: Any) -> tuple[str, ...]:
+    """The paths of an entry's images, () where it cannot be read."""
+    if not isinstance(entry, Mapping):
+        return ()
+    try:
+        if has_conversation(entry):
+            return read_conversation(entry).images
+        return image_paths(entry, (*PATH_KEYS, "images"))
+    except ConversationError:
+        return ()
+
+
+def _name(number: int, entry: Any) -> str:
+    """The id of an entry, else its image or its number."""
+    name = first_of(entry, (*ID_KEYS, *PATH_KEYS)) if isinstance(entry, Mapping) else None
+    return str(name)[:80] if isinstance(name, str | int | float) else f"entry {number}"

@@ -12,6 +12,7 @@ from pad_pipeline.errors import UserError
 from pad_pipeline.train.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from pad_pipeline.train.data.examples import ExampleReader
 from pad_pipeline.train.data.sample_file import TrainingSamples, write_samples
+from pad_pipeline.train.data.sample_sources import is_list
 from pad_pipeline.train.inspect.picture import draw_sample
 from pad_pipeline.train.regions import covered_tokens
 from pad_pipeline.train.run.config import TrainConfig
@@ -28,10 +29,11 @@ def inspect_sample(
     the source has no such sample or it has no image.
     """
     source = storage.absolute(source)
-    stage = "finetune" if config.geometry == "pad" and _is_list(source) else "pretrain"
+    stage = "finetune" if config.geometry == "pad" and is_list(source) else "pretrain"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "samples.arrow")
-        write_samples(source, images, stage, path)
+        _, left_out = write_samples(source, images, stage, path)
+        left_out.report()
         samples = TrainingSamples(path)
         index = _find(samples, sample_id, source)
         model = load_skeleton(config)
@@ -54,10 +56,6 @@ def inspect_sample(
         f"wrote {output}: {example.id}, {len(example.tags)} regions of which {covered} cover a "
         f"patch, {len(tokens)} tokens of which {num_supervised} are supervised"
     )
-
-
-def _is_list(source: str) -> bool:
-    return source.lower().endswith((".json", ".jsonl"))
 
 
 def _find(samples: TrainingSamples, sample_id: str | None, source: str) -> int:

@@ -40,6 +40,8 @@ class TrainConfig:
     """How conversations are written (stage 2)."""
     max_length: AtLeastOne = 2048
     """Longest sequence, image tokens included; what is longer is cut, counted and reported."""
+    max_bad_share: Fraction = 0.05
+    """Share of the samples that may be left out as they cannot be trained on as written (0-1)."""
     global_batch: AtLeastOne = 256
     """Samples per optimiser step, over all workers."""
     micro_batch: AtLeastOne = 8
@@ -114,6 +116,7 @@ class TrainConfig:
 
 # What shapes the run and not its result: it may differ when an interrupted run is resumed.
 _NOT_IDENTITY = (
+    "max_bad_share",
     "device",
     "micro_batch",
     "activation_checkpointing",

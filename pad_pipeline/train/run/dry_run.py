@@ -37,7 +37,9 @@ def dry_run(
     check_models(config)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "samples.arrow")
-        number, left_out = write_samples(source, images, stage, path)
+        number, left_out = write_samples(
+            source, images, stage, path, max_bad_share=config.max_bad_share
+        )
         samples = TrainingSamples(path)
         sampler = make_sampler(config, samples.lengths)
         sampled = [samples[int(i)] for i in sampler.train[:: max(1, len(sampler.train) // 200)]]
@@ -54,7 +56,7 @@ def dry_run(
     return [
         f"samples           {number:,} ({len(sampler.train):,} to train on, "
         f"{len(sampler.validation):,} held out)",
-        *(f"left out          {count:,} {reason}" for reason, count in left_out.most_common()),
+        *(f"left out          {line}" for line in left_out.lines()),
         f"steps             {sampler.num_steps:,} of {config.global_batch} samples "
         f"({config.epochs} epochs of {sampler.steps_per_epoch:,}), {config.workers} workers, "
         f"{_micro_batches(config)} micro-batches of {config.micro_batch} each",

@@ -19,6 +19,7 @@ from typing import Any
 from pad_pipeline import __version__, storage
 from pad_pipeline.errors import UserError
 from pad_pipeline.train.choices import TrainingStage
+from pad_pipeline.train.data.left_out import LeftOutSamples
 from pad_pipeline.train.data.sample_file import write_samples
 from pad_pipeline.train.data.sample_sources import source_digest
 from pad_pipeline.train.run.config import TrainConfig, identity
@@ -78,12 +79,13 @@ def open_run(
             return run
         if storage.exists(run.samples_url):
             return run
-    number = _write_samples(url, source, images, stage)
+    number, left_out = _write_samples(url, source, images, stage, config.max_bad_share)
     facts = {
         "format": "pad-train",
         "version": __version__,
         "state": "running",
         "num_samples": number,
+        "left_out": dict(left_out.counts.most_common()),
         **wanted,
     }
     run = Run(url, facts)
@@ -116,14 +118,15 @@ def config_of(run: Run) -> TrainConfig:
     return TrainConfig(**values)
 
 
-def _write_samples(url: str, source: str, images: str | None, stage: TrainingStage) -> int:
+def _write_samples(
+    url: str, source: str, images: str | None, stage: TrainingStage, max_bad_share: float
+) -> tuple[int, LeftOutSamples]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, SAMPLES)
-        number, left_out = write_samples(source, images, stage, path)
+        number, left_out = write_samples(source, images, stage, path, max_bad_share=max_bad_share)
         storage.upload(path, storage.join(url, SAMPLES))
-    for reason, count in left_out.most_common():
-        logger.warning("left out %s samples %s", f"{count:,}", reason)
-    return number
+    left_out.report()
+    return number, left_out
 
 
 def _check_same(run: Run, wanted: dict[str, Any]) -> None:

@@ -7,16 +7,16 @@ LLaVA's wherever that does not lose a sample's labels to a "tokenization mismatc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pad_pipeline.errors import UserError
+from pad_pipeline.sources.conversations import IMAGE
 from pad_pipeline.train.choices import Template
 from pad_pipeline.train.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from pad_pipeline.train.text.templates import (
-    IMAGE,
     LLAMA3_TOKENS,
     Rendered,
     TextError,
@@ -94,16 +94,18 @@ def encode_caption(tokenizer: Any, caption: str, *, has_image: bool = True) -> E
 
 
 def encode_conversation(
-    tokenizer: Any, turns: Sequence[Mapping[str, Any]], template: Template, *, has_image: bool
+    tokenizer: Any, turns: Sequence[Any], template: Template, *, has_image: bool
 ) -> EncodedText:
-    """Stage 2: a conversation of LLaVA's format; supervised are the answers with their end tokens.
+    """Stage 2: a conversation; supervised are the answers with their end tokens.
 
-    `turns` are `{"from": "human" | "gpt", "value": text}`. With an image, `<image>` moves to the
-    front of its turn, as in LLaVA; without, it is text. A leading answer is dropped, an empty
-    answer has no target. Nothing is cut to a length. "vicuna-v1" ends answers with the tokenizer's
-    own end token; "llama-3" writes Llama 3's headers, with the tokenizer's chat template where it
-    has one. Raises `TextError` where the turns do not alternate or are from someone else, and
-    `UserError` where the tokenizer lacks a token that the template needs.
+    `turns` are `{"from": "human" | "gpt", "value": text}`, or in another form that
+    `sources.conversations` reads; a system turn in front takes the place of the template's system
+    text. With an image, `<image>` moves to the front of its turn, as in LLaVA; without, it is text.
+    A leading answer is dropped, an empty answer has no target. Nothing is cut to a length.
+    "vicuna-v1" ends answers with the tokenizer's own end token; "llama-3" writes Llama 3's headers,
+    with the tokenizer's chat template where it has one. Raises `TextError` where the turns do not
+    alternate or are from someone else, and `UserError` where the tokenizer lacks a token that the
+    template needs.
     """
     encoder = offset_tokenizer(tokenizer)
     begin = _token(tokenizer, "bos_token")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pad_pipeline.errors import UserError
-
-IMAGE = "<image>"
-"""What stands for an image in a text."""
+from pad_pipeline.sources.conversations import IMAGE, ConversationError, Role, read_turns
 
 VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
@@ -26,7 +24,8 @@ LLAMA3_TOKENS = ("<|start_header_id|>", "<|end_header_id|>", LLAMA3_END)
 _LLAMA3_DATE = "26 Jul 2024"
 """The date that Llama 3.1's chat template writes by default; later ones would write today's."""
 
-_ROLES = {"human": "user", "gpt": "assistant"}
+Messages = Sequence[tuple[str, str]]
+"""Who speaks, and what: (role, text)."""
 
 
 class TextError(UserError, ValueError):
@@ -54,41 +53,52 @@ def image_to_front(value: str) -> str:
     return f"{IMAGE}\n{value.replace(IMAGE, '').strip()}".strip()
 
 
-def check_turns(turns: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """(role, text) of each turn, role "user" or "assistant" in alternation, the user first.
+def check_turns(turns: Sequence[Any]) -> list[tuple[Role, str]]:
+    """(role, text) of each turn: the system's first if there is one, then user and assistant.
 
-    An answer at the very beginning is dropped, as in LLaVA. Raises `TextError` for what the
+    `turns` are in any form that `sources.conversations` reads. User and assistant alternate; an
+    answer before the first question is dropped, as in LLaVA. Raises `TextError` for what the
     original stops at: no turns, an unknown role, two turns of the same side in a row.
     """
     if not turns:
         raise TextError("the conversation has no turns")
-    messages: list[tuple[str, str]] = []
-    for number, turn in enumerate(turns, 1):
-        speaker, value = turn.get("from"), turn.get("value")
-        role = _ROLES.get(speaker) if isinstance(speaker, str) else None
-        if role is None:
-            raise TextError(f'turn {number} is from {speaker!r}, expected "human" or "gpt"')
-        if not isinstance(value, str):
-            raise TextError(f'turn {number} should hold its text as "value", found {value!r}')
-        if number == 1 and role == "assistant":
+    try:
+        read = read_turns(turns)
+    except ConversationError as error:
+        raise TextError(str(error)) from error
+    system: list[tuple[Role, str]] = [("system", read[0].text)] if read[0].role == "system" else []
+    messages: list[tuple[Role, str]] = []
+    for number, turn in enumerate(read[len(system) :], 1 + len(system)):
+        if turn.role == "system":
+            raise TextError(f"turn {number} is from the system, which may only begin")
+        if number == 1 + len(system) and turn.role == "assistant":
             continue
-        if role != ("user", "assistant")[len(messages) % 2]:
+        if turn.role != ("user", "assistant")[len(messages) % 2]:
             raise TextError(
-                f"turn {number} is from {speaker!r} like the turn before it; human and gpt must "
-                "alternate"
+                f"turn {number} is from the {turn.role} like the turn before it; user and "
+                "assistant must alternate"
             )
-        messages.append((role, value))
-    return messages
+        messages.append((turn.role, turn.text))
+    return [*system, *messages]
 
 
-def render_vicuna(messages: Sequence[tuple[str, str]], end_token: str) -> Rendered:
+def _split_system(messages: Messages, default: str) -> tuple[str, Messages]:
+    """The system's text, or `default` where it says nothing, and the other messages."""
+    if messages and messages[0][0] == "system":
+        return messages[0][1].strip() or default, messages[1:]
+    return default, messages
+
+
+def render_vicuna(messages: Messages, end_token: str) -> Rendered:
     """Vicuna's v1 format; an answer runs from the colon of `ASSISTANT:` to its end token.
 
     As in LLaVA an empty message is written without a separator, so an empty answer has no target.
+    A system message stands in the place of Vicuna's own.
     """
     names = {"user": "USER", "assistant": "ASSISTANT"}
     separators = {"user": " ", "assistant": end_token}
-    text, answers = VICUNA_SYSTEM + " ", []
+    system, messages = _split_system(messages, VICUNA_SYSTEM)
+    text, answers = system + " ", []
     for role, value in messages:
         text += names[role] + ":"
         start = len(text)
@@ -99,15 +109,17 @@ def render_vicuna(messages: Sequence[tuple[str, str]], end_token: str) -> Render
     return Rendered(text, answers)
 
 
-def render_llama3(messages: Sequence[tuple[str, str]], tokenizer: Any) -> Rendered:
+def render_llama3(messages: Messages, tokenizer: Any) -> Rendered:
     """Llama 3's format; an answer runs from its first character to its `<|eot_id|>`.
 
     A tokenizer with a chat template writes the text itself (Llama 3.1's puts two lines with dates
-    before the system text); one without gets Llama 3's plain format. White space at both ends of a
+    before the system text); one without gets Llama 3's plain format. A system message stands in
+    the place of the default one. White space at both ends of a
     message is dropped, as in both; an answer of which nothing is left has no target. Raises
     `UserError` where the template writes another format.
     """
-    spoken = [("system", LLAMA3_SYSTEM), *((role, value.strip()) for role, value in messages)]
+    system, messages = _split_system(messages, LLAMA3_SYSTEM)
+    spoken = [("system", system), *((role, value.strip()) for role, value in messages)]
     blocks = [f"{LLAMA3_HEADER.format(role=role)}{value}{LLAMA3_END}" for role, value in spoken]
     text = "".join(blocks)
     if getattr(tokenizer, "chat_template", None):
@@ -128,7 +140,7 @@ def render_llama3(messages: Sequence[tuple[str, str]], tokenizer: Any) -> Render
     return Rendered(text, answers)
 
 
-def _from_template(tokenizer: Any, spoken: Sequence[tuple[str, str]]) -> str:
+def _from_template(tokenizer: Any, spoken: Messages) -> str:
     from jinja2 import TemplateError
 
     messages = [{"role": role, "content": value} for role, value in spoken]

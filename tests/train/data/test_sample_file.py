@@ -55,7 +55,10 @@ def test_annotations_become_samples_in_order_and_what_is_left_out_is_counted(
     source = write_data_set(tmp_path / "pad", records)
     number, left_out = write_samples(source, None, "pretrain", tmp_path / "samples.arrow")
     assert number == 2
-    assert left_out == {"without a caption": 2, "that failed when they were annotated": 1}
+    expected = {"without a caption": 2, "that failed when they were annotated": 1}
+    assert left_out.counts == expected
+    assert left_out.lines()[0] == "2 without a caption (b.png, e.png)"
+    assert left_out.num_bad == 0
     samples = TrainingSamples(tmp_path / "samples.arrow")
     assert [samples[i].id for i in range(len(samples))] == ["a.png", "d/é.png"]
     second = samples[1]
@@ -80,7 +83,9 @@ def test_images_of_annotations_may_lie_elsewhere_now(tmp_path: Path) -> None:
 
 def test_annotations_without_captions_are_refused(tmp_path: Path) -> None:
     source = write_data_set(tmp_path / "pad", [record("a.png", None), record("b.png", None)])
-    with pytest.raises(UserError, match=r"2 without a caption\. Stage 1 needs images with captio"):
+    with pytest.raises(
+        UserError, match=r"2 without a caption \(a.png, b.png\)\. Stage 1 needs images with captio"
+    ):
         write_samples(source, None, "pretrain", tmp_path / "samples.arrow")
 
 
@@ -106,10 +111,13 @@ def llava(tmp_path: Path) -> str:
 
 def test_llava_conversations_are_stage_two_with_text_alone(llava: str, tmp_path: Path) -> None:
     number, left_out = write_samples(llava, None, "finetune", tmp_path / "samples.arrow")
-    assert (number, left_out) == (3, {})
+    assert (number, left_out.counts) == (3, {})
     samples = TrainingSamples(tmp_path / "samples.arrow")
     assert samples[1].image is None
-    assert samples[1].turns == turns("how are you ?", "well")
+    assert samples[1].turns == [
+        {"from": "user", "value": "how are you ?"},
+        {"from": "assistant", "value": "well"},
+    ]
     # words of all turns, negative for text alone, as LLaVA's sampler counts
     assert samples.lengths.tolist() == [5, -5, 1]
 
@@ -117,7 +125,7 @@ def test_llava_conversations_are_stage_two_with_text_alone(llava: str, tmp_path:
 def test_llava_captions_are_stage_one_without_regions(llava: str, tmp_path: Path) -> None:
     number, left_out = write_samples(llava, None, "pretrain", tmp_path / "samples.arrow")
     assert number == 1
-    assert left_out == {"without an image": 1, "without a caption": 1}
+    assert left_out.counts == {"without an image": 1, "without a caption": 1}
     sample = TrainingSamples(tmp_path / "samples.arrow")[0]
     assert (sample.caption, sample.tags, sample.width) == ("a black square", [], 0)
 
@@ -134,8 +142,11 @@ def test_llava_captions_are_stage_one_without_regions(llava: str, tmp_path: Path
 def test_entries_that_are_no_conversation_are_named(tmp_path: Path, entry: object) -> None:
     path = tmp_path / "bad.json"
     path.write_text(json.dumps([{"id": 0, "conversations": turns("a", "b")}, entry]))
-    with pytest.raises(UserError, match="entry 2 should"):
-        write_samples(str(path), None, "finetune", tmp_path / "samples.arrow")
+    target = tmp_path / "samples.arrow"
+    number, left_out = write_samples(str(path), None, "finetune", target)
+    assert (number, left_out.counts) == (1, {"that cannot be read": 1})
+    with pytest.raises(UserError, match=r"1 of 2 samples \(50.0%\) .*read \(entry 2: .*expected"):
+        write_samples(str(path), None, "finetune", target, max_bad_share=0.05)
 
 
 def test_stage_two_needs_conversations(tmp_path: Path) -> None:

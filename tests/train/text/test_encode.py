@@ -56,7 +56,8 @@ def test_ids_and_labels_are_the_originals(tokenizers, setting, template):
     for case in golden:
         expected, sample = answer_of(case, setting), case["sample"]
         if expected["error"]:
-            if template != "plain":  # our captions need no conversation around them
+            # Our captions need no conversation around them, and our templates take system texts.
+            if template != "plain" and case["name"] != "system_role":
                 with pytest.raises(TextError):
                     encode_sample(tokenizers[setting], sample, template)
             continue
@@ -115,6 +116,30 @@ def test_a_batch_is_collated_as_in_the_original(tokenizers):
             assert encoded.labels[:width] + [IGNORE_INDEX] * padding == labels
 
 
+def test_a_system_turn_takes_the_place_of_the_templates_own(tokenizers, llama3):
+    talk = [{"from": "human", "value": "Where?"}, {"from": "gpt", "value": "Here."}]
+    turns = [{"from": "system", "value": "Be brief."}, *talk]
+    messages = check_turns(turns)
+    assert messages == [("system", "Be brief."), ("user", "Where?"), ("assistant", "Here.")]
+    rendered = render_vicuna(messages, "</s>")
+    assert rendered.text == "Be brief. USER: Where? ASSISTANT: Here.</s>"
+    assert [rendered.text[start:end] for start, end in rendered.answers] == [" Here.</s>"]
+    assert supervised_text(
+        tokenizers["legacy off"],
+        encode_conversation(tokenizers["legacy off"], turns, "vicuna-v1", has_image=False),
+    ) == supervised_text(
+        tokenizers["legacy off"],
+        encode_conversation(tokenizers["legacy off"], talk, "vicuna-v1", has_image=False),
+    )
+    text = llama3.decode(encode_conversation(llama3, turns, "llama-3", has_image=False).input_ids)
+    assert "system<|end_header_id|>\n\nBe brief.<|eot_id|>" in text
+    assert text.count("system<|end_header_id|>") == 1
+    empty = [{"from": "system", "value": " "}, *talk]
+    assert encode_conversation(llama3, empty, "llama-3", has_image=False) == encode_conversation(
+        llama3, talk, "llama-3", has_image=False
+    )
+
+
 STRETCHES = st.lists(
     st.sampled_from(["the", "dog ", "USER:", "x  y", "<s>", "</s>", "<unk>", "é", "\n", "4 cups"])
 )
@@ -142,12 +167,13 @@ def test_transformers_ids_would_differ(tokenizers):
     ("turns", "message"),
     [
         ([], "no turns"),
-        ([("human", "a"), ("human", "b"), ("gpt", "c")], "turn 2 is from 'human' like the turn"),
-        ([("gpt", "a"), ("gpt", "b")], "turn 2 is from 'gpt'"),
-        ([("system", "Be brief."), ("human", "b"), ("gpt", "c")], "turn 1 is from 'system'"),
+        ([("human", "a"), ("human", "b"), ("gpt", "c")], "turn 2 is from the user like the turn"),
+        ([("gpt", "a"), ("gpt", "b")], "turn 2 is from the assistant"),
+        ([("human", "b"), ("gpt", "c"), ("system", "Be brief.")], "turn 3 is from the system"),
+        ([("narrator", "b"), ("gpt", "c")], "turn 1 is from 'narrator'"),
         ([(None, "a")], "turn 1 is from None"),
-        ([("human", 3)], 'turn 1 should hold its text as "value", found 3'),
-        ([("human", None)], "found None"),
+        ([("human", {"text": "3"})], "turn 1 holds {'text': '3'}; expected text"),
+        ([("human", None)], "turn 1 holds None"),
     ],
 )
 def test_turns_that_make_no_conversation_are_named(llama3, turns, message):
