@@ -21,7 +21,7 @@ Source = Positional[
         str,
         arg(
             metavar="SOURCE",
-            help="Folder, LLaVA JSON, zip, WebDataset tars, Parquet or JSONL; a path or a URL.",
+            help="Folder, LLaVA JSON, zip, WebDataset tars, Parquet, Arrow or JSONL; path or URL.",
         ),
     ]
 ]

@@ -39,7 +39,7 @@ class SourceOptions:
     captions: str | None = None
     """LLaVA JSON or JSONL that gives the images of a folder their captions."""
     images: str | None = None
-    """Where the image files of a JSON, JSONL or Parquet source are."""
+    """Where the image files of a JSON, JSONL, Parquet or Arrow source are."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -196,6 +196,9 @@ def _shown(value: Any) -> str:
 
 
 _FORMS = {"conversations": _turns, "messages": _turns, "conversation": _turns, "texts": _pairs}
+CONVERSATION_KEYS = tuple(_FORMS)
+"""Keys of an entry that may hold its conversation."""
+
 _EXAMPLE = (
     '"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}] or '
     '"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]'

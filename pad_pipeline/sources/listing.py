@@ -15,6 +15,7 @@ from pad_pipeline import storage
 from pad_pipeline.dataset.manifest import MANIFEST
 from pad_pipeline.errors import UserError
 from pad_pipeline.images.formats import IMAGE_SUFFIXES
+from pad_pipeline.sources.arrow import current_files, list_arrow
 from pad_pipeline.sources.captions import with_captions
 from pad_pipeline.sources.folder import FoundFile, walk
 from pad_pipeline.sources.left_out import LeftOut
@@ -39,10 +40,10 @@ def list_source(
 ) -> Iterator[ManifestRow]:
     """A row per image of `source`, in the same order every time.
 
-    `source` is a folder, an image, LLaVA's JSON (or another JSON list), a .jsonl, .zip, .tar or
-    .parquet file, or a pattern of such files; local or behind an fsspec URL. `captions` is a file
-    of captions by image id (see `captions.read_captions`), `images` the folder or .zip that the
-    paths in a JSON, JSONL or Parquet file are relative to.
+    `source` is a folder, an image, LLaVA's JSON (or another JSON list), a .jsonl, .zip, .tar,
+    .parquet or .arrow file, or a pattern of such files; local or behind an fsspec URL. `captions`
+    is a file of captions by image id (see `captions.read_captions`), `images` the folder or .zip
+    that the paths in a JSON, JSONL, Parquet or Arrow file are relative to.
 
     Raises `UserError` for a missing, unreadable, empty or unknown source, and, after the last
     row, for ids that occur twice: rows are to be trusted only once the iterator has ended.
@@ -70,7 +71,7 @@ def _list(source: str, images: str | None, left_out: LeftOut) -> Iterator[Manife
 
 
 def _list_folder(folder: str, images: str | None, left_out: LeftOut) -> Iterator[ManifestRow]:
-    """The folder's images; where it has none, its tars, else its Parquet files."""
+    """The folder's images; where it has none, its tars, else its Parquet or Arrow files."""
     num_images = 0
     others: dict[str, list[str]] = {}
     for found in walk(folder, _is_known, left_out):
@@ -84,19 +85,36 @@ def _list_folder(folder: str, images: str | None, left_out: LeftOut) -> Iterator
     if "pad" in others and "parquet" in others:
         raise UserError(f"{folder} is a PAD data set, which is a result; expected images")
     if num_images:
-        if others.keys() & {"tar", "parquet"}:
-            logger.warning("%s holds images, so its tar and Parquet files are not read", folder)
+        if unread := sorted(others.keys() & {"tar", "parquet", "arrow", "zip"}):
+            logger.warning(
+                "%s holds images, so its %s files are not read", folder, ", ".join(unread)
+            )
         return
-    for kind in ("tar", "parquet"):
-        if kind in others:
-            yield from _LISTERS[kind](others[kind], folder, images, left_out)
-            return
-    files = [url for kind in ("json", "zip") for url in others.get(kind, [])]
-    hint = f"; name the file itself to use it: {files[0]}" if files else ""
+    kind = next((kind for kind in ("tar", "parquet", "arrow") if kind in others), None)
+    if kind is not None:
+        files = others.pop(kind)
+        for unread in ("parquet", "arrow", "zip"):
+            for url in others.get(unread, []):
+                left_out.add(url)
+        files = current_files(files) if kind == "arrow" else files
+        yield from _LISTERS[kind](files, folder, images, left_out)
+        return
+    candidates = [url for kind in ("json", "zip") for url in others.get(kind, [])]
+    usable = next((url for url in candidates if _is_source(url, images)), None)
+    hint = f"; name the file itself to use it: {usable}" if usable else ""
     raise UserError(
-        f"no images in {folder}: looked below it for {', '.join(IMAGE_SUFFIXES)}, .tar and "
-        f".parquet files{hint}"
+        f"no images in {folder}: looked below it for {', '.join(IMAGE_SUFFIXES)}, .tar, .parquet "
+        f"and .arrow files{hint}"
     )
+
+
+def _is_source(url: str, images: str | None) -> bool:
+    """Whether a file names at least one image that can be listed."""
+    try:
+        rows = _LISTERS[_kind(url)]([url], url.rpartition("/")[0], images, LeftOut())
+        return next(rows, None) is not None
+    except (UserError, *storage.backend_errors()):
+        return False
 
 
 def _row(found: FoundFile) -> ManifestRow:
@@ -132,6 +150,7 @@ _LISTERS: dict[str, Lister] = {
     "tar": lambda urls, base, images, left_out: list_tars(urls, base, left_out),
     "json": _each(lambda url, base, images, left_out: list_json(url, base, images)),
     "parquet": _each(lambda url, base, images, left_out: list_parquet(url, base, images)),
+    "arrow": _each(lambda url, base, images, left_out: list_arrow(url, base, images)),
 }
 
 _KINDS = {
@@ -141,6 +160,9 @@ _KINDS = {
     ".jsonl": "json",
     ".ndjson": "json",
     ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
 } | dict.fromkeys(IMAGE_SUFFIXES, "image")
 
 
@@ -155,7 +177,7 @@ def _kind(url: str) -> str:
         hint = "; decompress the tar first" if compressed else ""
         raise UserError(
             f"cannot read images from {url}: expected a folder, an image, a .zip, .tar, .parquet, "
-            f".jsonl or LLaVA .json file{hint}"
+            f".arrow, .jsonl or LLaVA .json file{hint}"
         )
     return _KINDS[suffix]
 

@@ -29,7 +29,7 @@ def expand(source: str) -> tuple[str, list[str]]:
         if not storage.exists(source):
             raise UserError(
                 f"no such source: {source} (expected a folder, an image, a .zip, .tar, .parquet, "
-                f".jsonl or LLaVA .json file, or a pattern of them)"
+                f".arrow, .jsonl or LLaVA .json file, or a pattern of them)"
             )
         return source.rstrip("/").rpartition("/")[0], [source]
     base = source[:magic].rpartition("/")[0]

@@ -1,4 +1,4 @@
-"""Bytes of manifest rows: files of their own and items in zip, tar, Parquet and JSONL files."""
+"""Bytes of manifest rows: files of their own and items in the files that hold many."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Sequence
 
 from pad_pipeline import storage
+from pad_pipeline.sources.arrow import read_arrow
 from pad_pipeline.sources.jsonl import read_jsonl
 from pad_pipeline.sources.members import member_names
 from pad_pipeline.sources.parquet import read_parquet
@@ -104,5 +105,6 @@ _READERS: dict[str, Callable[[str, Sequence[ManifestRow]], list[Item]]] = {
     "zip": read_zip,
     "tar": read_tar,
     "parquet": _read_parquet,
+    "arrow": lambda url, rows: read_arrow(url, member_names(rows)),
     "jsonl": read_jsonl,
 }

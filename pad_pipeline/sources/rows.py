@@ -15,7 +15,7 @@ from pad_pipeline.images.formats import has_image_suffix
 
 _ESCAPED_BYTE = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 
-CONTAINERS = ("zip", "tar", "parquet", "jsonl")
+CONTAINERS = ("zip", "tar", "parquet", "arrow", "jsonl")
 """Protocols of items inside a container, written as fsspec chains them: `zip://member::file`."""
 
 _PLACES = frozenset(
@@ -31,10 +31,11 @@ class ManifestRow:
 
     `image_id` is unique in the source, relative and "/"-separated. `uri` is the file's path or
     URL, or `zip://member::file`, `tar://member::file`, `parquet://column::file`,
-    `jsonl://column::file` for an item in a container. `offset` and `size` are bytes within the
-    container (zip: of the member's local header, and the compressed size; tar: of the data;
-    jsonl: of the line); in Parquet `offset` counts rows. For a file of its own `offset` is -1 and
-    `size` is known only where the listing has it. In a container both are -1 for a missing member.
+    `arrow://column::file`, `jsonl://column::file` for an item in a container. `offset` and `size`
+    are bytes within the container (zip: of the member's local header, and the compressed size; tar:
+    of the data; jsonl: of the line); in Arrow `offset` is the batch's byte or number, in Parquet
+    the row. For a file of its own `offset` is -1 and `size` is known only where the listing has
+    it. In a container both are -1 for a missing member.
     """
 
     image_id: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import re
@@ -17,7 +18,16 @@ from hypothesis import strategies as st
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
 from pad_pipeline.sources import list_source, read_many, rows_to_table, table_to_rows
-from tests.sources.samples import by_id, image, listed, llava, write, write_json, write_lines
+from tests.sources.samples import (
+    by_id,
+    image,
+    listed,
+    llava,
+    write,
+    write_json,
+    write_lines,
+    zipped,
+)
 
 
 def test_recursive_sorted_by_components_and_case_insensitive(root: str) -> None:
@@ -139,11 +149,23 @@ def test_empty_and_missing(root: str, tmp_path: Path) -> None:
     write(root, {"notes.txt": b"?"})
     with pytest.raises(UserError, match=r"no images in .*looked below it for \.jpg, .*\.tar"):
         listed(root)
-    write(root, {"blip.json": b"[]", "images.zip": b""})
-    with pytest.raises(UserError, match=r"name the file itself to use it: .*/blip\.json"):
+    write(root, {"dataset_info.json": b"{}", "empty.json": b"[]", "images.zip": b""})
+    with pytest.raises(UserError, match=r"no images in .* and \.arrow files$"):
         listed(root)
     with pytest.raises(UserError, match=r"cannot read images from .*notes\.txt: expected a folder"):
         listed(storage.join(root, "notes.txt"))
+
+
+@pytest.mark.parametrize("name", ["notes/blip.json", "more.zip"])
+def test_a_file_that_the_hint_names_is_a_source(root: str, name: str) -> None:
+    entries = json.dumps([{"image": "http://localhost/1.jpg"}]).encode()
+    data = zipped({"1.jpg": image(1)}) if name == "more.zip" else entries
+    write(root, {"a.json": b'{"features": {}}', "bad.zip": b"?", name: data})
+    with pytest.raises(UserError) as caught:
+        listed(root)
+    hinted = str(caught.value).partition("name the file itself to use it: ")[2]
+    assert hinted == storage.join(root, name)
+    assert len(listed(hinted)) == 1
 
 
 def test_a_pad_data_set_is_no_source(root: str) -> None:

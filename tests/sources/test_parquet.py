@@ -11,7 +11,7 @@ import pytest
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
-from pad_pipeline.sources import parquet, read_many
+from pad_pipeline.sources import ManifestRow, list_source, parquet, read_many
 from tests.sources.samples import by_id, image, listed, write, zipped
 
 NUM_ROWS = 25
@@ -75,15 +75,123 @@ def test_bytes_columns_and_ids(root: str, key: str, kind: pa.DataType) -> None:
     assert [row.caption for row in rows] == ["one", None]
 
 
-def test_null_bytes_are_items_that_fail(root: str) -> None:
-    images = [{"bytes": image(0), "path": None}, {"bytes": None, "path": None}, None]
-    write(root, {"x.parquet": table_bytes({"image": images})})
-    items = list(by_id(listed(storage.join(root, "x.parquet"))).values())
-    assert items[0] == image(0)
-    assert [str(item).endswith("no image bytes in row 1 of row group 0") for item in items] == [
-        *(False, True, False),
-    ]
-    assert isinstance(items[2], OSError)
+VIEWS = [pa.binary_view(), pa.dictionary(pa.int32(), pa.binary()), pa.list_(pa.binary())]
+
+
+@pytest.mark.parametrize("kind", [*VIEWS, pa.large_list(pa.large_binary())])
+def test_views_dictionaries_and_lists_of_one(root: str, kind: pa.DataType) -> None:
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    images = [[image(n)] if is_list else image(n) for n in range(9)]
+    column = pa.array(images, kind) if is_list else pa.array(images, pa.binary()).cast(kind)
+    captions = pa.array([str(n) for n in range(9)], pa.string_view())
+    write(root, {"x.parquet": table_bytes({"image": column, "text": captions}, row_group_size=4)})
+    rows = listed(storage.join(root, "x.parquet"))
+    assert by_id(rows) == {f"x/{n:08d}": image(n) for n in range(9)}
+    assert [row.caption for row in rows] == [str(n) for n in range(9)]
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string_view(), pa.large_string(), pa.dictionary(pa.int8(), pa.large_string())]
+)
+@pytest.mark.parametrize("key", ["image", "URL", "Path"])
+def test_paths_of_every_type_of_text(root: str, kind: pa.DataType, key: str) -> None:
+    write(root, {"a.jpg": image(1), "b.jpg": image(2)})
+    column = pa.array(["a.jpg", "b.jpg"]).cast(kind)
+    write(root, {"x.parquet": table_bytes({key: column, "TEXT": ["one", "two"]})})
+    rows = listed(storage.join(root, "x.parquet"))
+    assert by_id(rows) == {"a.jpg": image(1), "b.jpg": image(2)}
+    assert [row.caption for row in rows] == ["one", "two"]
+
+
+def test_text_that_was_stored_as_bytes(root: str) -> None:
+    write(root, {"ä.jpg": image(1)})
+    columns = {"path": ["ä.jpg".encode()], "caption": ["für".encode()], "id": [b"7"]}
+    write(root, {"x.parquet": table_bytes(columns)})
+    (row,) = listed(storage.join(root, "x.parquet"))
+    assert (row.image_id, row.caption, read_many([row])) == ("7", "für", [image(1)])
+
+
+@pytest.mark.parametrize("key", ["images", "image"])
+@pytest.mark.parametrize("field", ["bytes", "path"])
+def test_lists_of_images(root: str, key: str, field: str, caplog: pytest.LogCaptureFixture) -> None:
+    write(root, {f"{n}.jpg": image(n) for n in range(3)})
+
+    def entry(n: int) -> dict[str, Any]:
+        return {"bytes": image(n), "path": None} if field == "bytes" else {"path": f"{n}.jpg"}
+
+    values = [[entry(0)], [entry(1), entry(2)], [], None, [entry(2)]]
+    texts = [[{"user": "?", "assistant": str(n), "source": "x"}] for n in range(5)]
+    write(root, {"x.parquet": table_bytes({key: values, "texts": texts}, row_group_size=2)})
+    rows = listed(storage.join(root, "x.parquet"))
+    ids = ["x/00000000", "x/00000004"] if field == "bytes" else ["0.jpg", "2.jpg"]
+    assert by_id(rows) == dict(zip(ids, (image(0), image(2)), strict=True))
+    assert [row.caption for row in rows] == ["0", "4"]
+    assert "skipped 1 rows with several images" in caplog.text
+    assert "skipped 2 rows without an image" in caplog.text
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_null_bytes_are_skipped_and_counted(
+    root: str, statistics: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = [{"bytes": image(n), "path": None} if n in (0, 6) else None for n in range(7)]
+    images[1] = {"bytes": None, "path": None}
+    images[2] = {"bytes": b"", "path": None}
+    data = table_bytes({"image": images}, row_group_size=3, write_statistics=statistics)
+    write(root, {"x.parquet": data})
+    rows = listed(storage.join(root, "x.parquet"))
+    assert by_id(rows) == {"x/00000000": image(0), "x/00000006": image(6)}
+    assert "skipped 5 rows without an image" in caplog.text
+    asked = read_many([ManifestRow("", rows[0].uri.replace("/0::", "/1::"), None)])
+    assert str(asked[0]).endswith("no image bytes in row 1 of row group 0")
+
+
+def test_failed_downloads_of_img2dataset_are_counted_by_their_status(
+    root: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    columns = {
+        "key": [f"{n:09d}" for n in range(4)],
+        "status": ["success", "failed_to_download", "failed_to_resize", "failed_to_download"],
+        "jpg": pa.array([image(0), None, None, None], pa.binary()),
+    }
+    write(root, {"x.parquet": table_bytes(columns)})
+    assert by_id(listed(storage.join(root, "x.parquet"))) == {"000000000": image(0)}
+    assert "skipped 2 rows without an image (failed_to_download)" in caplog.text
+    assert "skipped 1 rows without an image (failed_to_resize)" in caplog.text
+
+
+def test_bytes_are_read_at_listing_only_where_some_are_null(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = pa.array([image(0), image(1), None, image(3)], pa.binary())
+    write(root, {"x.parquet": table_bytes({"jpg": images}, row_group_size=2)})
+    read = []
+    count_images = parquet.count_images
+    monkeypatch.setattr(
+        parquet,
+        "count_images",
+        lambda values, name: read.append(len(values)) or count_images(values, name),
+    )
+    assert len(list(list_source(storage.join(root, "x.parquet")))) == 3
+    assert read == [2]
+
+
+def test_rows_about_one_image_are_one_row(root: str, caplog: pytest.LogCaptureFixture) -> None:
+    columns = {
+        "image": [{"bytes": image(n), "path": None} for n in (7, 7, 8)],
+        "image_id": [7, 7, 8],
+        "text": ["first", "second", "third"],
+    }
+    write(root, {"x.parquet": table_bytes(columns)})
+    rows = listed(storage.join(root, "x.parquet"))
+    assert by_id(rows) == {"7": image(7), "8": image(8)}
+    assert [row.caption for row in rows] == ["first", "third"]
+    assert "skipped 1 rows about an image that an earlier row is about" in caplog.text
+    # An id of another name is a row's own, and two of them may be different images.
+    columns["id"] = columns.pop("image_id")
+    write(root, {"x.parquet": table_bytes(columns)})
+    with pytest.raises(UserError, match="names 1 images more than once: '7'"):
+        listed(storage.join(root, "x.parquet"))
 
 
 @pytest.mark.parametrize("key", ["path", "file_name", "image"])
