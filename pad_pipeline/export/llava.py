@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -51,7 +50,7 @@ def write_llava(
 
 def _to_llava(record: PadRecord) -> dict[str, Any]:
     return {
-        "id": posixpath.splitext(record.image_id)[0],
+        "id": record.image_id,  # with its ending, because cat.jpg and cat.png are two
         "image": record.image_id,
         "conversations": [
             {"from": "human", "value": PROMPT},

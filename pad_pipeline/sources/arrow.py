@@ -8,6 +8,7 @@ import logging
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from typing import Any
 
 import pyarrow as pa
 
@@ -19,14 +20,10 @@ from pad_pipeline.sources.arrow_batches import (
     read_column,
     read_schema,
 )
+from pad_pipeline.sources.columns import count_images, find_columns, image_bytes
 from pad_pipeline.sources.manifests import Located
 from pad_pipeline.sources.rows import ManifestRow, in_container
-from pad_pipeline.sources.tables import (
-    RowMaker,
-    count_images,
-    find_columns,
-    images_of,
-)
+from pad_pipeline.sources.tables import RowMaker
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +65,12 @@ def list_arrow(url: str, base: str, images: str | None) -> Iterator[ManifestRow]
     """
     row = 0
     try:
-        columns = find_columns(url, read_schema(url), lambda name: _all_null(url, name))
+        columns = find_columns(
+            url,
+            read_schema(url),
+            lambda name: _all_null(url, name),
+            lambda name: _first_value(url, name),
+        )
         maker = RowMaker(url, base, images, columns)
         name = columns.image.partition(".")[0]
         for batch, place in list_batches(url, {name, *columns.small()}):
@@ -106,11 +108,8 @@ def read_arrow(url: str, members: Sequence[str]) -> list[bytes | Exception]:
             continue
         for index, row in places:
             found = int(row) < len(values) if row.isdecimal() and len(row) < 20 else False
-            images = images_of(values[int(row)].as_py(), column) if found else []
-            if len(images) == 1 and isinstance(images[0], bytes):
-                items[index] = images[0]
-            else:
-                items[index] = OSError(f"{url} holds no image in row {row} of batch {batch}")
+            item = image_bytes(values[int(row)].as_py(), column) if found else None
+            items[index] = item or OSError(f"{url} holds no image in row {row} of batch {batch}")
         if values.nbytes > _LARGEST_CACHED_BYTES:
             _values.cache_clear()
     return items
@@ -127,6 +126,14 @@ def _all_null(url: str, column: str) -> bool:
     name = column.partition(".")[0]
     batches = list_batches(url, {name})
     return not any(any(count_images(batch.column(name), column)) for batch, _ in batches)
+
+
+def _first_value(url: str, column: str) -> Any:
+    """The first value of a column that is not null; None without one."""
+    name = column.partition(".")[0]
+    batches = list_batches(url, {name})
+    values = (value.as_py() for batch, _ in batches for value in batch.column(name))
+    return next((value for value in values if value), None)
 
 
 def _places(url: str, column: str, batch: int) -> Callable[[int], Located]:

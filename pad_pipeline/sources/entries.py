@@ -21,7 +21,7 @@ from pad_pipeline.sources.conversations import (
 PATH_KEYS = ("image", "path", "file_name", "filename", "image_path", "uri", "url", "image_url")
 BYTES_KEYS = ("image", "jpg", "jpeg", "png", "webp", "bytes", "image_bytes")
 ID_KEYS = ("image_id", "id", "key")
-CAPTION_KEYS = ("caption", "text")
+CAPTION_KEYS = ("caption", "text", "captions")
 
 _CHUNK_CHARACTERS = 4 << 20
 _LONGEST_ENTRY = 16 << 20

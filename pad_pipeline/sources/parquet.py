@@ -9,16 +9,10 @@ from typing import Any
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError, one_line
+from pad_pipeline.sources.columns import Columns, count_images, find_columns, image_bytes
 from pad_pipeline.sources.manifests import Located
 from pad_pipeline.sources.rows import ManifestRow, in_container
-from pad_pipeline.sources.tables import (
-    DAMAGED,
-    Columns,
-    RowMaker,
-    count_images,
-    find_columns,
-    images_of,
-)
+from pad_pipeline.sources.tables import DAMAGED, RowMaker
 from pad_pipeline.storage.parquet import ParquetFile
 
 _ROWS_PER_BATCH = 8192
@@ -40,7 +34,12 @@ def list_parquet(url: str, base: str, images: str | None) -> Iterator[ManifestRo
         if not 0 <= num_rows <= size:  # each holds a picture or names another one
             raise UserError(f"{url} is damaged: {num_rows:,} rows in {size:,} bytes")
         try:
-            columns = find_columns(url, parquet.schema_arrow, lambda name: _all_null(parquet, name))
+            columns = find_columns(
+                url,
+                parquet.schema_arrow,
+                lambda name: _all_null(parquet, name),
+                lambda name: _first_value(parquet, name),
+            )
         except DAMAGED as error:
             raise UserError(f"{url} is damaged: {one_line(error)[:_LONGEST_REASON]}") from error
         maker = RowMaker(url, base, images, columns)
@@ -141,9 +140,9 @@ def _rows_of_group(
                 break
     items: list[bytes | Exception] = []
     for row in rows:
-        images = images_of(found.get(row), column)
-        if len(images) == 1 and isinstance(images[0], bytes):
-            items.append(images[0])
+        item = image_bytes(found.get(row), column)
+        if item is not None:
+            items.append(item)
         else:
             items.append(OSError(f"{url} holds no image bytes in row {row} of row group {group}"))
     return items
@@ -181,6 +180,16 @@ def _all_null(parquet: ParquetFile, column: str) -> bool:
         if statistics.null_count < chunk.num_values:
             return False
     return True
+
+
+def _first_value(parquet: ParquetFile, column: str) -> Any:
+    """The first value of a column that is not null; None without one."""
+    if not parquet.metadata.num_row_groups:
+        return None
+    leaf = _column_chunk(parquet, column, 0).path_in_schema
+    batches = parquet.iter_batches(_ROWS_OF_BYTES, [leaf])
+    values = (value.as_py() for batch in batches for value in batch.column(0))
+    return next((value for value in values if value), None)
 
 
 def _column_chunk(parquet: ParquetFile, column: str, group: int) -> Any:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import posixpath
 import struct
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
+from typing import BinaryIO
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError, one_line
@@ -26,6 +28,7 @@ logger = logging.getLogger(__name__)
 _LONGEST_CAPTION_FILE = 1 << 20
 _REMOTE_TARS_AT_ONCE = 8
 _BLOCK = 512
+_USTAR = slice(257, 262)
 _SIDECARS = (".txt", ".json", ".cls")
 """Endings of what stands beside a WebDataset's images: captions and classes."""
 _LONGEST_HEADER = 1 << 20
@@ -68,59 +71,82 @@ class TarMember:
 
 
 def tar_members(url: str) -> Iterator[TarMember]:
-    """The regular files of an uncompressed tar in their order.
+    """The regular files of an uncompressed tar, or of several in one file, in their order.
 
     Raises `UserError` with the byte position where the tar is damaged or cut off, and for links,
     devices and names that leave the archive.
     """
     with storage.open_read(url) as file:
+        start: int | None = 0
+        while start is not None:
+            file.seek(start)
+            start = yield from _members_of_one(url, file)
+
+
+def _members_of_one(url: str, file: BinaryIO) -> Generator[TarMember, None, int | None]:
+    """The members of the tar where `file` stands; returns where another one begins behind it."""
+    try:
+        # Names matter to people only; the bytes are found by offset, so any encoding will do.
+        tar = tarfile.open(  # noqa: SIM115
+            fileobj=file, mode="r:", errors="backslashreplace", tarinfo=_TarInfo
+        )
+    except _DAMAGED as error:
+        raise UserError(
+            f"{url} is not an uncompressed tar (a compressed one cannot be read by position: "
+            f"decompress it): {one_line(error)}"
+        ) from error
+    while True:
+        position = tar.offset
         try:
-            # Names matter to people only; the bytes are found by offset, so any encoding will do.
-            tar = tarfile.open(  # noqa: SIM115
-                fileobj=file, mode="r:", errors="backslashreplace", tarinfo=_TarInfo
-            )
+            member = tar.next()
         except _DAMAGED as error:
             raise UserError(
-                f"{url} is not an uncompressed tar (a compressed one cannot be read by position: "
-                f"decompress it): {one_line(error)}"
+                f"{url} is damaged or cut off at byte {position}: {one_line(error)}"
             ) from error
-        while True:
-            position = tar.offset
-            try:
-                member = tar.next()
-            except _DAMAGED as error:
-                raise UserError(
-                    f"{url} is damaged or cut off at byte {position}: {one_line(error)}"
-                ) from error
-            # tarfile would keep every header
-            tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
-            if member is None:
-                break
-            if member.isdir():
-                continue
-            name = member.name.removeprefix("./")
-            check_member(name, url)
-            if member.islnk() or member.issym():
-                raise UserError(link_message(name, url))
-            if not member.isreg() or member.issparse():
-                raise UserError(
-                    f"{url}: member {name!r} is a device, pipe or sparse file; expected plain files"
-                )
-            yield TarMember(name, member.offset_data, member.size)
-        # tarfile takes a damaged header for the end; the real end is a block of zeros, or nothing.
-        file.seek(tar.offset)
-        block = file.read(_BLOCK)
-        if block.strip(b"\0"):
+        # tarfile would keep every header
+        tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
+        if member is None:
+            break
+        if member.isdir():
+            continue
+        name = member.name.removeprefix("./")
+        check_member(name, url)
+        if member.islnk() or member.issym():
+            raise UserError(link_message(name, url))
+        if not member.isreg() or member.issparse():
             raise UserError(
-                f"{url} is damaged at byte {tar.offset}: no tar header where one was due"
+                f"{url}: member {name!r} is a device, pipe or sparse file; expected plain files"
             )
+        yield TarMember(name, member.offset_data, member.size)
+    # tarfile takes a damaged header for the end; the real end is a block of zeros, or nothing.
+    file.seek(tar.offset)
+    block = file.read(_BLOCK)
+    if block.strip(b"\0"):
+        raise UserError(f"{url} is damaged at byte {tar.offset}: no tar header where one was due")
+    return _next_tar(url, file)
+
+
+def _next_tar(url: str, file: BinaryIO) -> int | None:
+    """Where a tar begins behind the zeros at the end of another, as `cat` joins them."""
+    while chunk := file.read(_LONGEST_HEADER):
+        if rest := chunk.lstrip(b"\0"):
+            end = file.tell()
+            start = (end - len(rest)) // _BLOCK * _BLOCK
+            file.seek(start)
+            if file.read(_BLOCK)[_USTAR] == b"ustar":
+                return start
+            size = file.seek(0, os.SEEK_END) - start
+            logger.warning("%s: %s bytes behind its end are no tar", url, f"{size:,}")
+            return None
+    return None
 
 
 def list_tars(urls: Sequence[str], base: str, left_out: LeftOut) -> Iterator[ManifestRow]:
     """A row per image of WebDataset shards, shard by shard.
 
     Ids are `<shard's path below base without .tar>/<member>`. The caption is the `.txt`, else the
-    "caption" of the `.json`, beside the image under the same key.
+    "caption" of the `.json`, beside the image under the same key. Of members of one name the last
+    counts, as for tar.
     """
     if not urls or storage.local_path(urls[0]) is not None:
         for url in urls:
@@ -139,13 +165,16 @@ def list_tars(urls: Sequence[str], base: str, left_out: LeftOut) -> Iterator[Man
 
 def list_tar(url: str, base: str, left_out: LeftOut) -> Iterator[ManifestRow]:
     """The rows of one shard; see `list_tars`."""
-    shard = stem_below(url, base)
+    shard, num_replaced = stem_below(url, base), 0
     with storage.open_read(url) as file:
         for key, group in groupby(tar_members(url), key=lambda member: _key(member.name)):
-            members = {member.name: member for member in group}
+            members: dict[str, TarMember] = {}
+            for member in group:
+                num_replaced += member.name in members
+                members[member.name] = member
             chosen = _images(key, members)
             for name in members.keys() - {member.name for member in chosen}:
-                if not name.endswith(_SIDECARS):
+                if not chosen or not name.lower().endswith(_SIDECARS):
                     left_out.add(name)
             for member in chosen:
                 caption_file = _caption_file(key, member.name, members)
@@ -161,6 +190,8 @@ def list_tar(url: str, base: str, left_out: LeftOut) -> Iterator[ManifestRow]:
                     member.offset,
                     member.size,
                 )
+    if num_replaced:
+        logger.warning("%s: %s members replace earlier ones of their name", url, num_replaced)
 
 
 def read_tar(url: str, rows: Sequence[ManifestRow]) -> list[Item]:
@@ -198,14 +229,15 @@ def _plain_endings(key: str) -> tuple[str, ...]:
 
 def _caption_file(key: str, image: str, members: dict[str, TarMember]) -> TarMember | None:
     stems = (posixpath.splitext(image)[0], key.removeprefix("/"))
-    names = [stem + suffix for suffix in (".txt", ".json") for stem in stems]
-    return next((members[name] for name in names if name in members), None)
+    names = [(stem + suffix).lower() for suffix in (".txt", ".json") for stem in stems]
+    lower = {name.lower(): member for name, member in members.items()}
+    return next((lower[name] for name in names if name in lower), None)
 
 
 def _caption(name: str, data: bytes) -> str | None:
     try:
         text = data.decode("utf-8-sig")
-        if name.endswith(".txt"):
+        if name.lower().endswith(".txt"):
             return text.rstrip("\r\n")
         entry = json.loads(text)
     except (ValueError, RecursionError):

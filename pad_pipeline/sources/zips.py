@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import logging
 import os
 import stat
 import struct
@@ -16,6 +17,8 @@ from pad_pipeline.sources.left_out import LeftOut
 from pad_pipeline.sources.members import check_member, link_message, member_names, member_spans
 from pad_pipeline.sources.ranges import MAX_ITEM_BYTES, Item, read_ranges
 from pad_pipeline.sources.rows import ManifestRow, in_container, is_image_name, relative_id
+
+logger = logging.getLogger(__name__)
 
 _HEADER = struct.Struct("<4s5H3I2H")  # APPNOTE 4.3.7: the local file header
 _SLACK = 128
@@ -48,7 +51,8 @@ def zip_index(url: str) -> dict[str, tuple[int, int]]:
     Raises `UserError` for a damaged file and for members that are links or whose name leaves the
     archive.
     """
-    index = {}
+    index: dict[str, tuple[int, int]] = {}
+    num_replaced = 0
     with storage.open_read(url) as file:
         try:
             members = zipfile.ZipFile(file).infolist()
@@ -66,7 +70,10 @@ def zip_index(url: str) -> dict[str, tuple[int, int]]:
                 )
             if stat.S_ISLNK(member.external_attr >> 16):
                 raise UserError(link_message(member.filename, url))
+            num_replaced += member.filename in index
             index[member.filename] = (member.header_offset, member.compress_size)
+    if num_replaced:
+        logger.warning("%s: %s members replace earlier ones of their name", url, num_replaced)
     return index
 
 

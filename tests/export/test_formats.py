@@ -39,6 +39,26 @@ def test_a_selection_reaches_the_export(url, tmp_path, format):
 
 
 @pytest.mark.parametrize("format", FORMATS)
+def test_images_that_differ_in_their_ending_are_two(tmp_path, format):
+    records = [replace(record(0), image_id=name) for name in ("a/cat.jpg", "a/cat.png", "a/cat")]
+    write_images(tmp_path / "images", [replace(one, image_id="x.png") for one in records[:1]])
+    for one in records:
+        (tmp_path / "images/a").mkdir(exist_ok=True)
+        (tmp_path / "images" / one.image_id).write_bytes((tmp_path / "images/x.png").read_bytes())
+    url, dest = write_dataset(tmp_path / "set", records), tmp_path / "out"
+    images = str(tmp_path / "images") if format == "webdataset" else None
+    export(url, str(dest), format, images=images)
+    if format == "webdataset":
+        with tarfile.open(dest / "00000.tar") as tar:
+            names = [member.name.partition(".")[0] for member in tar if "json" not in member.name]
+    else:
+        found = json.loads(dest.read_text())
+        key = {"coco": "id", "llava": "id", "pad-json": "image_id"}[format]
+        names = [row[key] for row in (found["images"] if format == "coco" else found)]
+    assert len(set(names)) == len(records)
+
+
+@pytest.mark.parametrize("format", FORMATS)
 def test_what_exists_is_not_overwritten(url, tmp_path, format):
     dest = tmp_path / "there"
     dest.write_text("precious")

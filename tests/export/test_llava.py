@@ -29,7 +29,7 @@ def test_llava_has_the_pretraining_form(url, tmp_path):
     assert (report.num_images, report.left_out) == (5, {"failed": 1, "no caption": 1})
     rows = json.loads(dest.read_text())
     assert len(rows) == 5
-    assert rows[0]["id"] == "00000/00000000"
+    assert rows[0]["id"] == "00000/00000000.png"
     assert rows[0]["image"] == "00000/00000000.png"
     human, gpt = rows[0]["conversations"]
     assert (human["from"], gpt["from"]) == ("human", "gpt")

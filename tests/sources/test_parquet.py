@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 from typing import Any
 
 import pyarrow as pa
@@ -174,6 +176,44 @@ def test_bytes_are_read_at_listing_only_where_some_are_null(
     )
     assert len(list(list_source(storage.join(root, "x.parquet")))) == 3
     assert read == [2]
+
+
+@pytest.mark.parametrize("prefix", ["", "data:image/png;base64,"])
+def test_base64_as_text(root: str, prefix: str) -> None:
+    # Pictures have more bytes than paths have characters.
+    pictures = [image(n) + bytes(300) for n in range(3)]
+    texts = [prefix + base64.b64encode(data).decode() for data in pictures]
+    write(root, {"x.parquet": table_bytes({"image": [*texts[:2], None, texts[2]]})})
+    rows = listed(storage.join(root, "x.parquet"))
+    expected = dict(zip((f"x/{n:08d}" for n in (0, 1, 3)), pictures, strict=True))
+    assert by_id(rows) == expected
+
+
+def test_images_in_columns_of_other_names(root: str, caplog: pytest.LogCaptureFixture) -> None:
+    one, two = ([{"bytes": image(n), "path": None}] for n in (1, 2))
+    source = storage.join(root, "x.parquet")
+    write(root, {"x.parquet": table_bytes({"label": [1], "img": one})})
+    assert by_id(listed(source)) == {"x/00000000": image(1)}
+    write(root, {"x.parquet": table_bytes({"photo": one, "image": two})})
+    assert by_id(listed(source)) == {"x/00000000": image(2)}
+    assert "image.bytes is read, other images are not: photo" in caplog.text
+    write(root, {"x.parquet": table_bytes({"photo": one, "mask": two})})
+    with pytest.raises(UserError, match=r"has several columns of images: photo, mask; expected"):
+        listed(source)
+
+
+def test_a_caption_is_taken_from_the_first_column_that_has_one(root: str) -> None:
+    turns = json.dumps([{"from": "human", "value": "?"}, {"from": "gpt", "value": "answer"}])
+    columns = {
+        "jpg": [image(n) for n in range(4)],
+        "conversation": [turns, None, "no JSON", None],
+        "caption": ["not this", None, "c", ""],
+        "TEXT": [None, "t", "not this", None],
+        "captions": [None, None, None, ["one", "two"]],
+    }
+    write(root, {"x.parquet": table_bytes(columns)})
+    rows = listed(storage.join(root, "x.parquet"))
+    assert [row.caption for row in rows] == ["answer", "t", "c", ""]
 
 
 def test_rows_about_one_image_are_one_row(root: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -141,3 +141,35 @@ def test_a_tar_that_got_shorter_after_listing(tmp_path: Path) -> None:
     assert first == image(0) * 3000
     assert isinstance(second, OSError)
     assert isinstance(third, OSError)
+
+
+def test_several_tars_in_one_file(root: str, caplog: pytest.LogCaptureFixture) -> None:
+    first = tarred([("a.jpg", image(1)), ("a.txt", b"one")])
+    second = tarred([("b.jpg", image(2)), ("b.txt", b"two")])
+    write(root, {"x.tar": first + second})
+    rows = listed(storage.join(root, "x.tar"))
+    assert by_id(rows) == {"x/a.jpg": image(1), "x/b.jpg": image(2)}
+    assert [row.caption for row in rows] == ["one", "two"]
+    assert not caplog.text
+    write(root, {"x.tar": first + b"no tar" * 100})
+    assert by_id(listed(storage.join(root, "x.tar"))) == {"x/a.jpg": image(1)}
+    assert "600 bytes behind its end are no tar" in caplog.text
+
+
+def test_a_member_that_was_added_again_replaces_the_first(
+    root: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(root, {"x.tar": tarred([("a.jpg", image(1)), ("a.jpg", image(2))])})
+    assert by_id(listed(storage.join(root, "x.tar"))) == {"x/a.jpg": image(2)}
+    assert "1 members replace earlier ones of their name" in caplog.text
+
+
+def test_captions_away_from_their_image_are_counted(
+    root: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    members = [("A.JPG", image(1)), ("A.TXT", b"one"), ("b.jpg", image(2)), ("c.txt", b"two")]
+    write(root, {"x.tar": tarred(members)})
+    rows = listed(storage.join(root, "x.tar"))
+    assert [(row.image_id, row.caption) for row in rows] == [("x/A.JPG", "one"), ("x/b.jpg", None)]
+    assert "1 .txt" in caplog.text

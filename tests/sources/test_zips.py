@@ -107,3 +107,16 @@ def test_zips_that_are_none(root: str) -> None:
     write(root, {"x.zip": zipped(OTHERS)})
     with pytest.raises(UserError, match="no images in"):
         listed(storage.join(root, "x.zip"))
+
+
+def test_a_member_that_was_added_again_replaces_the_first(
+    root: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.jpg", image(1))
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("a.jpg", image(2))
+    write(root, {"x.zip": buffer.getvalue()})
+    assert by_id(listed(storage.join(root, "x.zip"))) == {"a.jpg": image(2)}
+    assert "1 members replace earlier ones of their name" in caplog.text
