@@ -8,10 +8,10 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
 from pad_pipeline.images.formats import FORMATS, format_of
-from pad_pipeline.images.metadata import jpeg_pixels, jpeg_scans, png_pixels
+from pad_pipeline.images.metadata import jpeg_pixels, jpeg_scans, jxl_size, png_pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,13 @@ _DECODER_ERRORS = (
 
 _MOST_SCANS = 200
 
+_MOST_SLOW_PIXELS = 4_000_000
+"""Pixels of a picture that Pillow decodes in Python, two to five seconds for each million."""
+
 _ALREADY_UPRIGHT = ("HEIF", "JXL")
-"""Formats with an orientation of their own, which decoders apply; an EXIF copy of it is not."""
+"""Formats with an orientation of their own, which decoders apply; an EXIF copy of it is not.
+
+But a JPEG XL made of a JPEG without loss is decoded to that JPEG, which is turned by its EXIF."""
 
 # EXIF orientation -> what makes the picture upright (TIFF 6.0, tag 274).
 _UPRIGHT = {
@@ -82,8 +87,8 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> np.ndarray
     The content decides about the format (see `formats.FORMATS`), not a file name. Of an animation
     the first frame is taken. Transparency is composited on white; where nothing at all is opaque,
     it is left out. CMYK is converted; colour profiles are ignored, as the models' own loaders do.
-    16-bit grey is divided by 256. Floating-point and 32-bit integer pictures are refused, because
-    their range is unknown.
+    16-bit grey is divided by 256, 12-bit grey by 16. Floating-point and 32-bit integer pictures
+    are refused, because their range is unknown.
 
     Raises `ImageError` for anything that is not a whole, supported image within `limits`; the size
     is read from the header, so a decompression bomb is refused before it is decoded. Thread-safe.
@@ -92,12 +97,15 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> np.ndarray
     # A PNG may have a second EXIF block behind its pixels: the first one counts.
     first = _orientation(image) if "exif" in image.info else None
     try:
-        image.load()
+        if _is_binary_netpbm(image):
+            image = _load_netpbm(image)
+        else:
+            image.load()
     except _DECODER_ERRORS as error:
         raise ImageError(_broken(image, error)) from error
     upright = _UPRIGHT.get(_orientation(image) if first is None else first)
     try:
-        rgb = _to_rgb(image)
+        rgb = _to_rgb(_usual_grey(image))
         if upright is not None:
             rgb = rgb.transpose(upright)
     except _DECODER_ERRORS as error:
@@ -124,28 +132,67 @@ def _open(data: bytes, limits: ImageLimits) -> ImageFile.ImageFile:
         raise ImageError("the file is empty (0 bytes)")
     if len(data) > limits.max_bytes:
         raise ImageError(f"{len(data):,} bytes are more than the limit of {limits.max_bytes:,}")
-    image = _open_plugin(data)
+    image = _open_plugin(data, limits)
     if image.format == "JPEG" and jpeg_scans(data, _MOST_SCANS + 1) > _MOST_SCANS:
         raise ImageError(
             f"more than {_MOST_SCANS} scans, where a progressive JPEG has about ten; each goes "
             "through the whole picture again"
         )
-    width, height = image.size
-    if width < 1 or height < 1:
-        raise ImageError(f"the header says {width}x{height} pixels")
     max_pixels = limits.max_pixels
     if image.format in ("TIFF", "GIF") and Image.MAX_IMAGE_PIXELS is not None:
         # Their decoders consult Pillow's limit again and would warn; its setting is not ours.
         max_pixels = min(max_pixels, Image.MAX_IMAGE_PIXELS)
+    _check_size(image.size, max_pixels)
+    if _is_slow(image) and image.size[0] * image.size[1] > _MOST_SLOW_PIXELS:
+        raise ImageError(
+            f"{image.size[0]}x{image.size[1]} pixels of a {image.format} image of this kind "
+            f"are decoded too slowly: convert it to PNG (the limit is {_MOST_SLOW_PIXELS:,} pixels)"
+        )
+    return image
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width < 1 or height < 1:
+        raise ImageError(f"the header says {width}x{height} pixels")
     if width * height > max_pixels:
         raise ImageError(
             f"{width}x{height} = {width * height:,} pixels are more than the limit of "
             f"{max_pixels:,}"
         )
-    return image
 
 
-def _open_plugin(data: bytes) -> ImageFile.ImageFile:
+def _is_slow(image: ImageFile.ImageFile) -> bool:
+    """Whether Pillow goes from pixel to pixel in Python: QOI, and netpbm's numbers as text."""
+    codecs = {tile[0] for tile in image.tile}
+    return "qoi" in codecs or ("ppm_plain" in codecs and image.mode != "1")
+
+
+def _is_binary_netpbm(image: ImageFile.ImageFile) -> bool:
+    """Whether this is netpbm with another largest value than 255, which Pillow decodes slowly."""
+    return image.format == "PPM" and [tile[0] for tile in image.tile] == ["ppm"]
+
+
+def _load_netpbm(image: ImageFile.ImageFile) -> Image.Image:
+    """The pixels of binary netpbm, scaled as Pillow does: to 255, 16-bit grey to 65535."""
+    _, _, offset, args = image.tile[0]
+    largest = args[-1]
+    depth = 65535 if image.mode == "I" else 255
+    width, height = image.size
+    assert image.fp is not None
+    image.fp.seek(offset)
+    kind = np.dtype(np.uint8 if largest < 256 else ">u2")
+    count = width * height * len(image.getbands())
+    values = np.frombuffer(image.fp.read(count * kind.itemsize), kind)
+    if len(values) < count:
+        raise ValueError(f"{len(values):,} of {count:,} values")
+    scale = np.minimum(np.rint(np.arange(largest + 1) / largest * depth), depth)
+    scaled = scale.astype(np.int32 if image.mode == "I" else np.uint8)
+    shape = (height, width) if image.mode in ("L", "I") else (height, width, -1)
+    return Image.fromarray(scaled[np.minimum(values, largest)].reshape(shape))
+
+
+def _open_plugin(data: bytes, limits: ImageLimits) -> ImageFile.ImageFile:
     """The image with its header read, whatever lies beside the pixels."""
     # Each plugin is called by itself, not through Image.open: the content decides (never the name),
     # formats that nobody expects are not tried, and Image.open's process-wide bomb warning cannot
@@ -162,6 +209,8 @@ def _open_plugin(data: bytes) -> ImageFile.ImageFile:
     try:
         if form.name == "PNG":
             return plugin(io.BytesIO(png_pixels(data)))
+        if form.name == "JPEG XL":  # whose plugin decodes at once
+            _check_size(jxl_size(data), limits.max_pixels)
         try:
             return plugin(io.BytesIO(data))
         except _DECODER_ERRORS:
@@ -174,7 +223,7 @@ def _open_plugin(data: bytes) -> ImageFile.ImageFile:
 
 def _orientation(image: ImageFile.ImageFile) -> int:
     """EXIF orientation 1–8; 1 where there is none or the EXIF block is damaged."""
-    if image.format in _ALREADY_UPRIGHT:
+    if image.format in _ALREADY_UPRIGHT and not getattr(image, "jpeg", None):
         return 1
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
@@ -199,6 +248,17 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def _usual_grey(image: Image.Image) -> Image.Image:
+    """Grey of a TIFF as 16 bits with 0 for black, where Pillow leaves 12 bits or 0 for white."""
+    tags = getattr(image, "tag_v2", {}) if image.mode.startswith("I;16") else {}
+    bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]
+    is_inverted = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+    if bits == 16 and not is_inverted:
+        return image
+    grey = np.asarray(image).astype(np.uint16) << (16 - bits)
+    return Image.fromarray(0xFFFF - grey if is_inverted else grey)
+
+
 def _grey_to_8_bit(image: Image.Image) -> np.ndarray:
     """(H, W) uint8 from 16-bit grey, which Pillow gives as I;16 or, in range, as 32-bit I."""
     grey = np.asarray(image)
@@ -216,6 +276,10 @@ def _unknown(data: bytes) -> str:
     for at, magic, what in _LOOKALIKES:
         if head[at : at + len(magic)] == magic:
             return f"not an image, it looks like {what}; it starts with {_shown(data)}"
+    behind = data[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")
+    if (form := format_of(behind)) is not None:
+        extra = len(data[:4096]) - len(behind)
+        return f"a {form.name} image behind {extra} bytes of blanks: take them away"
     known = ", ".join(form.name for form in FORMATS if form.is_installed)
     return f"not a known image format ({known}); {_starts(data)}"
 

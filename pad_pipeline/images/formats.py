@@ -47,6 +47,13 @@ def _format(
 
 _BRANDS = rb".{4}ftyp(?:.{4})*?"  # the major brand, the version, the compatible brands
 
+_TGA_FOOTER = b"TRUEVISION-XFILE.\0"
+# The older form has no mark: the only header of fixed values and sane sizes, with its colour map.
+_TGA_HEADER = (
+    rb".(?:\0[\x02\x03\x0a\x0b]\0{5}|\x01[\x01\x09]\0\0..[\x0f\x10\x18\x20]).{4}"
+    rb"(?!\0\0)..(?!\0\0)..[\x08\x0f\x10\x18\x20][\x00-\x3f]"
+)
+
 # In this order: an AVIF may name a HEIF brand first.
 FORMATS = (
     _format("JPEG", ".jpg .jpeg .jpe .jfif", rb"\xff\xd8\xff", "PIL.JpegImagePlugin:JpegImageFile"),
@@ -65,7 +72,7 @@ FORMATS = (
     _format("PPM", ".ppm .pgm .pbm .pnm", rb"P[1-6]\s", "PIL.PpmImagePlugin:PpmImageFile"),
     _format("QOI", ".qoi", rb"qoif", "PIL.QoiImagePlugin:QoiImageFile"),
     _format("PSD", ".psd", rb"8BPS", "PIL.PsdImagePlugin:PsdImageFile"),
-    _format("TGA", ".tga", rb".*TRUEVISION-XFILE\.\0\Z", "PIL.TgaImagePlugin:TgaImageFile"),
+    _format("TGA", ".tga", _TGA_HEADER, "PIL.TgaImagePlugin:TgaImageFile"),
     _format(
         "HEIF",
         ".heic .heif .hif",
@@ -97,10 +104,9 @@ def has_image_suffix(name: str) -> bool:
 
 
 def format_of(data: bytes) -> ImageFormat | None:
-    """The format of encoded bytes by what they begin with; None for none that is known."""
+    """The format of encoded bytes by what they begin with, of TGA also by what they end with."""
     head = data[:64]
     for form in FORMATS:
-        # only TGA has its mark at the end
-        if form.signature.match(data[-26:] if form.name == "TGA" else head):
+        if form.signature.match(head) or (form.name == "TGA" and data.endswith(_TGA_FOOTER)):
             return form
     return None

@@ -1,4 +1,4 @@
-"""What an encoded image holds beside its pixels, left out before it is decoded.
+"""What can be read of an encoded image, or left out of it, before it is decoded.
 
 Text, colour profiles, thumbnails and whatever an editor or a camera adds do not change the picture
 that we read, but a decoder that parses them can refuse the file for their size or their damage.
@@ -106,3 +106,61 @@ def jpeg_scans(data: bytes, enough: int) -> int:
         scans += code == 0xDA
         position += int.from_bytes(data[position : position + 2], "big")
     return scans
+
+
+_JXL_BOXES = b"\0\0\0\x0cJXL \r\n\x87\n"
+_JXL_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+"""Width to height for the codes 1 to 7 (ISO 18181-1, SizeHeader)."""
+
+
+def jxl_size(data: bytes) -> tuple[int, int]:
+    """(width, height) in the header of a JPEG XL, before its orientation.
+
+    The decoder has no such function: it decodes the whole picture first. Raises `ValueError` where
+    there is no header.
+    """
+    bits = int.from_bytes(_jxl_codestream(data)[2:14], "little")
+
+    def take(count: int) -> int:
+        nonlocal bits
+        value = bits & ((1 << count) - 1)
+        bits >>= count
+        return value
+
+    is_small = take(1)
+
+    def side() -> int:
+        if is_small:
+            return 8 * (take(5) + 1)
+        return 1 + take((9, 13, 18, 30)[take(2)])
+
+    height = side()
+    ratio = take(3)
+    if not ratio:
+        return side(), height
+    over, under = _JXL_RATIOS[ratio - 1]
+    return height * over // under, height
+
+
+def _jxl_codestream(data: bytes) -> bytes:
+    """The first bytes of the codestream, which stands by itself or in boxes, one or several."""
+    if not data.startswith(_JXL_BOXES):
+        return data[:64]
+    parts, position = b"", 0
+    while len(parts) < 64 and position + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, position)
+        start, end = position + 8, position + size
+        if size == 1 and start + 8 <= len(data):
+            end = position + int.from_bytes(data[start : start + 8], "big")
+            start += 8
+        elif size == 0:
+            end = len(data)
+        if end < start:
+            break
+        if kind in (b"jxlc", b"jxlp"):
+            start += 4 if kind == b"jxlp" else 0
+            parts += data[start : min(end, start + 64)]
+        position = end
+    if not parts.startswith(b"\xff\x0a"):
+        raise ValueError("no codestream in its boxes")
+    return parts

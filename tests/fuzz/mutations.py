@@ -173,6 +173,16 @@ def png_chunk(rng: Random, data: bytes) -> bytes:
     return b"".join(parts)
 
 
+def jxl_header(rng: Random, data: bytes) -> bytes:
+    """Bits of the codestream's header changed, where size, colour and animation stand."""
+    at = data.find(b"\xff\x0a") + 2
+    header = bytearray(data[at : at + 24])
+    for _ in range(rng.choice((1, 2, 5))):
+        if header:
+            header[rng.randrange(len(header))] ^= 1 << rng.randrange(8)
+    return data[:at] + bytes(header) + data[at + 24 :]
+
+
 def _replaced(rng: Random, data: bytes, at: int) -> bytes:
     size, code = rng.choice(((2, "H"), (4, "I")))
     value = rng.choice(_NUMBERS) % (1 << 8 * size)

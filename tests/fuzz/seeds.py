@@ -48,6 +48,42 @@ def _animation(form: str) -> bytes:
     return buffer.getvalue()
 
 
+def _flat(form: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "teal").save(buffer, form)
+    return buffer.getvalue()
+
+
+def _psd(mode: int, channels: int, *, packed: bool = False) -> bytes:
+    """Photoshop's file of 24 x 16 pixels without layers; Pillow writes none."""
+    noise = np.random.default_rng(1).integers(0, 256, (channels * 16, 24), dtype=np.uint8)
+    colours = bytes(range(256)) * 3 if mode == 2 else b""
+    head = b"8BPS" + struct.pack(">H6xHIIHH", 1, channels, 16, 24, 8, mode)
+    resource = b"8BIM" + struct.pack(">HHI", 1005, 0, 4) + b"\0" * 4
+    head += struct.pack(">I", len(colours)) + colours
+    head += struct.pack(">I", len(resource)) + resource + bytes(4)
+    if not packed:
+        return head + b"\0\0" + noise.tobytes()
+    rows = [bytes([23]) + row.tobytes() for row in noise]
+    return head + b"\0\1" + b"".join(struct.pack(">H", len(row)) for row in rows) + b"".join(rows)
+
+
+def _heif(mode: str = "RGB", size: tuple[int, int] = (64, 64), **options: Any) -> bytes:
+    import pillow_heif
+
+    noise = np.random.default_rng(2).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    made = pillow_heif.from_pillow(Image.fromarray(noise).convert(mode))
+    made.save(buffer, quality=40, **options)
+    return buffer.getvalue()
+
+
+def _jpeg_xl(mode: str = "RGB", **options: Any) -> bytes:
+    import pillow_jxl  # noqa: F401
+
+    return picture("JXL", mode, **options)
+
+
 _ICC = struct.pack(">I", 128) + b"\0" * 124
 _PICTURES: dict[str, Any] = {
     "jpeg": lambda: [
@@ -79,6 +115,38 @@ _PICTURES: dict[str, Any] = {
         picture("TIFF", "CMYK", compression="tiff_adobe_deflate"),
         picture("TIFF", "I;16"),
         picture("TIFF", big_tiff=True),
+    ],
+    "jpeg2000": lambda: [
+        picture("JPEG2000"),
+        picture("JPEG2000", "RGBA", irreversible=False),
+        picture("JPEG2000", "I;16", irreversible=False),
+        picture("JPEG2000", "L", no_jp2=True),
+        picture("JPEG2000", tile_size=(8, 8), num_resolutions=2),
+    ],
+    "ppm": lambda: [
+        picture("PPM"),
+        picture("PPM", "L"),
+        picture("PPM", "1"),
+        b"P5 24 16 1000\n" + bytes(range(256)) * 3,
+        b"P6 # comment\n24 16 99\n" + bytes(range(96)) * 12,
+        b"P3 8 8 255\n" + b" ".join(b"%d" % value for value in range(192)),
+        b"P2 8 8 60000\n" + b"\n".join(b"%d" % (900 * value) for value in range(64)),
+        b"P1\n8 8\n" + b"01" * 32,
+    ],
+    "qoi": lambda: [picture("QOI"), picture("QOI", "RGBA"), _flat("QOI")],
+    "psd": lambda: [_psd(3, 3), _psd(3, 4, packed=True), _psd(1, 1), _psd(4, 4), _psd(2, 1)],
+    "tga": lambda: [
+        picture("TGA"),
+        picture("TGA", "RGBA", compression="tga_rle"),
+        picture("TGA", "P"),
+        picture("TGA", "L")[: -len(b"TRUEVISION-XFILE.\0") - 8],
+    ],
+    "heif": lambda: [_heif(), _heif("RGBA"), _heif(exif=_exif()), _heif(size=(600, 520))],
+    "jxl": lambda: [
+        _jpeg_xl(lossless=True),
+        _jpeg_xl("RGBA", use_container=True),
+        _jpeg_xl("I;16", lossless=True),
+        _jpeg_xl("L", effort=1),
     ],
     "avif": lambda: [picture("AVIF", quality=60), picture("AVIF", "RGBA"), _animation("AVIF")],
 }

@@ -286,6 +286,8 @@ TARGETS: dict[str, Target] = {
     ),
     "parquet": Target(_mutated(seeds.parquets), _source("x.parquet")),
     **{form: _pictures(form) for form in ("jpeg", "webp", "gif", "bmp", "tiff", "avif")},
+    **{form: _pictures(form) for form in ("jpeg2000", "ppm", "qoi", "psd", "tga", "heif")},
+    "jxl": _pictures("jxl", mutations.jxl_header),
     "png": _pictures("png", mutations.png_chunk),
     "records": Target(_shards, _shard),
     "manifest": Target(_mutated(_manifests, mutations.json_field, mutations.json_text), _manifest),

@@ -127,7 +127,11 @@ def test_the_first_exif_block_of_a_png_says_which_way_is_up(
     assert image_size(turned) == decoded.shape[1::-1]
 
 
-@pytest.mark.parametrize("form", ["jpeg", "png", "webp", "gif", "bmp", "tiff", "avif"])
+@pytest.mark.parametrize(
+    "form",
+    ["jpeg", "png", "webp", "gif", "bmp", "tiff", "avif"]
+    + ["jpeg2000", "ppm", "qoi", "psd", "tga", "heif", "jxl"],
+)
 def test_every_cut_is_an_error_or_the_whole_picture(form: str) -> None:
     for data in pictures(form):
         whole = decode_image(data)

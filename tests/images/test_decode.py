@@ -138,6 +138,35 @@ def test_16_bit_grey_is_divided_by_256() -> None:
         assert (decoded[..., 0] == decoded[..., 2]).all()
 
 
+def _grey_tiff(bits: int, photometric: int, content: bytes) -> bytes:
+    """A TIFF of one row of two grey pixels."""
+    tags = {256: 2, 257: 1, 258: bits, 259: 1, 262: photometric, 273: 122, 277: 1, 278: 1}
+    tags[279] = len(content)
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, tags[tag]) for tag in sorted(tags))
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4) + content
+
+
+@pytest.mark.parametrize(
+    ("bits", "photometric", "content", "grey"),
+    [
+        (16, 1, b"\0\x20\xff\xff", [32, 255]),
+        (16, 0, b"\0\x20\xff\xff", [223, 0]),
+        (12, 1, b"\x20\x0f\xff", [32, 255]),
+        (8, 0, b"\x20\xff", [223, 0]),
+    ],
+)
+def test_grey_of_a_tiff_in_12_bits_or_with_0_for_white(
+    bits: int, photometric: int, content: bytes, grey: list[int]
+) -> None:
+    assert decode_image(_grey_tiff(bits, photometric, content))[0, :, 0].tolist() == grey
+
+
+@pytest.mark.parametrize("blanks", [b"\n", b"\r\n\r\n", b"\xef\xbb\xbf"])
+def test_blanks_before_an_image_are_named(blanks: bytes) -> None:
+    with pytest.raises(ImageError, match=f"a JPEG image behind {len(blanks)} bytes of blanks"):
+        decode_image(blanks + encode(corners(), "JPEG"))
+
+
 def test_32_bit_grey_in_16_bit_range_and_beyond() -> None:
     inside = Image.fromarray(np.array([[0, 65535]], np.int32))
     assert decode_image(encode(inside, "TIFF"))[0, :, 0].tolist() == [0, 255]

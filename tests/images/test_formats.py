@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import io
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from PIL.PpmImagePlugin import PpmImageFile
 
-from pad_pipeline.images import ImageError, decode_image, formats, image_size
+from pad_pipeline.images import ImageError, ImageLimits, decode_image, formats, image_size
 from pad_pipeline.images.formats import FORMATS, IMAGE_SUFFIXES, format_of, has_image_suffix
+from pad_pipeline.images.metadata import jxl_size
 from tests.images.test_decode import corners, encode
 
 LOSSLESS = {"JPEG2000": {"irreversible": False}}
@@ -30,6 +35,32 @@ def test_formats_that_pillow_reads_give_the_exact_pixels(form: str) -> None:
 def test_a_jpeg_2000_codestream_without_its_box() -> None:
     data = encode(corners(), "JPEG2000", irreversible=False, no_jp2=True)
     np.testing.assert_array_equal(decode_image(data), np.asarray(corners()))
+
+
+@given(st.sampled_from([(b"P5", 1), (b"P6", 3)]), st.integers(1, 65535), st.binary(min_size=36))
+def test_netpbm_of_any_largest_value_is_scaled_as_pillow_does(
+    kind: tuple[bytes, int], largest: int, content: bytes
+) -> None:
+    data = b"%s 3 2 %d\n" % (kind[0], largest) + content
+    with PpmImageFile(io.BytesIO(data)) as image:
+        expected = np.asarray(image)
+    if kind[1] == 1 and largest > 255:
+        expected = (expected >> 8).astype(np.uint8)
+    expected = expected.reshape(2, 3, kind[1])
+    np.testing.assert_array_equal(decode_image(data), np.broadcast_to(expected, (2, 3, 3)))
+
+
+@pytest.mark.parametrize("largest", [255, 100, 65535])
+def test_a_netpbm_that_is_cut_off_is_refused(largest: int) -> None:
+    with pytest.raises(ImageError, match="truncated PPM image of 40x30"):
+        decode_image(b"P6 40 30 %d\n" % largest + bytes(3000))
+
+
+@pytest.mark.parametrize("data", [b"P3 3000 2000 255\n1 2 3", b"qoif\0\0\x0b\xb8\0\0\7\xd0\3\0"])
+def test_a_large_picture_that_is_decoded_slowly_is_refused(data: bytes) -> None:
+    for read in (decode_image, image_size):
+        with pytest.raises(ImageError, match=r"3000x2000 pixels .* convert it to PNG"):
+            read(data)
 
 
 def test_grey_and_bilevel_netpbm() -> None:
@@ -68,6 +99,28 @@ def test_no_ending_stands_twice() -> None:
     assert {*IMAGE_SUFFIXES, *formats.OPTIONAL_SUFFIXES} == set(endings)
 
 
+@pytest.mark.parametrize("options", [{}, {"compression": "tga_rle"}])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
+def test_a_tga_of_the_older_form_has_no_mark(mode: str, options: dict[str, str]) -> None:
+    data = encode(corners().convert(mode), "TGA", **options)
+    bare = data[: data.index(b"TRUEVISION") - 8]
+    np.testing.assert_array_equal(decode_image(bare), decode_image(data))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bytes(64),
+        encode(corners(), "ICO"),
+        b"\0\0\2\0\1\0\x20\x20\0\0\1\0\1\0\x30\1\0\0\x16",  # a cursor
+        b"\0\0\1\xba\x44\0\4\0\4\1" + bytes(64),  # MPEG
+        b"\0\0\0\1\x67\x42\0\x1f" + bytes(64),  # H.264
+    ],
+)
+def test_other_files_that_begin_with_zeros_are_no_tga(data: bytes) -> None:
+    assert format_of(data) is None
+
+
 def _heif(image: Image.Image, **options: Any) -> bytes:
     pillow_heif = pytest.importorskip("pillow_heif")
     buffer = io.BytesIO()
@@ -84,6 +137,35 @@ def _jpeg_xl(image: Image.Image, **options: Any) -> bytes:
 def test_optional_formats_are_read_where_their_package_is_there(encoder: Any) -> None:
     decoded = decode_image(encoder(corners(64, 64)))
     assert np.abs(decoded.astype(int) - np.asarray(corners(64, 64)).astype(int)).max() <= 3
+
+
+@pytest.mark.parametrize("size", [(64, 64), (8, 256), (300, 257), (1200, 1000), (1920, 1080)])
+@pytest.mark.parametrize("in_boxes", [False, True])
+def test_the_size_of_a_jpeg_xl_is_read_from_its_header(
+    size: tuple[int, int], in_boxes: bool
+) -> None:
+    data = _jpeg_xl(Image.new("RGB", size), use_container=in_boxes, effort=1)
+    assert jxl_size(data) == size
+
+
+def test_a_jpeg_xl_is_not_decoded_before_its_size_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = _jpeg_xl(corners())
+    monkeypatch.setattr("pillow_jxl.JpegXLImagePlugin.Decoder", None)
+    with pytest.raises(ImageError, match="more than the limit of 1,000"):
+        decode_image(data, ImageLimits(max_pixels=1000))
+
+
+def test_a_jpeg_xl_made_of_a_turned_jpeg_is_upright(tmp_path: Path) -> None:
+    pytest.importorskip("pillow_jxl")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    jpeg, jpeg_xl = tmp_path / "x.jpg", tmp_path / "x.jxl"
+    corners().save(jpeg, quality=95, exif=exif)
+    with Image.open(jpeg) as image:
+        image.save(jpeg_xl, lossless_jpeg=True)
+    decoded = decode_image(jpeg_xl.read_bytes())
+    np.testing.assert_array_equal(decoded, decode_image(jpeg.read_bytes()))
+    assert image_size(jpeg_xl.read_bytes()) == decoded.shape[1::-1] == (32, 48)
 
 
 def test_heif_is_turned_once() -> None:
