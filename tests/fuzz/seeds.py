@@ -150,6 +150,7 @@ _PICTURES: dict[str, Any] = {
     ],
     "avif": lambda: [picture("AVIF", quality=60), picture("AVIF", "RGBA"), _animation("AVIF")],
 }
+PICTURE_KINDS = tuple(_PICTURES)
 
 
 @cache

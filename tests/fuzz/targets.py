@@ -285,8 +285,7 @@ TARGETS: dict[str, Target] = {
         _mutated(seeds.caption_files, mutations.json_field, mutations.json_text), _captions
     ),
     "parquet": Target(_mutated(seeds.parquets), _source("x.parquet")),
-    **{form: _pictures(form) for form in ("jpeg", "webp", "gif", "bmp", "tiff", "avif")},
-    **{form: _pictures(form) for form in ("jpeg2000", "ppm", "qoi", "psd", "tga", "heif")},
+    **{form: _pictures(form) for form in seeds.PICTURE_KINDS},
     "jxl": _pictures("jxl", mutations.jxl_header),
     "png": _pictures("png", mutations.png_chunk),
     "records": Target(_shards, _shard),
