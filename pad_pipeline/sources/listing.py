@@ -89,6 +89,8 @@ def _list_folder(folder: str, images: str | None, left_out: LeftOut) -> Iterator
             logger.warning(
                 "%s holds images, so its %s files are not read", folder, ", ".join(unread)
             )
+        for url in others.get("json", []):
+            left_out.add(url)
         return
     kind = next((kind for kind in ("tar", "parquet", "arrow") if kind in others), None)
     if kind is not None:

@@ -145,8 +145,8 @@ def list_tars(urls: Sequence[str], base: str, left_out: LeftOut) -> Iterator[Man
     """A row per image of WebDataset shards, shard by shard.
 
     Ids are `<shard's path below base without .tar>/<member>`. The caption is the `.txt`, else the
-    "caption" of the `.json`, beside the image under the same key. Of members of one name the last
-    counts, as for tar.
+    "caption" of the `.json`, beside the image under the same key (or `.caption.txt`). Of members of
+    one name the last counts, as for tar.
     """
     if not urls or storage.local_path(urls[0]) is not None:
         for url in urls:
@@ -228,7 +228,8 @@ def _plain_endings(key: str) -> tuple[str, ...]:
 
 
 def _caption_file(key: str, image: str, members: dict[str, TarMember]) -> TarMember | None:
-    stems = (posixpath.splitext(image)[0], key.removeprefix("/"))
+    name = key.removeprefix("/")
+    stems = (posixpath.splitext(image)[0], name, f"{name}.caption")
     names = [(stem + suffix).lower() for suffix in (".txt", ".json") for stem in stems]
     lower = {name.lower(): member for name, member in members.items()}
     return next((lower[name] for name in names if name in lower), None)

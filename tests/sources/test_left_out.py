@@ -35,6 +35,16 @@ def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
+def test_lists_beside_images_and_files_beside_tars_are_counted(root: str, log) -> None:
+    write(root, {"images/a.jpg": image(), "images/metadata.jsonl": b'{"file_name": "a.jpg"}'})
+    assert [row.image_id for row in list_source(storage.join(root, "images"))] == ["a.jpg"]
+    assert log.messages[-1].endswith(": 1 .jsonl")
+    shards = {"0.tar": tarred([("a.jpg", image())]), "0.parquet": b"of img2dataset"}
+    write(storage.join(root, "shards"), {**shards, "0.zip": b"?", "0.arrow": b"?"})
+    assert [row.image_id for row in list_source(storage.join(root, "shards"))] == ["0/a.jpg"]
+    assert log.messages[-1].endswith(": 1 .parquet, 1 .arrow, 1 .zip")
+
+
 def test_a_folder_says_once_what_it_leaves_out(root: str, log) -> None:
     write(root, {"a.jpg": image(), **OTHERS})
     assert [row.image_id for row in list_source(root)] == ["a.jpg", "b.jfif", "c.jpe"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pad_pipeline import storage
@@ -29,6 +29,7 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     gap=st.integers(0, 300),
     request_bytes=st.integers(1, 1500),
 )
+@settings(deadline=None)
 def test_any_spans_are_read_as_they_lie(
     urls: list[str], spans: list[tuple[int, int]], gap: int, request_bytes: int
 ) -> None:

@@ -173,3 +173,11 @@ def test_captions_away_from_their_image_are_counted(
     rows = listed(storage.join(root, "x.tar"))
     assert [(row.image_id, row.caption) for row in rows] == [("x/A.JPG", "one"), ("x/b.jpg", None)]
     assert "1 .txt" in caplog.text
+
+
+def test_a_caption_that_is_a_column_of_its_own(root: str) -> None:
+    # As webdataset's TarWriter writes {"image.png": …, "caption.txt": …}.
+    members = [("s0.image.png", image(1)), ("s0.caption.txt", b"one"), ("s0.cls", b"3")]
+    write(root, {"x.tar": tarred(members)})
+    (row,) = listed(storage.join(root, "x.tar"))
+    assert (row.image_id, row.caption) == ("x/s0.image.png", "one")
