@@ -95,6 +95,11 @@ def _list_folder(folder: str, images: str | None, left_out: LeftOut) -> Iterator
     kind = next((kind for kind in ("tar", "parquet", "arrow") if kind in others), None)
     if kind is not None:
         files = others.pop(kind)
+        if kind == "parquet" and any("/_delta_log/" in url for url in others.get("json", [])):
+            raise UserError(
+                f"{folder} is a Delta table, whose log says which of its Parquet files and rows "
+                "count; write the table to plain Parquet files and name these"
+            )
         for unread in ("parquet", "arrow", "zip"):
             for url in others.get(unread, []):
                 left_out.add(url)

@@ -284,6 +284,14 @@ def test_a_folder_and_a_glob_of_files(root: str) -> None:
         ]
 
 
+def test_a_delta_table_is_refused(root: str) -> None:
+    # Its folder also holds the files of rows that were deleted.
+    write(root, {"part-0.parquet": hugging_face(3), "_delta_log/00000.json": b"{}"})
+    with pytest.raises(UserError, match="is a Delta table, whose log says which"):
+        listed(root)
+    assert len(listed(storage.join(root, "part-*.parquet"))) == 3
+
+
 def test_what_cannot_be_used(root: str) -> None:
     def fails(data: bytes, message: str) -> None:
         write(root, {"x.parquet": data})
