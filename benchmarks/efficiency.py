@@ -116,9 +116,9 @@ def measure_alone(folder: Path, number: int) -> dict[str, Any]:
 
     from pad_pipeline.annotate.annotator import to_sample
     from pad_pipeline.engine.build import build_stage
-    from pad_pipeline.engine.config import demo
+    from pad_pipeline.engine.config import STAGE_NAMES, demo
     from pad_pipeline.engine.device import resolve_device
-    from pad_pipeline.engine.stages import STAGE_NAMES, Decode, Seconds
+    from pad_pipeline.engine.stages import Decode, Seconds
     from pad_pipeline.images import ImageLimits
 
     config = resolve_device(replace(demo(), device="cpu"))

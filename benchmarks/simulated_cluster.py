@@ -35,9 +35,9 @@ import numpy as np
 from simulated_nodes import SimulatedCluster
 
 from pad_pipeline.engine import costs as cost_model
-from pad_pipeline.engine.config import AnnotateConfig
+from pad_pipeline.engine.config import STAGE_NAMES, AnnotateConfig
 from pad_pipeline.engine.plan import StageSpec, size_pools
-from pad_pipeline.engine.stages import STAGE_NAMES, Seconds
+from pad_pipeline.engine.stages import Seconds
 
 # as a run sets them where it starts Ray itself, before Ray is imported
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -34,8 +34,8 @@ def nms(
 ) -> NDArray[np.int64]:
     """Indices of the boxes kept by greedy non-maximum suppression, best score first.
 
-    A box falls only if its overlap with a kept one is strictly above `iou_threshold`; equal scores
-    keep their input order. With `labels`, only boxes of the same label suppress each other.
+    A box is suppressed only if its overlap with a kept one is strictly above `iou_threshold`; equal
+    scores keep their input order. With `labels`, only boxes of the same label suppress each other.
     Arithmetic is done in the boxes' own dtype, as torchvision's `nms` does.
     """
     order = np.argsort(-scores, kind="stable")
@@ -45,10 +45,10 @@ def nms(
         number = {label: index for index, label in enumerate(labels)}
         numbers = np.array([number[label] for label in labels], dtype=np.int64)
         overlaps &= numbers[:, None] == numbers[None, :]
-    fallen = np.zeros(len(order), dtype=bool)
+    suppressed = np.zeros(len(order), dtype=bool)
     kept: list[int] = []
     for index in order:
-        if not fallen[index]:
+        if not suppressed[index]:
             kept.append(int(index))
-            fallen |= overlaps[index]
+            suppressed |= overlaps[index]
     return np.asarray(kept, dtype=np.int64)

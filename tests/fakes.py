@@ -12,6 +12,7 @@ from PIL import Image
 
 from pad_pipeline import masks
 from pad_pipeline.engine.config import (
+    STAGE_NAMES,
     AnnotateConfig,
     DetectConfig,
     SegmentConfig,
@@ -20,7 +21,6 @@ from pad_pipeline.engine.config import (
 )
 from pad_pipeline.engine.plan import Pool, StageSpec
 from pad_pipeline.engine.stages import (
-    STAGE_NAMES,
     Chain,
     Decode,
     ModelStage,

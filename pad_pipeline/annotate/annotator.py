@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pad_pipeline.engine.batches import warn_of_batches_above_chunk
+from pad_pipeline.engine.batches import warn_about_batches_above_chunk
 from pad_pipeline.engine.build import build_chain
 from pad_pipeline.engine.config import AnnotateConfig
 from pad_pipeline.engine.device import resolve_device
@@ -28,7 +28,7 @@ class Annotator:
     def __init__(self, config: AnnotateConfig) -> None:
         """Load the models. Raises `UserError` where one is missing or does not fit."""
         self.config = resolve_device(config)
-        warn_of_batches_above_chunk(self.config)
+        warn_about_batches_above_chunk(self.config)
         self.seconds: Seconds = {}
         self._chain = build_chain(self.config, self.seconds)
 

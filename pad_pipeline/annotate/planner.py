@@ -1,4 +1,4 @@
-"""A plan for a source on so many GPUs: both layouts by the model of cost, the options of one."""
+"""A plan for a source on a given number of GPUs: both layouts by the cost model, one chosen."""
 
 from __future__ import annotations
 

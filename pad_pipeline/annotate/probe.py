@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pad_pipeline.annotate.samples import read_samples
-from pad_pipeline.engine.batches import batch_size, warn_of_batches_above_chunk
+from pad_pipeline.engine.batches import batch_size, warn_about_batches_above_chunk
 from pad_pipeline.engine.build import build_stage, locate_models
-from pad_pipeline.engine.config import AnnotateConfig
+from pad_pipeline.engine.config import STAGE_NAMES, AnnotateConfig
 from pad_pipeline.engine.costs import MODELS, Costs
 from pad_pipeline.engine.device import resolve_device
 from pad_pipeline.engine.sample import Sample
-from pad_pipeline.engine.stages import STAGE_NAMES, Decode, Seconds
+from pad_pipeline.engine.stages import Decode, Seconds
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.images import ImageLimits
 from pad_pipeline.sources import ManifestRow, list_source
@@ -97,7 +97,7 @@ def measure(config: AnnotateConfig, rows: Sequence[ManifestRow]) -> Probe:
     the images that would keep all stages busy.
     """
     config = locate_models(resolve_device(config))
-    warn_of_batches_above_chunk(config)
+    warn_about_batches_above_chunk(config)
     samples = read_samples(rows)
     spent: Seconds = {}
     limits = ImageLimits(max_pixels=config.max_pixels, max_bytes=config.max_bytes)

@@ -27,13 +27,7 @@ from pad_pipeline.annotate.run_files import list_images
 from pad_pipeline.annotate.shard_layout import layout_of
 from pad_pipeline.dataset.manifest import read_manifest, require_manifest, write_manifest
 from pad_pipeline.dataset.writer import read_table, write_table
-from pad_pipeline.engine.config import (
-    AnnotateConfig,
-    DetectConfig,
-    SegmentConfig,
-    SuppressConfig,
-    TagConfig,
-)
+from pad_pipeline.engine.config import from_manifest
 from pad_pipeline.engine.plan import StageSpec
 from pad_pipeline.errors import UserError
 from pad_pipeline.sources import ManifestRow, list_source
@@ -60,7 +54,7 @@ def retry_failed(
     `UserError` where the data set is not finished, or its source or models are not there any more.
     """
     output = storage.absolute(output)
-    require_manifest(output)  # before a lock is written into a folder that is none of ours
+    require_manifest(output)  # before a lock is written into a folder that is not a data set
     with only_run_on(output):
         manifest = require_manifest(output)
         url = storage.join(output, RETRY)
@@ -68,17 +62,19 @@ def retry_failed(
         if report is None:
             if manifest["state"] != "finished":
                 raise UserError(
-                    f"{output} is not finished: run the command that began it again, which "
-                    "continues it; then retry what failed"
+                    f"{output} is not finished: rerun the original `annotate` command to finish "
+                    "it, then run `retry-failed`"
                 )
             rows = _failed_rows(output, manifest)
             if not rows:
-                logger.info("no image of %s failed that its source still has", output)
+                logger.info(
+                    "nothing to retry in %s: no failed image is still in the source", output
+                )
                 return _report(output, manifest, None)
-            _forget_others(url, rows)
+            _remove_stale_retry(url, rows)
             logger.info("annotating %s failed images again", f"{len(rows):,}")
             config = dataclasses.replace(
-                config_of(manifest), **{"max_failed_share": 1.0, **(changes or {})}
+                from_manifest(manifest), **{"max_failed_share": 1.0, **(changes or {})}
             )
             annotate_rows(
                 rows,
@@ -96,26 +92,6 @@ def retry_failed(
         whole = _report(output, manifest, report)
         storage.write_json(storage.join(output, SUMMARY), whole.to_dict())
         return whole
-
-
-def config_of(manifest: Mapping[str, Any]) -> AnnotateConfig:
-    """The config that a finished data set was made with; the pools have their defaults."""
-    values = dict(manifest["identity"])
-    kinds = {
-        "tag": TagConfig,
-        "detect": DetectConfig,
-        "suppress": SuppressConfig,
-        "segment": SegmentConfig,
-    }
-    try:
-        for name, kind in kinds.items():
-            stage = dict(values[name])
-            if name in manifest["models"]:
-                stage["model"] = manifest["models"][name]["model"]
-            values[name] = kind(**stage)
-        return AnnotateConfig(**values)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"the manifest is of another version of this program ({error})") from error
 
 
 def _result(url: str) -> dict[str, Any] | None:
@@ -149,7 +125,7 @@ def _failed_rows(output: str, manifest: Mapping[str, Any]) -> list[ManifestRow]:
     return rows
 
 
-def _forget_others(url: str, rows: Sequence[ManifestRow]) -> None:
+def _remove_stale_retry(url: str, rows: Sequence[ManifestRow]) -> None:
     """Remove an interrupted retry of other images: the source has changed since."""
     manifest = read_manifest(url)
     if not manifest:

@@ -37,8 +37,7 @@ logger = logging.getLogger(__name__)
 
 SUMMARY = "_summary.json"
 STOP_AFTER_ALL_FAILED = 200
-"""A run whose first images, so many, have all failed stops at once, unless `max_failed_share` is 1.
-"""
+"""A run that has only failed images stops after this many, unless `max_failed_share` is 1."""
 
 
 class TooManyFailed(UserError):

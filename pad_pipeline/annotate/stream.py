@@ -31,7 +31,8 @@ from pad_pipeline.engine.ray_backpressure import Waiting, bound_queues
 from pad_pipeline.engine.ray_crash_tracker import start_crash_tracker
 from pad_pipeline.engine.ray_errors import describe_cause, is_deterministic, to_user_error
 from pad_pipeline.engine.ray_resources import READ_CPUS, fits_cluster
-from pad_pipeline.engine.ray_worker import REPLACE_WHEN_DEAD, StageWorker
+from pad_pipeline.engine.ray_worker import StageWorker
+from pad_pipeline.engine.worker_replacement import REPLACE_WHEN_DEAD
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.records import RecordError
 
@@ -56,7 +57,7 @@ def stream(
     ledger: Ledger,
     specs: Sequence[StageSpec],
     *,
-    hang_after_s: float = 1800.0,
+    hang_after_s: float,
     waiting: Waiting | None = None,
 ) -> Iterator[CompletedChunk]:
     """Every unfinished chunk with its records, in the order of completion.

@@ -73,12 +73,12 @@ def plan(
     num_images: int = 64,
     json: str | None = None,
 ) -> None:
-    """Propose layout, pools and batch sizes for a source on so many GPUs; time and GPU-hours.
+    """Propose layout, pools and batch sizes for a given number of GPUs; time and GPU-hours.
 
     A few images go through every stage in this process, on this machine's GPU or CPU, and are
-    timed; with --costs nothing is loaded. The model of cost: stage i takes s seconds per image and
-    has n workers of a GPU each. Pools do min(n / s) images/s, fused does GPUs / sum(s), both less
-    3 % for the engine; time = start-up + images / rate, GPU-hours = GPUs x time.
+    timed; with --costs nothing is loaded. The cost model: stage i takes s seconds per image and
+    has n workers of a GPU each. Pools do min(n / s) images/s, fused does GPUs / sum(s), the engine
+    takes 3 % of both; time = start-up + images / rate, GPU-hours = GPUs x time.
 
     Args:
         gpus: GPUs of the cluster, of one kind.
@@ -112,7 +112,7 @@ def plan(
 
 
 def status(
-    output: Positional[Annotated[str, arg(metavar="OUTPUT")]],
+    dataset: Positional[Annotated[str, arg(metavar="DATASET")]],
     json: bool = False,
 ) -> None:
     """Show how a run stands: running, finished or interrupted, its rates, what failed and why.
@@ -120,7 +120,7 @@ def status(
     Reads files only, so it works from any machine, whether the run is alive or not.
 
     Args:
-        output: The data set that `annotate` writes, or a run of `train`.
+        dataset: The data set that `annotate` writes, or a run of `train`.
         json: Print everything as JSON.
     """
     from pad_pipeline.annotate.status import read_status
@@ -128,14 +128,14 @@ def status(
     from pad_pipeline.train.run.folder import RUN_FILE
     from pad_pipeline.train.run.status import read_training_status
 
-    if storage.exists(storage.join(output, RUN_FILE)):
-        training = read_training_status(output)
+    if storage.exists(storage.join(dataset, RUN_FILE)):
+        training = read_training_status(dataset)
         if json:
             say(json_module.dumps(training.to_dict(), indent=2))
         else:
-            print_training_status(output, training)
+            print_training_status(dataset, training)
         return
-    found = read_status(output)
+    found = read_status(dataset)
     if json:
         say(json_module.dumps(found.to_dict(), indent=2, ensure_ascii=False))
     else:
@@ -143,10 +143,10 @@ def status(
 
 
 def retry_failed(
-    output: DataSet,
+    dataset: DataSet,
     ray: Annotated[RayOptions, arg(name="")],
     layout: Literal["auto", "fused", "pools"] = "auto",
-    hang_after_s: float = 1800.0,
+    hang_after_s: float = AnnotateConfig.hang_after_s,
 ) -> None:
     """Annotate the failed images of a finished data set once more, and only those.
 
@@ -160,7 +160,7 @@ def retry_failed(
     from pad_pipeline.cli.reports.runs import print_run
 
     report = run(
-        output,
+        dataset,
         {"layout": layout, "hang_after_s": hang_after_s},
         ray_address=ray.ray_address,
         ray_logs=ray.ray_logs,

@@ -11,7 +11,7 @@ from pad_pipeline.dataset.selection import Selection
 
 
 def export(
-    output: DataSet,
+    dataset: DataSet,
     dest: Positional[Annotated[str, arg(metavar="DEST")]],
     format: Literal["pad-json", "coco", "webdataset", "llava"],
     select: Annotated[Selection, arg(name="")],
@@ -26,22 +26,22 @@ def export(
     from pad_pipeline.cli.reports.dataset import print_export
     from pad_pipeline.export.formats import export as run
 
-    print_export(run(output, dest, format, select=select, images=images))
+    print_export(run(dataset, dest, format, select=select, images=images))
 
 
-def validate(output: DataSet) -> None:
+def validate(dataset: DataSet) -> None:
     """Check every record, mask and count of a data set; the exit code is 1 if anything is wrong."""
     from pad_pipeline.cli.reports.dataset import print_validation
     from pad_pipeline.dataset.validate import validate as run
 
-    report = run(output)
+    report = run(dataset)
     print_validation(report)
     if not report.ok:
         raise SystemExit(1)
 
 
 def stats(
-    output: DataSet,
+    dataset: DataSet,
     select: Annotated[Selection, arg(name="")],
     json: str | None = None,
     png: str | None = None,
@@ -55,11 +55,11 @@ def stats(
     from pad_pipeline.cli.reports.dataset import print_stats
     from pad_pipeline.dataset.stats import compute_stats
 
-    print_stats(compute_stats(output, select), json=json, png=png)
+    print_stats(compute_stats(dataset, select), json=json, png=png)
 
 
 def render(
-    output: DataSet,
+    dataset: DataSet,
     dest: Positional[Annotated[str, arg(metavar="DEST")]],
     select: Annotated[Selection, arg(name="")],
     images: Images = None,
@@ -74,11 +74,11 @@ def render(
     from pad_pipeline.cli.reports.dataset import print_render
     from pad_pipeline.dataset.render import render as run
 
-    print_render(run(output, dest, images=images, limit=limit, select=select))
+    print_render(run(dataset, dest, images=images, limit=limit, select=select))
 
 
 def show(
-    output: DataSet,
+    dataset: DataSet,
     image_id: Positional[Annotated[str, arg(metavar="IMAGE_ID")]],
     images: Images = None,
     width: int = 72,
@@ -91,4 +91,4 @@ def show(
     """
     from pad_pipeline.dataset.preview import print_preview
 
-    print_preview(output, image_id, images=images, width=width)
+    print_preview(dataset, image_id, images=images, width=width)

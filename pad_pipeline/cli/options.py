@@ -14,7 +14,7 @@ from pad_pipeline.errors import Setting, UserError
 _Config = TypeVar("_Config")
 
 DataSet = Positional[
-    Annotated[str, arg(metavar="OUTPUT", help="The data set, as `annotate` wrote it.")]
+    Annotated[str, arg(metavar="DATASET", help="The data set, as `annotate` wrote it.")]
 ]
 
 Run = Positional[Annotated[str, arg(metavar="RUN", help="Folder of a training run.")]]
@@ -23,7 +23,7 @@ Preset = Annotated[
     Literal["paper", "demo"],
     arg(help="Defaults of the other options: `paper` or `demo` (the embedded small models)."),
 ]
-"""It has chosen the defaults before a command is parsed, see `commands`."""
+"""Applied in `commands.build_commands`, before a command is parsed."""
 
 Images = Annotated[
     str | None, arg(help="Where the images are now, if not where they were annotated.")
@@ -55,7 +55,7 @@ class RayOptions:
 def choose_preset(name: str, presets: Mapping[str, Callable[[], _Config]]) -> _Config:
     """The config of a preset; raises `UserError` where none has that name."""
     if name not in presets:
-        raise UserError(f"no preset is called {name!r}; there are {', '.join(presets)}")
+        raise UserError(f"unknown preset {name!r}; choose one of {', '.join(presets)}")
     return presets[name]()
 
 

@@ -16,7 +16,7 @@ def batch_size(config: AnnotateConfig, name: str) -> int:
     return min(getattr(config.stages[name], "batch_size", config.chunk_size), config.chunk_size)
 
 
-def warn_of_batches_above_chunk(config: AnnotateConfig) -> None:
+def warn_about_batches_above_chunk(config: AnnotateConfig) -> None:
     """Log which of the config's batch sizes the chunk size limits."""
     for name in costs.MODELS:
         size = getattr(config, name).batch_size

@@ -9,7 +9,7 @@ from typing import Any
 
 from pad_pipeline.engine import stages
 from pad_pipeline.engine.batches import batch_size
-from pad_pipeline.engine.config import AnnotateConfig
+from pad_pipeline.engine.config import STAGE_NAMES, AnnotateConfig
 from pad_pipeline.engine.stages import ModelStage, Seconds, Stage
 from pad_pipeline.models import references
 
@@ -36,7 +36,7 @@ def _located(reference: str) -> str:
 
 def build_chain(config: AnnotateConfig, seconds: Seconds) -> Stage:
     """All four stages in this process, as one."""
-    return stages.Chain([build_stage(config, name, seconds) for name in stages.STAGE_NAMES])
+    return stages.Chain([build_stage(config, name, seconds) for name in STAGE_NAMES])
 
 
 def build_stage(config: AnnotateConfig, name: str, seconds: Seconds) -> ModelStage:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt
 
+from pad_pipeline.engine.costs import MODELS
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.limits import AtLeastOne, Fraction, NotNegative, check_limits
 
@@ -50,9 +51,9 @@ class DetectConfig:
     batch_size: AtLeastOne = 8
     """Images per forward pass; each prompt past an image's first counts as one more."""
     box_threshold: Fraction = 0.25
-    """Lowest score of a box that is kept (0–1)."""
+    """Boxes whose score is above this are kept (0–1)."""
     text_threshold: Fraction = 0.20
-    """Lowest score of a word that enters a phrase (0–1); used by the label mode `phrase`."""
+    """Words whose score is above this enter a phrase (0–1); used by the label mode `phrase`."""
     label_mode: Literal["span", "phrase"] = "span"
     """`span` labels a box with its best tag; `phrase` joins all words above the text threshold, as
     the public Grounded-SAM script does."""
@@ -64,7 +65,7 @@ class SuppressConfig:
     """Non-maximum suppression: which of several boxes on one thing stays."""
 
     iou_threshold: Fraction = 0.5
-    """A box falls when it overlaps a better one by more than this."""
+    """A box that overlaps a better one by more than this is suppressed."""
     per_class: bool = False
     """Let only boxes of the same tag suppress each other."""
     pool: PoolConfig = field(default_factory=lambda: PoolConfig(max_workers=1, gpus=0.0, cpus=0.5))
@@ -81,6 +82,18 @@ class SegmentConfig:
     box_batch_size: AtLeastOne = 64
     """Boxes per forward pass of the mask decoder, over all images of a batch."""
     pool: PoolConfig = field(default_factory=PoolConfig)
+
+
+StageConfig = TagConfig | DetectConfig | SuppressConfig | SegmentConfig
+
+_STAGE_CONFIGS: dict[str, type[StageConfig]] = {
+    "tag": TagConfig,
+    "detect": DetectConfig,
+    "suppress": SuppressConfig,
+    "segment": SegmentConfig,
+}
+STAGE_NAMES = tuple(_STAGE_CONFIGS)
+"""The stages in the order in which they run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +130,7 @@ class AnnotateConfig:
     max_bytes: AtLeastOne = 128 * 1024 * 1024
     """Larger files are recorded as failed before they are decoded."""
     hang_after_s: Annotated[float, Gt(0)] = 1800.0
-    """A worker in which no batch ends for so many seconds is replaced, and the image at fault
+    """A worker in which no batch ends for this many seconds is replaced, and the image at fault
     recorded as failed."""
     max_failed_share: Fraction = 0.05
     """The run ends with an error when more than this share of the images fail (0–1)."""
@@ -143,21 +156,15 @@ class AnnotateConfig:
                 )
 
     @property
-    def stages(self) -> dict[str, TagConfig | DetectConfig | SuppressConfig | SegmentConfig]:
+    def stages(self) -> dict[str, StageConfig]:
         """The configs of the four stages by name, in the order in which they run."""
-        return {
-            "tag": self.tag,
-            "detect": self.detect,
-            "suppress": self.suppress,
-            "segment": self.segment,
-        }
+        return {name: getattr(self, name) for name in _STAGE_CONFIGS}
 
     @property
     def seconds_by_model(self) -> dict[str, float] | None:
         """`costs` parsed; raises `UserError` where it cannot be."""
         if self.costs is None:
             return None
-        expected = {"tag", "detect", "segment"}
         seconds = {}
         for part in self.costs.split(","):
             name, _, value = part.partition("=")
@@ -166,13 +173,13 @@ class AnnotateConfig:
             except ValueError:
                 seconds.clear()
                 break
-        if set(seconds) != expected or not all(0 < value < 1e6 for value in seconds.values()):
+        if set(seconds) != set(MODELS) or not all(0 < value < 1e6 for value in seconds.values()):
             raise UserError(
                 Setting("costs"),
                 " must give the seconds per image of all three models, such as "
                 f"tag=0.005,detect=0.04,segment=0.07, not {self.costs!r}",
             )
-        return {name: seconds[name] for name in ("tag", "detect", "segment")}
+        return {name: seconds[name] for name in MODELS}
 
     def _next_multiple(self) -> int:
         return -(-self.rows_per_shard // self.chunk_size) * self.chunk_size
@@ -196,6 +203,23 @@ def identity(config: AnnotateConfig, fingerprints: Mapping[str, str]) -> dict[st
         if stage in fingerprints:
             values[stage]["model"] = fingerprints[stage]
     return values
+
+
+def from_manifest(manifest: Mapping[str, Any]) -> AnnotateConfig:
+    """The config that a data set was made with, by its manifest; the pools have their defaults.
+
+    Raises `UserError` where another version of the program wrote the manifest.
+    """
+    values = dict(manifest["identity"])
+    try:
+        for name, kind in _STAGE_CONFIGS.items():
+            stage = dict(values[name])
+            if name in manifest["models"]:
+                stage["model"] = manifest["models"][name]["model"]
+            values[name] = kind(**stage)
+        return AnnotateConfig(**values)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"the manifest is of another version of this program ({error})") from error
 
 
 def paper() -> AnnotateConfig:

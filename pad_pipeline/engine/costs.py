@@ -1,6 +1,6 @@
 """What a run costs in time: the seconds of each stage, the workers that balance them, the rate.
 
-The model of cost. Stage i takes s_i seconds per image on one GPU of one kind, decoding included,
+The cost model. Stage i takes s_i seconds per image on one GPU of one kind, decoding included,
 and has n_i workers of a GPU each:
 
     pools: images/s = min over i of n_i / s_i        fused: images/s = N / (sum of s_i)
@@ -85,7 +85,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What the model of cost says of one layout."""
+    """What the cost model says of one layout."""
 
     layout: str
     num_gpus: float

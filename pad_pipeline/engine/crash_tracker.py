@@ -36,7 +36,7 @@ class CrashTracker:
         self._hung.pop(work, None)
 
     def record_hang(self, seconds: float, *work: str | int) -> None:
-        """Note that the worker ends itself, because `work` made no progress for so many seconds."""
+        """Note that the worker ends itself, as `work` made no progress for this many seconds."""
         self._hung[work] = seconds
         self._begun[work] = max(self._begun[work], 1)
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from pad_pipeline.engine import costs
-from pad_pipeline.engine.batches import batch_size, warn_of_batches_above_chunk
+from pad_pipeline.engine.batches import batch_size, warn_about_batches_above_chunk
 from pad_pipeline.engine.build import build_chain, build_stage
-from pad_pipeline.engine.config import AnnotateConfig
-from pad_pipeline.engine.stages import STAGE_NAMES, Seconds, Stage
+from pad_pipeline.engine.config import STAGE_NAMES, AnnotateConfig
+from pad_pipeline.engine.stages import Seconds, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def plan(config: AnnotateConfig, *, num_gpus: float = 0) -> list[StageSpec]:
 
     `num_gpus` are those of the cluster; `auto` takes `pools` when there is more than one.
     """
-    warn_of_batches_above_chunk(config)
+    warn_about_batches_above_chunk(config)
     layout = config.layout
     if layout == "auto":
         layout = "pools" if num_gpus > 1 else "fused"

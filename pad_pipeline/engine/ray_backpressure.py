@@ -38,7 +38,7 @@ class BoundedQueues(BackpressurePolicy):
 
     def can_add_input(self, op: PhysicalOperator) -> bool:
         """Whether the operator may begin another task."""
-        _forget_statistics(op)
+        _trim_statistics(op)
         return not self._is_full(op)
 
     def max_task_output_bytes_to_read(self, op: PhysicalOperator) -> int | None:
@@ -65,7 +65,7 @@ def bound_queues(context: ray.data.DataContext, waiting: Waiting) -> None:
     )
 
 
-def _forget_statistics(op: PhysicalOperator) -> None:
+def _trim_statistics(op: PhysicalOperator) -> None:
     """Drop those of all but the last blocks, which only `Dataset.stats()` reads."""
     kept = getattr(op, "_output_blocks_stats", [])
     if len(kept) > 2 * KEPT_STATISTICS:

@@ -1,4 +1,4 @@
-"""The worker of a stage: an actor that Ray replaces when it dies.
+"""The worker of a stage: an actor that Ray replaces when it dies (see `worker_replacement`).
 
 A new worker knows that it replaces a dead one. It then reports to the run's `CrashTracker` what it
 begins and ends, and runs its stage as an `IsolatingStage`, which finds the image at fault.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pyarrow as pa
 import ray
@@ -25,12 +24,6 @@ from pad_pipeline.engine.sample import Sample, to_record, without_pixels
 from pad_pipeline.engine.stages import Stage
 from pad_pipeline.engine.watchdog import Watchdog
 from pad_pipeline.records import RecordError, records_to_table
-
-REPLACE_WHEN_DEAD: dict[str, Any] = {"max_restarts": -1, "max_task_retries": -1}
-"""Options of an actor that Ray replaces when it dies, however often, and gives its calls again.
-
-`isolation` bounds how often a stage's workers die over the same work.
-"""
 
 
 class StageWorker:

@@ -27,9 +27,6 @@ logger = logging.getLogger(__name__)
 Seconds = dict[str, float]
 """Time spent, by what it was spent on: decode, tag, detect, suppress, segment."""
 
-STAGE_NAMES = ("tag", "detect", "suppress", "segment")
-"""The stages in the order in which they run."""
-
 SUPPRESS_BATCH_SIZE = 64
 
 

@@ -1,1 +1,1 @@
-"""The paper's tables in miniature, on the embedded default."""
+"""The paper's tables in miniature, on the embedded models."""

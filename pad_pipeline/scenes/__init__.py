@@ -1,1 +1,1 @@
-"""The embedded default: illustrated scenes with exact ground truth, and models trained on them."""
+"""Illustrated scenes with exact ground truth, and the embedded models trained on them."""

@@ -1,4 +1,4 @@
-"""The main job on the embedded default: draw scenes, annotate them, measure and show the result."""
+"""The main job on the embedded models: draw scenes, annotate them, measure and show the result."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class ServiceConfig:
     batch_wait_s: Annotated[float, Interval(ge=0, lt=60)] = 0.005
     """Time that the first image of a batch waits for others."""
     timeout_s: Annotated[float, Gt(0)] = 300.0
-    """An image without a result after so many seconds is answered with an error (504)."""
+    """An image without a result after this many seconds is answered with an error (504)."""
     api_key_file: str | None = None
     """File whose first line is the key that requests must bring; without it PAD_API_KEY, else
     no key is required."""
@@ -60,6 +60,6 @@ def read_api_key(config: ServiceConfig) -> str | None:
     if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise UserError(
             f"expected an API key of printable ASCII characters without spaces in {place}, found "
-            f"{'nothing' if not key else 'others'}"
+            f"{'nothing' if not key else 'other characters'}"
         )
     return key

@@ -2,8 +2,7 @@
 
 A worker that dies loses the images that it was working on. They are sent again: in a batch, as
 before, the first time; then each alone, one after another, so that an image that kills its workers
-is found without the others of its batch being blamed. The bounds are those of a run, see
-`engine.isolation`.
+is found without the others of its batch being blamed.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from pad_pipeline.records import RecordError
 
 logger = logging.getLogger(__name__)
 
-DEATHS_TOGETHER = 2
+DEATHS_IN_BATCH = 2
 """Workers that may die with an image in a batch before it is sent alone."""
 PAUSE_S = 0.2
 _LOG_PERIOD_S = 1.0
@@ -61,7 +60,7 @@ class Dispatcher:
         return sample
 
     async def _run_stage(self, stage: StageCalls, sample: Sample) -> Sample:
-        for _ in range(DEATHS_TOGETHER):
+        for _ in range(DEATHS_IN_BATCH):
             try:
                 return await stage.together(sample)
             except WorkerLost as error:
@@ -75,7 +74,7 @@ class Dispatcher:
         sample.error = RecordError(
             stage=stage.name,
             type=QUARANTINED,
-            message=f"{DEATHS_TOGETHER + DEATHS_ALONE} workers died with this image, the last "
+            message=f"{DEATHS_IN_BATCH + DEATHS_ALONE} workers died with this image, the last "
             f"{DEATHS_ALONE} with it alone: a crash in native code, or out of memory",
         )
         return sample

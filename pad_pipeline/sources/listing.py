@@ -48,7 +48,7 @@ def list_source(
     Raises `UserError` for a missing, unreadable, empty or unknown source, and, after the last
     row, for ids that occur twice: rows are to be trusted only once the iterator has ended.
     """
-    source, images = _absolute(source), images and _absolute(images)
+    source, images = storage.absolute(source), images and storage.absolute(images)
     left_out = LeftOut()
     rows = _unique(lambda: _list(source, images, left_out), source)
     yield from with_captions(rows, captions) if captions else rows
@@ -187,12 +187,6 @@ def _kind(url: str) -> str:
             f".arrow, .jsonl or LLaVA .json file{hint}"
         )
     return _KINDS[suffix]
-
-
-def _absolute(source: str) -> str:
-    """Local sources as absolute paths, because the rows are read elsewhere too."""
-    path = storage.local_path(source)
-    return source if path is None else os.path.abspath(path)
 
 
 def _storable(row: ManifestRow) -> ManifestRow:

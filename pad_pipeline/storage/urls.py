@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -16,7 +17,7 @@ def local_path(url: str) -> Path | None:
 def absolute(url: str) -> str:
     """The same place for a process with another working directory; URLs are so already."""
     path = local_path(url)
-    return str(path.absolute()) if path is not None else url
+    return os.path.abspath(path) if path is not None else url
 
 
 def join(base: str, *parts: str) -> str:

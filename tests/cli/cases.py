@@ -8,11 +8,11 @@ from pathlib import Path
 ERRORS: dict[str, tuple[str, tuple[str, ...]]] = {
     "unknown preset": (
         "annotate images OUT --preset best",
-        ("no preset is called 'best'", "paper, demo"),
+        ("unknown preset 'best'", "paper, demo"),
     ),
     "unknown preset, written with =": (
         "annotate images OUT --preset=best",
-        ("no preset is called 'best'",),
+        ("unknown preset 'best'",),
     ),
     "threshold out of range": (
         "annotate images OUT --preset demo --detect.box-threshold 2",

@@ -1,4 +1,4 @@
-"""The model of cost: workers that balance stages, rates and times that follow."""
+"""The cost model: workers that balance stages, rates and times that follow."""
 
 from __future__ import annotations
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from pad_pipeline.annotate import retry as retry_module
-from pad_pipeline.annotate.retry import config_of, retry_failed
+from pad_pipeline.annotate.retry import retry_failed
 from pad_pipeline.annotate.run import annotate
 from pad_pipeline.dataset.validate import validate
 from pad_pipeline.engine import config as config_module
+from pad_pipeline.engine.config import from_manifest
 from pad_pipeline.errors import UserError
 from pad_pipeline.storage import atomic
 from tests import fakes
@@ -53,7 +54,7 @@ def original(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def place(original: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """`out`, in which two of 14 images failed and can be read by now; `whole`, as it should be."""
     # the fake models have no weights to name in a manifest
-    monkeypatch.setattr(retry_module, "config_of", lambda manifest: fakes.config())
+    monkeypatch.setattr(retry_module, "from_manifest", lambda manifest: fakes.config())
     place = original.with_name("place")
     shutil.copytree(original, place)
     yield place
@@ -125,7 +126,7 @@ def _then(do):
 def test_an_unfinished_data_set_is_refused(place: Path) -> None:
     path = place / "out" / "_manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "state": "running"}))
-    with pytest.raises(UserError, match="is not finished: run the command that began it again"):
+    with pytest.raises(UserError, match="is not finished: rerun the original `annotate` command"):
         retry_failed(str(place / "out"), stages=fakes.fused())
 
 
@@ -136,6 +137,6 @@ def test_the_config_comes_back_from_the_manifest() -> None:
         "identity": json.loads(json.dumps(config_module.identity(config, sums))),
         "models": {name: {"model": "embedded", "checksum": sums[name]} for name in sums},
     }
-    assert config_of(manifest) == config
+    assert from_manifest(manifest) == config
     with pytest.raises(UserError, match="of another version"):
-        config_of({**manifest, "identity": {**manifest["identity"], "new_field": 1}})
+        from_manifest({**manifest, "identity": {**manifest["identity"], "new_field": 1}})

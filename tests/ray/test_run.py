@@ -321,14 +321,14 @@ def test_reading_does_not_run_far_ahead_of_a_slow_stage(tmp_path: Path, monkeypa
 def test_a_long_run_does_not_keep_statistics_of_every_block(tmp_path: Path, monkeypatch) -> None:
     fakes.write_images(tmp_path / "images", 60)
     kept: list[int] = []
-    forget = ray_backpressure._forget_statistics
+    forget = ray_backpressure._trim_statistics
 
     def watched(op: Any) -> None:
         forget(op)
         kept.append(len(getattr(op, "_output_blocks_stats", ())))
 
     monkeypatch.setattr(ray_backpressure, "KEPT_STATISTICS", 4)
-    monkeypatch.setattr(ray_backpressure, "_forget_statistics", watched)
+    monkeypatch.setattr(ray_backpressure, "_trim_statistics", watched)
     run(tmp_path / "images", tmp_path / "out", chunk_size=1, rows_per_shard=60)
     assert len(read(tmp_path / "out")) == 60
     assert 4 < max(kept) <= 8

@@ -22,10 +22,9 @@ import psutil
 import pytest
 
 from pad_pipeline.annotate.annotator import Annotator
-from pad_pipeline.engine.config import demo
+from pad_pipeline.engine.config import STAGE_NAMES, demo
 from pad_pipeline.engine.plan import Pool, StageSpec
 from pad_pipeline.engine.sample import Sample
-from pad_pipeline.engine.stages import STAGE_NAMES
 from pad_pipeline.records import PadRecord, Tag
 from pad_pipeline.scenes.writer import write_scenes
 from pad_pipeline.serve.config import ServiceConfig

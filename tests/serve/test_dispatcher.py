@@ -10,7 +10,7 @@ import pytest
 from pad_pipeline.engine.isolation import DEATHS_ALONE, QUARANTINED
 from pad_pipeline.engine.sample import Sample
 from pad_pipeline.records import RecordError, Tag
-from pad_pipeline.serve.dispatcher import DEATHS_TOGETHER, Dispatcher, StageCalls, WorkerLost
+from pad_pipeline.serve.dispatcher import DEATHS_IN_BATCH, Dispatcher, StageCalls, WorkerLost
 
 
 @dataclass
@@ -102,8 +102,8 @@ def test_an_image_that_kills_its_workers_is_found_and_its_neighbours_are_answere
     assert samples[1].error is not None
     assert (samples[1].error.stage, samples[1].error.type) == ("tag", QUARANTINED)
     assert workers.calls.count(("b",)) == DEATHS_ALONE
-    assert workers.calls.count(("a", "b", "c")) == DEATHS_TOGETHER
-    assert len(workers.calls) == DEATHS_TOGETHER + DEATHS_ALONE + 2
+    assert workers.calls.count(("a", "b", "c")) == DEATHS_IN_BATCH
+    assert len(workers.calls) == DEATHS_IN_BATCH + DEATHS_ALONE + 2
 
 
 def test_a_burst_of_deaths_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
