@@ -103,22 +103,6 @@ class ImageGeometry:
         x, y = (min(axis.resized - axis.crop, axis.frame) for axis in (self.x, self.y))
         return x, y
 
-    @property
-    def scale_x(self) -> float:
-        return self.x.scale
-
-    @property
-    def scale_y(self) -> float:
-        return self.y.scale
-
-    @property
-    def offset_x(self) -> float:
-        return self.x.offset
-
-    @property
-    def offset_y(self) -> float:
-        return self.y.offset
-
     def apply(self, image: NDArray[np.uint8], filter: Filter = "bicubic") -> NDArray[np.uint8]:
         """`image` (HWC uint8 RGB) in the frame (HWC uint8 RGB), resized as Pillow does it.
 

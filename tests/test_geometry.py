@@ -51,8 +51,8 @@ def test_golden_integers_and_affines():
         width, height = image["size_wh"]
         crop, pad = (geometry(kind, width, height, golden["frame"]) for kind in ("crop", "pad"))
         for made, expected in ((crop, image["crop"]), (pad, image["pad"])):
-            assert [made.scale_x, made.scale_y] == pytest.approx(expected["scale_xy"], abs=1e-12)
-            assert [made.offset_x, made.offset_y] == pytest.approx(expected["offset_xy"], abs=1e-12)
+            assert [made.x.scale, made.y.scale] == pytest.approx(expected["scale_xy"], abs=1e-12)
+            assert [made.x.offset, made.y.offset] == pytest.approx(expected["offset_xy"], abs=1e-12)
         assert [crop.x.resized, crop.y.resized] == image["crop"]["resized_wh"]
         assert [crop.x.crop, crop.y.crop] == [image["crop"][f"crop_{k}"] for k in ("left", "top")]
         assert {pad.x.canvas, pad.y.canvas} == {image["pad"]["square_side"]}
@@ -211,7 +211,7 @@ def test_boxes_go_there_and_back(kind, width, height, size, seed):
     boxes = rng.uniform(-5, max(width, height) + 5, (7, 4))
     there = place.to_frame(boxes)
     np.testing.assert_allclose(place.to_original(there), boxes, rtol=1e-12, atol=1e-9)
-    scale, offset = np.array([place.scale_x, place.scale_y]), [place.offset_x, place.offset_y]
+    scale, offset = np.array([place.x.scale, place.y.scale]), [place.x.offset, place.y.offset]
     np.testing.assert_allclose(there[:, :2], boxes[:, :2] * scale + offset, rtol=1e-12)
     np.testing.assert_allclose(there[3], place.to_frame(boxes[3].tolist()))
 
@@ -247,4 +247,4 @@ def test_the_frame_shows_the_image_as_each_kind_promises(kind, width, height, si
     else:
         for before, after in ((left, size - right), (top, size - bottom)):
             assert before >= 0
-            assert -1e-9 <= after - before <= place.scale_x + 1e-9  # the odd pixel is at the end
+            assert -1e-9 <= after - before <= place.x.scale + 1e-9  # the odd pixel is at the end

@@ -97,14 +97,14 @@ def test_coverage_equals_supersampling(kind, width, height, grid, seed):
     mask = np.random.default_rng(seed).random((height, width)) < 0.5
     per_axis = 64 * grid
     at = (np.arange(per_axis) + 0.5) * 28 / per_axis
-    x = np.floor((at - place.offset_x) / place.scale_x).astype(int)
-    y = np.floor((at - place.offset_y) / place.scale_y).astype(int)
+    x = np.floor((at - place.x.offset) / place.x.scale).astype(int)
+    y = np.floor((at - place.y.offset) / place.y.scale).astype(int)
     x_in, y_in = (x >= 0) & (x < width), (y >= 0) & (y < height)
     samples = mask[np.ix_(np.clip(y, 0, height - 1), np.clip(x, 0, width - 1))]
     samples = samples & y_in[:, None] & x_in
     means = samples.reshape(grid, 64, grid, 64).mean(axis=(1, 3)).ravel()
     # Each pixel edge that crosses a cell misplaces at most one row or column of samples.
-    edges = 2 + 28 / grid * (1 / place.scale_x + 1 / place.scale_y)
+    edges = 2 + 28 / grid * (1 / place.x.scale + 1 / place.y.scale)
     np.testing.assert_allclose(place.coverage(mask, grid), means, atol=min(edges, 20) / 64)
 
 

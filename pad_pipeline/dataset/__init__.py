@@ -1,1 +1,1 @@
-"""Reading a finished or growing data set of PAD records: export, validate, stats, render."""
+"""PAD data sets on disk: reading, writing, checking, drawing."""

@@ -101,5 +101,5 @@ def _facts(record: PadRecord) -> list[Text | Table]:
     boxed = {region.tag for region in record.labels}
     rest = [f"{printable(tag.tag)} {tag.score:.2f}" for tag in record.tags if tag.tag not in boxed]
     if rest:
-        found.append(Text("given without a box: " + ", ".join(rest)))
+        found.append(Text("tags without a box: " + ", ".join(rest)))
     return found

@@ -77,7 +77,7 @@ def validate(url: str) -> ValidationReport:
         problems.add(
             "masks off their boxes",
             f"{tally.num_masks_off:,} of {tally.num_masks:,} masks have no pixel in or near their "
-            "boxes: these are not each other's",
+            "boxes: boxes and masks do not belong together",
         )
     pixels = tally.mask_pixels
     return ValidationReport(
@@ -106,7 +106,7 @@ def _check_shard(
     """Checks one shard and returns the number of its rows that could be read."""
     data = storage.read_bytes(storage.join(url, name))
     if stated is not None and hashlib.sha256(data).hexdigest() != stated.get("sha256"):
-        problems.add("checksum", "its bytes are not those that the manifest's sha256 is of", name)
+        problems.add("checksum", "its sha256 differs from the manifest", name)
     num_rows = 0
     try:
         file = ParquetFile(data)

@@ -1,6 +1,6 @@
 """Isolation of what goes wrong: halving when memory runs out, one record for one bad image.
 
-The only module that catches broadly for images: whatever a model raises becomes data.
+Whatever a model raises for an image becomes data here, so the stages need no broad `except`.
 """
 
 from __future__ import annotations

@@ -4,9 +4,8 @@ A crash in native code, memory that runs out or a computation that never ends ta
 worker with it, so no `except` sees it. Ray replaces the worker (see `worker_replacement`), and the
 new one runs its stage as an `IsolatingStage`. A chunk over which two workers died is taken apart:
 each image runs alone; one that kills its worker twice more is quarantined, with an error in its
-record.
-What is left of the chunk then runs together, as it would have without the image, so that records do
-not depend on who died when.
+record. What is left of the chunk then runs together, as it would have without the image, so that
+records do not depend on who died when.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def warn_if_insufficient_resources(cluster: Cluster, specs: Sequence[StageSpec])
         if wanted > there:
             logger.warning(
                 "the stages reserve %g %s and the cluster has %g at present: waiting for more; "
-                "lower %s and the like, or use %s, to do with less",
+                "reduce %s (and the other stages' pools), or use %s",
                 wanted,
                 what,
                 there,

@@ -27,7 +27,7 @@ from pad_pipeline.train.data.sample_file import TrainingSamples, write_samples
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.regions import covered_tokens
 from pad_pipeline.train.run.folder import read_run
-from pad_pipeline.train.run.models import image_format, load_finished_model
+from pad_pipeline.train.run.models import load_finished_model, vision_input
 
 _IMAGES_TOGETHER = 8
 
@@ -136,7 +136,7 @@ def analyze_run(
         _, left_out = write_samples(storage.absolute(annotations), images, "pretrain", path)
         left_out.report()
         loader = Loader(
-            TrainingSamples(path), tokenizer, config, image_format(model, config.vision)
+            TrainingSamples(path), tokenizer, config, vision_input(model, config.vision)
         )
         chosen = np.arange(min(num_images, len(loader.samples)))
         measures = measure(model, _batches(loader, chosen), threshold)

@@ -59,7 +59,7 @@ def export(
     that exists, and a data set or images that cannot be read.
     """
     if format not in FORMATS:
-        raise UserError(f"unknown format {format!r}: choose one of {', '.join(FORMATS)}")
+        raise UserError(f"unknown format {format!r}; choose one of {', '.join(FORMATS)}")
     dataset = open_dataset(url)
     warn_about_unknown_tags(dataset, select)
     counts = FORMATS[format](dataset, dest, select or Selection(), images)

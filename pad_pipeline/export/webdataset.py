@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 SAMPLES_PER_SHARD = 1000
 _NO_LIMITS = ImageLimits(max_pixels=sys.maxsize, max_bytes=sys.maxsize)
-_MAGIC = {b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp"}
 
 
 def write_webdataset(

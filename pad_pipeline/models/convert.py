@@ -41,9 +41,7 @@ def convert(
     options = {"tags": tags, "thresholds": thresholds, "tokenizer": tokenizer}
     _check_options(kind, Path(checkpoint), options)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(
-            f"{output} exists already and is not overwritten; remove it or name another directory"
-        )
+        raise UserError(f"{output} already exists; remove it or choose another destination")
     if not Path(checkpoint).is_file():
         raise UserError(
             f"no checkpoint at {checkpoint}; give the path of the released file, see "
@@ -176,7 +174,7 @@ _TAKES: Mapping[str, tuple[str, ...]] = {
 
 def _check_options(kind: Kind, checkpoint: Path, options: Options) -> None:
     if kind not in _WRITERS:
-        raise UserError(f"no model is called {kind!r}; expected one of {', '.join(_WRITERS)}")
+        raise UserError(f"unknown kind of model {kind!r}; choose one of {', '.join(_WRITERS)}")
     for name, value in options.items():
         if value is not None and name not in _TAKES[kind]:
             raise UserError(f"{kind} takes no ", Setting(name), "; leave it out")

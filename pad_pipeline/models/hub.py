@@ -63,7 +63,7 @@ def snapshot_of(hub_id: str) -> Path:
     except OSError as error:
         raise UserError(
             f"{hub_id} could not be downloaded: {str(error).strip().splitlines()[0]}; check the "
-            "network and the free space, the same command goes on from what is there"
+            "network and free disk space, then rerun the command to resume"
         ) from error
     raise UserError(f"{hub_id} holds no weights ({', '.join(WEIGHTS)}); give another model")
 
@@ -95,8 +95,8 @@ def _newest_commit(hub_id: str) -> str | None:
         status = error.response.status_code
         if status in (401, 403, 404):
             raise UserError(
-                f"the Hugging Face Hub has no model {hub_id!r} for you (HTTP {status}); check the "
-                "name, or log in where it is a private one (HF_TOKEN)"
+                f"model {hub_id!r} was not found or you have no access to it (HTTP {status}); "
+                "check the name, or log in where it is a private one (HF_TOKEN)"
             ) from error
         return None
     except (HTTPError, OSError):

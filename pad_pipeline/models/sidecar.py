@@ -24,7 +24,7 @@ def read_sidecar_config(checkpoint: str | Path, *models: str) -> dict[str, Any] 
     except ValueError as error:
         raise UserError(
             f"{path} is not JSON ({error}); it is read because it lies beside the checkpoint: "
-            "mend it or move the checkpoint elsewhere"
+            "fix it or move the checkpoint elsewhere"
         ) from error
     described = isinstance(content, dict) and content.get("model") in models
     return content if described else None

@@ -27,7 +27,7 @@ from pad_pipeline.train.model.load import load_model
 from pad_pipeline.train.model.projectors import build_projector
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.run.config import TrainConfig
-from pad_pipeline.train.run.models import image_format, locate
+from pad_pipeline.train.run.models import locate, vision_input
 from pad_pipeline.train.schedule import beta, learning_rate_factor
 from pad_pipeline.train.step import evaluation_step, training_step
 from pad_pipeline.train.text.encode import encode_caption, encode_label, load_tokenizer
@@ -77,7 +77,7 @@ class Bench:
         )
         self.tokenizer = load_tokenizer(locate("embedded", "language"))
         self.model = self._model("mlp")
-        image = image_format(self.model, "embedded")
+        image = vision_input(self.model, "embedded")
         self.image = image
         logger.info("drawing and encoding %d scenes", size.num_scenes + size.num_held_out)
         self.train = self._examples(_FIRST_TRAINING_SCENE, size.num_scenes)

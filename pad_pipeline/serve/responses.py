@@ -38,7 +38,9 @@ def _to_api_error(error: RecordError) -> ApiError:
     if error.stage == "decode":
         return ApiError(400, "not_an_image", error.message)
     if error.type == QUARANTINED:
-        return ApiError(500, "worker_died", f"the stage {error.stage} gave up: {error.message}")
+        return ApiError(
+            500, "worker_died", f"the stage {error.stage} failed repeatedly: {error.message}"
+        )
     message = f"the stage {error.stage} failed on this image: {error.type}: {error.message}"
     return ApiError(500, "stage_failed", message)
 

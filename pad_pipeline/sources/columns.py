@@ -61,7 +61,9 @@ def find_columns(
     """
     names = schema.names
     if set(names) >= _PAD_COLUMNS:
-        raise UserError(f"{url} belongs to a PAD data set, which is a result; expected images")
+        raise UserError(
+            f"{url} belongs to a PAD data set (an output of annotate), not to a source of images"
+        )
     image = _bytes_column(url, schema, is_null)
     is_path = image is None
     if image is None and (image := _path_column(schema)) in (*BYTES_KEYS, *_IMAGE_LISTS):

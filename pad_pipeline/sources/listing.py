@@ -83,7 +83,9 @@ def _list_folder(folder: str, images: str | None, left_out: LeftOut) -> Iterator
         else:
             others.setdefault(_kind(found.url), []).append(found.url)
     if "pad" in others and "parquet" in others:
-        raise UserError(f"{folder} is a PAD data set, which is a result; expected images")
+        raise UserError(
+            f"{folder} is a PAD data set (an output of annotate), not a source of images"
+        )
     if num_images:
         if unread := sorted(others.keys() & {"tar", "parquet", "arrow", "zip"}):
             logger.warning(

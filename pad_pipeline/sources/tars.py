@@ -122,7 +122,7 @@ def _members_of_one(url: str, file: BinaryIO) -> Generator[TarMember, None, int 
     file.seek(tar.offset)
     block = file.read(_BLOCK)
     if block.strip(b"\0"):
-        raise UserError(f"{url} is damaged at byte {tar.offset}: no tar header where one was due")
+        raise UserError(f"{url} is damaged at byte {tar.offset}: a tar header was expected here")
     return _next_tar(url, file)
 
 

@@ -102,7 +102,7 @@ def download(url: str, path: Path) -> None:
 def refuse_existing(dest: str) -> None:
     """Raises `UserError` where something is at `dest` already."""
     if exists(dest):
-        raise UserError(f"{dest} exists already: remove it or choose another destination")
+        raise UserError(f"{dest} already exists; remove it or choose another destination")
 
 
 @contextmanager

@@ -46,11 +46,6 @@ class PatchLoss:
         """The loss of this batch alone: zero, with zero gradient, where no image has a region."""
         return self.total / self.num_images.clamp(min=1)
 
-    @property
-    def cosine_mean(self) -> Tensor:
-        """Mean cosine similarity over the regions of this batch; zero where there is none."""
-        return self.cosine_total / self.num_regions.clamp(min=1)
-
 
 def patch_loss(
     tokens_IPD: Tensor,

@@ -18,7 +18,7 @@ from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.regions import covered_tokens
 from pad_pipeline.train.run.config import TrainConfig
 from pad_pipeline.train.run.folder import Run
-from pad_pipeline.train.run.models import image_format, load_run_model
+from pad_pipeline.train.run.models import load_run_model, vision_input
 from pad_pipeline.train.schedule import beta, learning_rate_factor
 from pad_pipeline.train.sharding import is_sharded, shard
 from pad_pipeline.train.step import evaluation_step
@@ -117,7 +117,7 @@ def load_trainer(run: Run, config: TrainConfig, workers: Workers) -> Trainer:
         shard(model)
     samples = TrainingSamples(local_copy(run.samples_url))
     sampler = make_sampler(config, samples.lengths)
-    loader = Loader(samples, tokenizer, config, image_format(model, config.vision))
+    loader = Loader(samples, tokenizer, config, vision_input(model, config.vision))
     if workers.rank == 0:
         logger.info(model.describe())
     return Trainer(config, model, make_optimizer(model, config), loader, sampler, workers)

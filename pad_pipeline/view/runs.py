@@ -22,7 +22,7 @@ _NO_MAPS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ProjectorVariant:
     """One variant of a projector: its name, its figures, and its maps of single images.
 
     `grid` is (rows, columns) of tokens. An image of `images` has `frame`, the name of the picture
@@ -38,7 +38,7 @@ class Run:
     images: dict[str, dict[str, Any]]
 
 
-def read_runs(url: str) -> list[Run]:
+def read_runs(url: str) -> list[ProjectorVariant]:
     """The variants in a folder, in the order of their files' names.
 
     Raises `UserError` where there is none or one is damaged.
@@ -52,13 +52,13 @@ def read_runs(url: str) -> list[Run]:
     return [_read(path) for path in paths]
 
 
-def _read(path: Path) -> Run:
+def _read(path: Path) -> ProjectorVariant:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ValueError(f"it is larger than {_MOST_BYTES >> 20} MiB")
         found = json.loads(path.read_text(encoding="utf-8"))
         rows, columns = (int(side) for side in found["grid"])
-        run = Run(
+        run = ProjectorVariant(
             name=str(found["name"]),
             folder=path.parent,
             grid=(rows, columns),
@@ -78,17 +78,17 @@ def _read(path: Path) -> Run:
 def _check(image: dict[str, Any], num_tokens: int) -> None:
     name = image["frame"]
     if not isinstance(name, str) or Path(name).name != name:
-        raise ValueError(f"{name!r} is no file beside it")
+        raise ValueError(f"{name!r} is not a file in the same folder")
     for words, cosines in zip(image["words"], image["cosines"], strict=True):
         if len(words) != num_tokens or len(cosines) != num_tokens:
             raise ValueError(f"a map has not {num_tokens} tokens")
         if not all(isinstance(word, str) for word in words):
-            raise ValueError("a word is no text")
+            raise ValueError("a word is not a string")
         if not all(-1 <= float(cosine) <= 1 for cosine in cosines):
             raise ValueError("a cosine is not from -1 to 1")
     for region in image["regions"]:
         if not isinstance(region["tag"], str) or not 0 <= float(region["iou"]) <= 1:
-            raise ValueError("a region has no tag or no IoU from 0 to 1")
+            raise ValueError("a region lacks a tag or an IoU between 0 and 1")
         for kind in ("covered", "predicted"):
             if not all(0 <= int(token) < num_tokens for token in region[kind]):
                 raise ValueError("a region has a token outside of the grid")
@@ -96,7 +96,7 @@ def _check(image: dict[str, Any], num_tokens: int) -> None:
         raise ValueError("a colour is not of the form #rrggbb")
 
 
-def frame_of(run: Run, image_id: str) -> bytes | None:
+def frame_of(run: ProjectorVariant, image_id: str) -> bytes | None:
     """The picture that the model saw, a PNG; None where the run has no such image."""
     image = run.images.get(image_id)
     if image is None:

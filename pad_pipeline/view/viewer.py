@@ -15,7 +15,7 @@ from pad_pipeline.view.compare import Comparisons
 from pad_pipeline.view.filters import Filters
 from pad_pipeline.view.pages import TEMPLATES
 from pad_pipeline.view.pictures import Pictures
-from pad_pipeline.view.runs import Run
+from pad_pipeline.view.runs import ProjectorVariant
 from pad_pipeline.view.source import DataSet
 
 _NUM_PROBED = 4
@@ -28,7 +28,7 @@ class Viewer:
 
     data: DataSet
     pictures: Pictures
-    runs: list[Run] = field(default_factory=list)
+    runs: list[ProjectorVariant] = field(default_factory=list)
     service: str | None = None
     comparisons: Comparisons = field(default_factory=Comparisons)
     """With other data sets."""

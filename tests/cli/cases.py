@@ -112,7 +112,7 @@ ERRORS: dict[str, tuple[str, tuple[str, ...]]] = {
         "export images OUT --format coco",
         ("is not a data set of PAD records", "_manifest.json"),
     ),
-    "export onto a file": ("export sound file --format pad-json", ("file exists already",)),
+    "export onto a file": ("export sound file --format pad-json", ("file already exists",)),
     "export below a file": (
         "export sound file/pad.json --format pad-json",
         ("a part of this path is a file",),
@@ -140,7 +140,7 @@ ERRORS: dict[str, tuple[str, tuple[str, ...]]] = {
     "validation with an unreadable manifest": ("validate unreadable", ("_manifest.json",)),
     "pictures of nothing": ("render nowhere OUT", ("nothing is there",)),
     "pictures without the images": ("render sound OUT --images nowhere", ("nowhere",)),
-    "pictures into a file": ("render sound file --images photos", ("file exists already",)),
+    "pictures into a file": ("render sound file --images photos", ("file already exists",)),
     "no picture at all": ("render sound OUT --images photos --limit 0", ("limit", "0")),
     "conversion of nothing": (
         "models convert sam nowhere.pth --output OUT",
@@ -169,7 +169,7 @@ ERRORS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "conversion onto something": (
         "models convert sam ram.safetensors --output images",
-        ("images exists already and is not overwritten",),
+        ("images already exists; remove it",),
     ),
     "conversion below a file": ("models convert sam ram.safetensors --output file/sam", ("file",)),
     "verification of nothing": ("models verify nowhere", ("there is no folder nowhere",)),

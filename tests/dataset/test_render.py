@@ -54,7 +54,7 @@ def test_what_cannot_be_rendered_is_refused(url, tmp_path):
     with pytest.raises(UserError, match="at least 1 image"):
         render(url, str(tmp_path / "out"), limit=0)
     (tmp_path / "out").mkdir()
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         render(url, str(tmp_path / "out"))
 
 

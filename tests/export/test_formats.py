@@ -62,7 +62,7 @@ def test_images_that_differ_in_their_ending_are_two(tmp_path, format):
 def test_what_exists_is_not_overwritten(url, tmp_path, format):
     dest = tmp_path / "there"
     dest.write_text("precious")
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         export(url, str(dest), format)
     assert dest.read_text() == "precious"
 
@@ -89,7 +89,7 @@ def test_an_export_to_an_object_store(url, tmp_path):
         export(url, "memory://bucket/tars", "webdataset", images=str(tmp_path / "images"))
         with tarfile.open(fileobj=io.BytesIO(memory.cat_file("/bucket/tars/00000.tar"))) as tar:
             assert len(tar.getnames()) == 12
-        with pytest.raises(UserError, match="exists already"):
+        with pytest.raises(UserError, match="already exists"):
             export(url, "memory://bucket/pad.json", "coco")
     finally:
         memory.rm("/bucket", recursive=True)

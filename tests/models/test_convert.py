@@ -142,7 +142,7 @@ def test_an_existing_output_is_kept(tmp_path: Path) -> None:
     output.mkdir()
     convert("sam", checkpoint, output)  # an empty directory is as good as none
     before = sorted(path.stat().st_mtime_ns for path in output.iterdir())
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         convert("sam", checkpoint, output)
     assert sorted(path.stat().st_mtime_ns for path in output.iterdir()) == before
 
@@ -171,7 +171,7 @@ def test_options_are_checked_before_anything_is_read(tmp_path: Path) -> None:
         convert("ram", checkpoint, tmp_path / "out")
     with pytest.raises(UserError, match="sam takes no tags"):
         convert("sam", checkpoint, tmp_path / "out", tags="tags.txt")
-    with pytest.raises(UserError, match="no model is called 'yolo'"):
+    with pytest.raises(UserError, match="unknown kind of model 'yolo'"):
         convert("yolo", checkpoint, tmp_path / "out")  # type: ignore[arg-type]
     config = json.loads((golden_dir("ram_tiny") / "config.json").read_text())
     count = len(config["tags"])

@@ -86,7 +86,7 @@ def put_in_cache(cache: Path, *files: str) -> Path:
 def test_the_hub_says_which_commit_is_the_newest(fake_hub: str, cache: Path) -> None:
     put_in_cache(cache, "config.json", "model.safetensors")
     assert fingerprint(HUB_ID) == f"hub:{HUB_ID}@c0ffee"
-    with pytest.raises(UserError, match=r"has no model 'owner/typo' for you \(HTTP 404\)"):
+    with pytest.raises(UserError, match=r"model 'owner/typo' was not found .* \(HTTP 404\)"):
         fingerprint("owner/typo")
     with pytest.raises(UserError, match=r"is not in the cache .* cannot be reached"):
         fingerprint("owner/overloaded")

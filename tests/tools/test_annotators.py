@@ -15,7 +15,7 @@ from pad_pipeline.scenes.generator import KINDS, generate_scene
 from tools.annotators import data, detector_data, train_detector, train_segmenter, train_tagger
 from tools.annotators.detector_files import TOKENS_OF, VOCABULARY
 from tools.annotators.detector_losses import Targets, _stage_losses, generalised_iou
-from tools.annotators.schedule import Schedule, fit, rate_factor
+from tools.annotators.training_loop import Schedule, fit, rate_factor
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_a_few_steps_repeat_and_lower_the_loss(
         few = dataclasses.replace(pack, sizes=pack.sizes[:2])
         losses: list[float] = []
         monkeypatch.setattr(
-            "tools.annotators.schedule._report",
+            "tools.annotators.training_loop._report",
             lambda output, step, recent, seconds, losses=losses: losses.extend(recent["total"]),
         )
         train(pack, few, tmp_path / run, schedule=plan, batch=batch, seed=3)

@@ -23,7 +23,7 @@ from pad_pipeline.models.references import EMBEDDED_WEIGHTS
 from pad_pipeline.scenes import backgrounds
 from pad_pipeline.scenes.generator import KINDS, generate_scene
 from tools.annotators.data import EVALUATION_SEED
-from tools.annotators.schedule import Schedule
+from tools.annotators.training_loop import Schedule
 from tools.language import corpus, frames, tokenizer, train_language, train_vision
 
 VISION, LANGUAGE = EMBEDDED_WEIGHTS / "vision", EMBEDDED_WEIGHTS / "language"
@@ -125,7 +125,7 @@ def test_training_never_reaches_the_evaluation_seeds(tmp_path: Path) -> None:
 def _losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     losses: list[float] = []
     monkeypatch.setattr(
-        "tools.annotators.schedule._report",
+        "tools.annotators.training_loop._report",
         lambda output, step, recent, seconds: losses.extend(recent["total"]),
     )
     return losses

@@ -22,8 +22,8 @@ from tools.annotators.detector_check import detector_ap50
 from tools.annotators.detector_data import LONG_SIDE, SHORT_SIDE, draw_prompt, make_batch
 from tools.annotators.detector_files import VOCABULARY, save_detector
 from tools.annotators.detector_losses import detector_losses
-from tools.annotators.schedule import Schedule, fit
 from tools.annotators.train_tagger import CONFIG as TAGGER
+from tools.annotators.training_loop import Schedule, fit
 
 logger = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ from tools.annotators.data import (
     shares_covered,
     to_tensor,
 )
-from tools.annotators.schedule import Schedule, fit
+from tools.annotators.training_loop import Schedule, fit
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from pad_pipeline.models.ram.load import save_ram
 from pad_pipeline.models.ram.network import RecognizeAnything
 from pad_pipeline.scenes.generator import KINDS
 from tools.annotators.data import Sample, ScenePack, draw_batch, resize, to_tensor
-from tools.annotators.schedule import Schedule, fit
+from tools.annotators.training_loop import Schedule, fit
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from tools.annotators.schedule import Schedule, fit
+from tools.annotators.training_loop import Schedule, fit
 from tools.language import corpus
 from tools.language.tokenizer import NUM_PIECES, SPECIAL
 

@@ -14,7 +14,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, PreTrainedTokenizerB
 
 from pad_pipeline.normalisation import CLIP_MEAN, CLIP_STD
 from pad_pipeline.scenes.generator import KINDS
-from tools.annotators.schedule import Schedule, fit
+from tools.annotators.training_loop import Schedule, fit
 from tools.language.frames import GRID, IMAGE_SIZE, PATCH_SIZE, FramePack
 
 logger = logging.getLogger(__name__)

@@ -46,7 +46,7 @@ def print_run(report: RunReport) -> None:
         )
     if report.failures:
         print_counts("Failed images by cause", report.failures)
-        say(f"to annotate the failed images again: pad-pipeline retry-failed {report.output}")
+        _say_how_to_retry(report.output)
     say(f"data set: {report.output}")
     say(f"done: {report.num_images:,} images, {report.num_failed:,} failed")
 
@@ -100,7 +100,11 @@ def print_status(found: RunStatus) -> None:
     if found.state == "interrupted":
         say("Run the same command again to continue.")
     elif num_failed and found.state == "finished":
-        say(f"To annotate the failed images again: pad-pipeline retry-failed {found.output}")
+        _say_how_to_retry(found.output)
+
+
+def _say_how_to_retry(output: str) -> None:
+    say(f"To annotate the failed images again: pad-pipeline retry-failed {output}")
 
 
 def _print_stages(stages: Any) -> None:

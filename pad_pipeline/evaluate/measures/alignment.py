@@ -247,4 +247,4 @@ def _check_regions(num_regions: int, num_dropped: int) -> None:
 
 
 def _refuse(threshold: object) -> NoReturn:
-    raise UserError(f"there is no threshold {threshold!r}; choose one of {', '.join(THRESHOLDS)}")
+    raise UserError(f"unknown threshold {threshold!r}; choose one of {', '.join(THRESHOLDS)}")

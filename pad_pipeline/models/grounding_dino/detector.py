@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pad_pipeline.models.base import Runtime
+from pad_pipeline.models.base import Runtime, in_batches
 from pad_pipeline.models.grounding_dino.encode import encode_images, encode_texts
 from pad_pipeline.models.grounding_dino.forward import compiled_steps, detect_pairs
 from pad_pipeline.models.grounding_dino.prompts import (
@@ -24,8 +24,6 @@ from pad_pipeline.models.grounding_dino.prompts import (
 from pad_pipeline.models.protocols import Boxes, Image
 from pad_pipeline.models.resize import resize_uint8
 from pad_pipeline.normalisation import IMAGENET_MEAN, IMAGENET_STD
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +160,7 @@ class GroundingDinoDetector:
         pixels, padding = self.pixels(images, [job.size for job in batch])
         encoded = encode_images(self.model, pixels, padding)
         rows = [(place, prompt) for place, job in enumerate(batch) for prompt in job.prompts]
-        for part in _chunks(rows, self.max_pairs):
+        for part in in_batches(rows, self.max_pairs):
             unlike = list(dict.fromkeys(prompt for _, prompt in part))
             ids, blank = pad_token_ids([prompt.token_ids for prompt in unlike])
             device = self.runtime.device
@@ -270,8 +268,3 @@ def _merge(pieces: Sequence[Boxes]) -> Boxes:
         tuple(label for piece in pieces for label in piece.labels),
         len(pieces),
     )
-
-
-def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

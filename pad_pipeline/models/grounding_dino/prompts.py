@@ -83,7 +83,7 @@ def build_prompts(
     if not spelled:
         return []
     marks = Separators.of(tokenizer)
-    # a long text is no news here: what does not fit is refused below
+    # a long text needs no warning here: what does not fit is refused below
     texts = [tag.lower() for tag in spelled.values()]
     pieces = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     prompts: list[Prompt] = []

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pad_pipeline.geometry import ImageGeometry, geometry
-from pad_pipeline.models.base import Runtime
+from pad_pipeline.models.base import Runtime, in_batches
 from pad_pipeline.models.protocols import Image, Mask
 from pad_pipeline.models.resize import resize_uint8
 from pad_pipeline.models.sam.masks import encode_logits, upsample
@@ -153,14 +153,14 @@ class SamSegmenter:
         """
         masks: list[list[Mask]] = [[] for _ in images]
         wanted = [index for index, boxes in enumerate(boxes_xyxy) if len(boxes)]
-        for group in _chunks(wanted, self.max_images or max(len(wanted), 1)):
+        for group in in_batches(wanted, self.max_images or max(len(wanted), 1)):
             frames, features = self.embed([images[index] for index in group])
             rows = [
                 (row, box)
                 for row, (frame, index) in enumerate(zip(frames, group, strict=True))
                 for box in frame.to_frame(boxes_xyxy[index], np.float32)
             ]
-            for chunk in _chunks(rows, self.max_boxes):
+            for chunk in in_batches(rows, self.max_boxes):
                 of_image = np.array([row for row, _ in chunk])
                 low_res, predicted_iou = self.decode(
                     features, of_image, np.stack([box for _, box in chunk])
@@ -237,8 +237,3 @@ class SamSegmenter:
         width, height = frame.size
         for (counts, area), score in zip(runs, scores, strict=True):
             yield Mask(counts, height, width, area, score)
-
-
-def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -10,11 +10,11 @@ from torch import Tensor
 from pad_pipeline.train.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from pad_pipeline.train.data.batch import Batch
 from pad_pipeline.train.data.examples import Example
-from pad_pipeline.train.data.image_format import ImageFormat
+from pad_pipeline.train.data.vision_input import VisionInput
 
 
 def collate(
-    examples: Sequence[Example], image: ImageFormat, label_ids: Callable[[str], list[int]]
+    examples: Sequence[Example], image: VisionInput, label_ids: Callable[[str], list[int]]
 ) -> Batch:
     """The examples as one batch; `label_ids` gives the token ids of a tag."""
     tokens = image.num_tokens

@@ -17,8 +17,8 @@ from pad_pipeline.geometry import coverage_float32, geometry
 from pad_pipeline.images import ImageError, decode_image
 from pad_pipeline.sources import read_many
 from pad_pipeline.train.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
-from pad_pipeline.train.data.image_format import ImageFormat
 from pad_pipeline.train.data.samples import TrainingSample
+from pad_pipeline.train.data.vision_input import VisionInput
 from pad_pipeline.train.run.config import TrainConfig
 from pad_pipeline.train.text.encode import (
     EncodedText,
@@ -49,7 +49,7 @@ class Example:
 class ExampleReader:
     """Reads, decodes and encodes samples; safe to share between threads."""
 
-    def __init__(self, tokenizer: Any, config: TrainConfig, image: ImageFormat) -> None:
+    def __init__(self, tokenizer: Any, config: TrainConfig, image: VisionInput) -> None:
         """`tokenizer` is a transformers tokenizer."""
         self.tokenizer = tokenizer
         self.config = config

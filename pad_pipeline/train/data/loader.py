@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from pad_pipeline.train.data.batch import Batch
 from pad_pipeline.train.data.collate import collate
 from pad_pipeline.train.data.examples import Example, ExampleReader
-from pad_pipeline.train.data.image_format import ImageFormat
 from pad_pipeline.train.data.sample_file import TrainingSamples
 from pad_pipeline.train.data.sampler import StepSampler
+from pad_pipeline.train.data.vision_input import VisionInput
 from pad_pipeline.train.run.config import TrainConfig
 
 _STEPS_AHEAD = 2
@@ -26,7 +26,7 @@ class Loader:
     """Makes micro-batches of samples."""
 
     def __init__(
-        self, samples: TrainingSamples, tokenizer: Any, config: TrainConfig, image: ImageFormat
+        self, samples: TrainingSamples, tokenizer: Any, config: TrainConfig, image: VisionInput
     ) -> None:
         """`tokenizer` is a transformers tokenizer."""
         self.samples = samples

@@ -16,7 +16,7 @@ from pad_pipeline.train.data.sample_sources import is_list
 from pad_pipeline.train.inspect.picture import draw_sample
 from pad_pipeline.train.regions import covered_tokens
 from pad_pipeline.train.run.config import TrainConfig
-from pad_pipeline.train.run.models import image_format, load_skeleton, locate
+from pad_pipeline.train.run.models import load_skeleton, locate, vision_input
 from pad_pipeline.train.text.encode import load_tokenizer
 
 
@@ -38,7 +38,7 @@ def inspect_sample(
         index = _find(samples, sample_id, source)
         model = load_skeleton(config)
         tokenizer = load_tokenizer(locate(config.llm, "language"))
-        reader = ExampleReader(tokenizer, config, image_format(model, config.vision))
+        reader = ExampleReader(tokenizer, config, vision_input(model, config.vision))
         example = reader.read(samples[index])
     if example.frame is None:
         raise UserError(f"{example.id} is text alone; choose a sample with an image")

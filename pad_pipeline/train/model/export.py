@@ -58,7 +58,7 @@ def export_run_model(
     """
     target = Path(directory).expanduser()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target} is there already; give a new folder for the export")
+        raise UserError(f"{target} already exists; remove it or choose another destination")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as folder, quiet():

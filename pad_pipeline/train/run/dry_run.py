@@ -14,9 +14,9 @@ from pad_pipeline.train.run.config import TrainConfig
 from pad_pipeline.train.run.models import (
     check_models,
     device_and_dtype,
-    image_format,
     load_skeleton,
     locate,
+    vision_input,
     with_projector,
 )
 from pad_pipeline.train.text.encode import load_tokenizer
@@ -45,7 +45,7 @@ def dry_run(
         sampled = [samples[int(i)] for i in sampler.train[:: max(1, len(sampler.train) // 200)]]
     model = load_skeleton(config)
     model.freeze(stage)
-    image = image_format(model, config.vision)
+    image = vision_input(model, config.vision)
     tokenizer = load_tokenizer(locate(config.llm, "language"))
     lengths = [
         len(tokenizer(" ".join(t["value"] for t in s.turns or []) or s.caption or "").input_ids)

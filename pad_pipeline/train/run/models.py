@@ -15,7 +15,7 @@ from pad_pipeline import storage
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.models.references import EMBEDDED, EMBEDDED_WEIGHTS
 from pad_pipeline.normalisation import CLIP_MEAN, CLIP_STD
-from pad_pipeline.train.data.image_format import ImageFormat
+from pad_pipeline.train.data.vision_input import VisionInput
 from pad_pipeline.train.model.load import load_model
 from pad_pipeline.train.model.lora import add_lora
 from pad_pipeline.train.model.projector_files import PROJECTOR_FILES, SETTINGS_FILE
@@ -141,14 +141,14 @@ def with_projector(config: TrainConfig, projector: str | None) -> TrainConfig:
     )
 
 
-def image_format(model: VisionLanguageModel, vision: str) -> ImageFormat:
+def vision_input(model: VisionLanguageModel, vision: str) -> VisionInput:
     """What the model takes: the tower's own size, mean and deviation, the projector's tokens."""
     mean, std = CLIP_MEAN, CLIP_STD
     settings = Path(locate(vision, "vision"), "preprocessor_config.json")
     if settings.is_file():
         values = json.loads(settings.read_text(encoding="utf-8"))
         mean, std = tuple(values["image_mean"]), tuple(values["image_std"])
-    return ImageFormat(
+    return VisionInput(
         size=int(model.vision.config.image_size),  # pyright: ignore[reportArgumentType]
         grid=model.projector.grid,
         num_tokens=model.projector.num_tokens,

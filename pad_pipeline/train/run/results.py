@@ -15,7 +15,7 @@ from pad_pipeline.train.model.projector_files import save_projector
 from pad_pipeline.train.model.projectors import build_projector
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.run.folder import Run, read_run
-from pad_pipeline.train.run.models import LLM_FOLDER, image_format, load_finished_model
+from pad_pipeline.train.run.models import LLM_FOLDER, load_finished_model, vision_input
 
 
 def write_results(
@@ -68,7 +68,7 @@ def export_run(
 
     run = read_run(url)
     model, tokenizer, config = load_finished_model(run, device="cpu")
-    image = image_format(model, config.vision)
+    image = vision_input(model, config.vision)
     return export_run_model(
         model,
         tokenizer,

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from pad_pipeline.view.dependencies import CurrentViewer
 from pad_pipeline.view.parameters import Parameters
-from pad_pipeline.view.runs import Run, frame_of
+from pad_pipeline.view.runs import ProjectorVariant, frame_of
 
 router = APIRouter(prefix="/runs")
 
@@ -67,7 +67,7 @@ def runs(request: Request, viewer: CurrentViewer, query: Annotated[RunsQuery, Qu
     )
 
 
-def _variant(number: int, run: Run, image_id: str) -> dict[str, Any]:
+def _variant(number: int, run: ProjectorVariant, image_id: str) -> dict[str, Any]:
     image, (rows, columns) = run.images[image_id], run.grid
     largest = max((max(row) for row in image["cosines"]), default=0.0)
     return {

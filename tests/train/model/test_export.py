@@ -321,7 +321,7 @@ def test_a_border_of_another_colour_is_reported(tmp_path: Path, tokenizer: Any) 
 def test_a_folder_in_use_is_left_alone(tmp_path: Path, tokenizer: Any) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
-    with pytest.raises(UserError, match="is there already; give a new folder"):
+    with pytest.raises(UserError, match="already exists; remove it"):
         export_run_model(small_model(), tokenizer, tmp_path / "out")
     assert os.listdir(tmp_path / "out") == ["mine.txt"]
     (tmp_path / "empty").mkdir()

@@ -14,7 +14,7 @@ from pad_pipeline.normalisation import CLIP_MEAN, CLIP_STD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageFormat:
+class VisionInput:
     """What the vision tower takes: square images of `size` pixels in `grid` × `grid` patches."""
 
     size: int
