@@ -128,5 +128,6 @@ def _coco(content: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
         if isinstance(image, dict)
     }
     for annotation in content["annotations"]:
-        if isinstance(annotation, dict) and isinstance(names.get(annotation.get("image_id")), str):
-            yield names[annotation["image_id"]], as_caption(annotation.get("caption"))
+        name = names.get(annotation.get("image_id")) if isinstance(annotation, dict) else None
+        if isinstance(name, str):
+            yield name, as_caption(annotation.get("caption"))
