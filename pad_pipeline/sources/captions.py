@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import posixpath
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -27,7 +28,8 @@ logger = logging.getLogger(__name__)
 
 
 def with_captions(rows: Iterator[ManifestRow], url: str) -> Iterator[ManifestRow]:
-    """The rows with the captions of the file `url` where it has one for the row's id.
+    """The rows with the captions of the file `url` where it has one for the row's id, or for the id
+    without its ending.
 
     Images without a caption and captions without an image are counted in one log line; raises
     `UserError` after the last row where not a single caption fits.
@@ -37,7 +39,8 @@ def with_captions(rows: Iterator[ManifestRow], url: str) -> Iterator[ManifestRow
     example = ""
     for row in rows:
         num_rows += 1
-        caption = captions.get(row.image_id)
+        stem = posixpath.splitext(row.image_id)[0]
+        caption = captions.get(row.image_id, captions.get(stem))
         if caption is None:
             example = example or row.image_id
             yield row

@@ -7,6 +7,7 @@ import posixpath
 from collections import Counter
 
 from pad_pipeline.images.formats import OPTIONAL_SUFFIXES, has_image_suffix
+from pad_pipeline.sources.rows import is_leaving
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class LeftOut:
         picture and is not counted.
         """
         base = posixpath.basename(name)
-        if base.startswith("._") or name.startswith("__MACOSX/") or base == "Thumbs.db":
+        if is_leaving(name):
             return
         if base.startswith("."):
             self.num_hidden += has_image_suffix(base)

@@ -111,9 +111,10 @@ def _list_folder(folder: str, images: str | None, left_out: LeftOut) -> Iterator
     candidates = [url for kind in ("json", "zip") for url in others.get(kind, [])]
     usable = next((url for url in candidates if _is_source(url, images)), None)
     hint = f"; name the file itself to use it: {usable}" if usable else ""
+    found = f" (there are {sentence})" if (sentence := left_out.sentence()) else ""
     raise UserError(
-        f"no images in {folder}: looked below it for {', '.join(IMAGE_SUFFIXES)}, .tar, .parquet "
-        f"and .arrow files{hint}"
+        f"no images in {folder}{found}: looked below it for {', '.join(IMAGE_SUFFIXES)}, .tar, "
+        f".parquet and .arrow files{hint}"
     )
 
 
@@ -184,6 +185,8 @@ def _kind(url: str) -> str:
     if suffix not in _KINDS:
         compressed = ".tar." in url.lower() or suffix in (".tgz", ".tbz2", ".txz")
         hint = "; decompress the tar first" if compressed else ""
+        if suffix in (".7z", ".rar", ".gz", ".zst", ".bz2", ".xz") and not compressed:
+            hint = "; unpack it first"
         raise UserError(
             f"cannot read images from {url}: expected a folder, an image, a .zip, .tar, .parquet, "
             f".arrow, .jsonl or LLaVA .json file{hint}"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import posixpath
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any
+from urllib.parse import unquote
 
 from pad_pipeline import storage
 from pad_pipeline.errors import Setting, UserError
@@ -32,7 +34,7 @@ from pad_pipeline.sources.entries import (
 )
 from pad_pipeline.sources.rows import ManifestRow, in_container, relative_id, stem_below
 from pad_pipeline.sources.seen_ids import SeenIds
-from pad_pipeline.sources.zips import zip_index
+from pad_pipeline.sources.zips import member_id, zip_index
 
 logger = logging.getLogger(__name__)
 
@@ -46,9 +48,9 @@ def list_json(url: str, base: str, images: str | None) -> Iterator[ManifestRow]:
     """A row per entry of LLaVA's JSON, of another JSON list or of JSON Lines, in their order.
 
     The id of an entry with a conversation is its image's path; of another entry its id if it has
-    one, else its path. A line may also hold the image's bytes as base64. An image that several
-    conversations are about has one row, with the first one's caption. Entries without an image, or
-    with several, are skipped and counted.
+    one, else its path. A line may also hold the image's bytes as base64. An image that
+    several conversations are about has one row, with the first one's caption. Entries without an
+    image, or with several, are skipped and counted.
     """
     if not is_json_lines(url):
         yield from _list_entries(url, read_json_array(url), images)
@@ -90,12 +92,15 @@ def _list_entries(url: str, entries: Iterator[Any], images: str | None) -> Itera
     ]
     locate = make_locator(url, images, sampled)
     skipped: Counter[str] = Counter()
+    num_rows = 0
     seen = SeenIds()
+    keys: list[str] = []
     for number, value in enumerate(chain(sample, entries), 1):
         entry = _as_entry(url, number, value)
         paths = _paths(url, number, entry)
         if len(paths) != 1:
             skipped["with several images" if paths else "without an image"] += 1
+            keys = keys or list(entry)
             continue
         [path] = paths
         is_conversation = has_conversation(entry)
@@ -105,7 +110,13 @@ def _list_entries(url: str, entries: Iterator[Any], images: str | None) -> Itera
             skipped["about an image that an earlier entry is about"] += 1
             continue
         uri, offset, size = locate(path)
+        num_rows += 1
         yield ManifestRow(image_id, uri, caption_of(entry), offset, size)
+    if not num_rows and skipped["without an image"]:
+        raise UserError(
+            f"{url}: no entry names an image: expected one of the keys {', '.join(PATH_KEYS)}; "
+            f"the first has {describe(', '.join(keys)) if keys else 'none'}"
+        )
     for reason, count in skipped.items():
         logger.warning("%s: skipped %s entries %s", url, f"{count:,}", reason)
 
@@ -114,10 +125,17 @@ def _paths(url: str, number: int, entry: Mapping[str, Any]) -> tuple[str, ...]:
     """The paths of an entry's images; what its conversation holds otherwise does not matter."""
     try:
         if not has_conversation(entry):
-            return image_paths(entry, (*PATH_KEYS, "images"))
-        return image_paths(entry) or read_conversation(entry).images
+            paths = image_paths(entry, (*PATH_KEYS, "images"))
+        else:
+            paths = image_paths(entry) or read_conversation(entry).images
     except ConversationError as error:
         raise UserError(f"{url}: entry {number} cannot be read: {error}") from error
+    if any(path.startswith("data:") for path in paths):
+        raise UserError(
+            f"{url}: entry {number} holds its image as a data URL; expected a path, or JSON Lines "
+            f'with the base64 text alone under a key such as "jpg"'
+        )
+    return paths
 
 
 def _as_entry(url: str, number: int, value: Any) -> Mapping[str, Any]:
@@ -139,7 +157,11 @@ def make_locator(url: str, images: str | None, paths: list[str]) -> Callable[[st
     if images is not None:
         if not storage.exists(images):
             raise UserError(f"no such folder or .zip of images: {images}")
-        return _in_zip(images) if images.lower().endswith(".zip") else _in_folder(images)
+        if images.lower().endswith(".zip"):
+            return _in_zip(images)
+        if not storage.is_folder(images):
+            raise UserError(f"expected a folder or .zip of images, found the file {images}")
+        return _in_folder(images)
     folder = url.rpartition("/")[0]
     relative = [path for path in paths if not _stands_alone(path)]
     if not relative:
@@ -151,8 +173,8 @@ def make_locator(url: str, images: str | None, paths: list[str]) -> Callable[[st
     if storage.exists(archive):
         return _in_zip(archive)
     raise UserError(
-        f"{url} names images such as {relative[0]!r}, found neither in {folder or '.'} nor in "
-        "images/ or images.zip beside it: set ",
+        f"{url} names images such as {relative[0][:200]!r}, found neither in {folder or '.'} nor "
+        "in images/ or images.zip beside it: set ",
         Setting("images"),
         " to where they are",
     )
@@ -165,16 +187,30 @@ def _stands_alone(path: str) -> bool:
 def _in_folder(folder: str) -> Callable[[str], Located]:
     local = storage.local_path(folder)
 
+    def place(path: str) -> str:
+        if local is not None:
+            return os.path.normpath(os.path.join(local, path))
+        return storage.join(folder, path) if _is_plain(path) else _resolved(folder, path)
+
     def locate(path: str) -> Located:
         if _stands_alone(path):
             return path, -1, -1
-        if "\\" in path and not storage.exists(storage.join(folder, path)):
-            path = path.replace("\\", "/")
-        if local is not None:
-            return os.path.normpath(os.path.join(local, path)), -1, -1
-        return storage.join(folder, path) if _is_plain(path) else _resolved(folder, path), -1, -1
+        places = [place(path), *map(place, _spellings(path))]
+        if len(places) > 1:
+            places = [next(filter(storage.exists, places), places[1])]
+        return places[0], -1, -1
 
     return locate
+
+
+def _spellings(path: str) -> list[str]:
+    """Other ways to write a path that people's files have: of Windows, of URLs, of Unicode."""
+    if path.isascii() and not {"%", "\\"}.intersection(path):
+        return []
+    slashed = path.replace("\\", "/")
+    found = [slashed, unquote(slashed)]
+    found += [unicodedata.normalize(form, name) for form in ("NFC", "NFD") for name in found[:2]]
+    return [name for name in dict.fromkeys(found) if name != path and "\0" not in name]
 
 
 def _is_plain(path: str) -> bool:
@@ -189,10 +225,10 @@ def _resolved(folder: str, path: str) -> str:
 
 def _in_zip(archive: str) -> Callable[[str], Located]:
     index = zip_index(archive)
-    # Windows' backslashes are slashes, where no two members become one by it.
-    slashed = Counter(name.replace("\\", "/") for name in index)
-    members = {name.replace("\\", "/"): name for name in index}
-    members = {name: member for name, member in members.items() if slashed[name] == 1}
+    # As other programs write the names, where no two members become one by it.
+    written = Counter(map(member_id, index))
+    members = {member_id(name): name for name in index}
+    members = {name: member for name, member in members.items() if written[name] == 1}
     tops = {name.partition("/")[0] for name in members}
     # Zipping a folder puts its name before every member; the manifest's paths may lack it.
     prefix = f"{tops.pop()}/" if len(tops) == 1 else ""
@@ -201,10 +237,11 @@ def _in_zip(archive: str) -> Callable[[str], Located]:
         if _stands_alone(path):
             return path, -1, -1
         name = relative_id(path)
-        for candidate in (name, prefix + name, f"images/{name}"):
-            member = members.get(candidate, candidate)
-            if member in index:
-                return in_container("zip", member, archive), *index[member]
+        for spelt in (name, *_spellings(name)):
+            for candidate in (spelt, prefix + spelt, f"images/{spelt}"):
+                member = members.get(candidate, candidate)
+                if member in index:
+                    return in_container("zip", member, archive), *index[member]
         return in_container("zip", name, archive), -1, 0
 
     return locate

@@ -22,6 +22,8 @@ _PLACES = frozenset(
     {"http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "r2"}
     | {"hf", "hdfs", "webhdfs", "ftp", "sftp", "memory", "file", "local"}
 )
+_LEFT_FILES = frozenset({"Thumbs.db", "desktop.ini"})
+_LEFT_FOLDERS = frozenset({"__MACOSX", "@eaDir"})  # of macOS' archives, of Synology's thumbnails
 _CACHES = frozenset({"simplecache", "filecache", "blockcache"})
 
 
@@ -108,10 +110,16 @@ def location_error(url: str) -> UserError | None:
     )
 
 
+def is_leaving(path: str) -> bool:
+    """Whether an operating system left this beside people's files: `._x.jpg`, thumbnails."""
+    *folders, base = path.split("/")
+    return base.startswith("._") or base in _LEFT_FILES or not _LEFT_FOLDERS.isdisjoint(folders)
+
+
 def is_image_name(name: str) -> bool:
-    """Whether the name ends as an image's and is not hidden (nor macOS's archive droppings)."""
+    """Whether the name ends as an image's, is not hidden and not left by an operating system."""
     base = name.rsplit("/", 1)[-1]
-    return not base.startswith(".") and not name.startswith("__MACOSX/") and has_image_suffix(base)
+    return not base.startswith(".") and not is_leaving(name) and has_image_suffix(base)
 
 
 def stem_below(url: str, base: str) -> str:

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError, one_line
 from pad_pipeline.images.formats import IMAGE_SUFFIXES
-from pad_pipeline.sources.entries import caption_of
+from pad_pipeline.sources.entries import as_caption, caption_of
 from pad_pipeline.sources.left_out import LeftOut
 from pad_pipeline.sources.members import check_member, link_message, member_names, member_spans
 from pad_pipeline.sources.ranges import Item, read_ranges
@@ -244,4 +244,4 @@ def _caption(name: str, data: bytes) -> str | None:
     except (ValueError, RecursionError):
         logger.warning("no caption: %r is not valid UTF-8 text or JSON", name)
         return None
-    return caption_of(entry) if isinstance(entry, dict) else None
+    return caption_of(entry) if isinstance(entry, dict) else as_caption(entry)

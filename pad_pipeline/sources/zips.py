@@ -10,6 +10,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
@@ -35,14 +36,25 @@ _DAMAGED = (
 def list_zip(url: str, left_out: LeftOut) -> Iterator[ManifestRow]:
     """A row per image of a ZIP file, in the order of its directory; ids are the members' paths.
 
-    Members whose names have the backslashes of Windows have ids with slashes.
+    Ids are the members' names as `member_id` reads them.
     """
     for name, (offset, size) in zip_index(url).items():
-        path = relative_id(name) if "\\" in name else name
+        path = member_id(name)
         if is_image_name(path):
             yield ManifestRow(path, in_container("zip", name, url), None, offset, size)
         else:
             left_out.add(path)
+
+
+def member_id(name: str) -> str:
+    """A member's name with slashes for Windows' backslashes, without "./" before it, in UTF-8.
+
+    Many programs write UTF-8 without the flag that says so, which makes it code page 437.
+    """
+    if not name.isascii():
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode()
+    return relative_id(name) if "\\" in name else name.removeprefix("./")
 
 
 def zip_index(url: str) -> dict[str, tuple[int, int]]:
