@@ -59,6 +59,9 @@ class UserError(Exception):
         return cls(*(Setting(**part) if isinstance(part, dict) else part for part in parts))
 
 
+_LONGEST_LINE = 300
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, its type where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -67,3 +70,8 @@ def first_line(error: BaseException) -> str:
 def one_line(error: BaseException) -> str:
     """An error's whole message in one line, its type where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def short_line(error: BaseException) -> str:
+    """`one_line`, cut to a length that fits a message: Arrow's can be pages long."""
+    return one_line(error)[:_LONGEST_LINE]

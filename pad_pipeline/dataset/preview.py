@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import sys
 
 import numpy as np
 from numpy.typing import NDArray
 from rich import box
-from rich.console import Console, Group
+from rich.console import Group
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +15,7 @@ from rich.text import Text
 from pad_pipeline.dataset.reader import find_record
 from pad_pipeline.dataset.record_images import read_record_images
 from pad_pipeline.drawing.colours import tag_colour
+from pad_pipeline.drawing.console import stdout_console
 from pad_pipeline.drawing.record import draw_record
 from pad_pipeline.drawing.terminal import (
     half_blocks,
@@ -28,7 +28,6 @@ from pad_pipeline.records import PadRecord
 
 logger = logging.getLogger(__name__)
 
-_PLAIN_WIDTH = 120
 _DRAWN_SIDE = 480
 
 
@@ -46,7 +45,7 @@ def print_preview(url: str, image_id: str, *, images: str | None = None, width: 
             f"{url} has no image called {image_id!r}; `pad-pipeline view {url}` finds them by tag "
             "and caption"
         )
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    console = stdout_console()
     parts: list[Text | Table] = [_heading(record)]
     if width and console.color_system in ("truecolor", "256") and record.status != "failed":
         picture = _picture(record, images)

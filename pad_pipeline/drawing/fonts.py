@@ -27,6 +27,6 @@ def elide(text: str, font: Font, width: float) -> str:
 
 
 def font_size_for(size: tuple[int, int], num_regions: int) -> int:
-    """Height of the labels' letters in a picture of so many pixels and regions."""
+    """Height of the labels' letters in a picture of this size with `num_regions` regions."""
     crowded = min(1.0, (_UNCROWDED / max(num_regions, 1)) ** 0.3)
     return int(min(max(round(min(size) / 32 * crowded), 11), 26))

@@ -122,7 +122,7 @@ def share_out(
     """The workers of each stage with the greatest min(workers / seconds) that `num_gpus` allow.
 
     A worker takes `gpus_each` GPUs (1 by default); stages have `least` workers (1 by default), and
-    those in `fixed` exactly so many. One more worker after the other goes to the slowest stage,
+    those in `fixed` exactly that number. One more worker after the other goes to the slowest stage,
     which is exact: when the slowest has no room for one more, every other stage had its last worker
     only because it was no faster then than the slowest is now, so a greater minimum would need as
     many of each and one more of the slowest.

@@ -87,8 +87,8 @@ def size_pools(
 ) -> dict[str, Pool]:
     """The workers of each stage where the config leaves them open.
 
-    With three GPUs or more, every model has GPUs of its own, so many that the slowest stage is as
-    fast as it can be by the `seconds` per image (without them, those of `config.costs` or
+    With three GPUs or more, every model has GPUs of its own, shared out to make the slowest stage
+    as fast as it can be by the `seconds` per image (without them, those of `config.costs` or
     `costs.DEFAULT_SECONDS`). With fewer, the models share them. Without, a worker each.
     """
     requested = {name: stage.pool for name, stage in config.stages.items()}

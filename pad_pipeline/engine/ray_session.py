@@ -147,14 +147,14 @@ def _init(**options: Any) -> None:
 
 
 def start_here(num_slots: int, *, verbose: bool, shared_cores: bool = True) -> None:
-    """Start Ray on this machine with at least so many CPU slots, and no dashboard.
+    """Start Ray on this machine with at least `num_slots` CPU slots, and no dashboard.
 
     With `shared_cores`, threads of the workers that wait for each other sleep: spinning they would
     take the cores from the other stages' workers. Raises `UserError` where Ray does not start.
     """
     slots = max(os.cpu_count() or 1, num_slots)
-    # Ray's head keeps 2 KB of each of the last so many tasks, 100,000 by default, for a dashboard
-    # that is not there.
+    # Ray's head keeps 2 KB of each of the last 100,000 tasks by default, for a dashboard that does
+    # not run here.
     os.environ.setdefault("RAY_task_events_max_num_task_in_gcs", "1000")
     if shared_cores:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from pad_pipeline import storage
-from pad_pipeline.errors import UserError, one_line
+from pad_pipeline.errors import UserError, short_line
 from pad_pipeline.sources.arrow_batches import (
     ARROW_DAMAGED,
     list_batches,
@@ -28,7 +28,6 @@ from pad_pipeline.sources.tables import RowMaker
 logger = logging.getLogger(__name__)
 
 _STATE = "state.json"
-_LONGEST_REASON = 300
 _LARGEST_CACHED_BYTES = 128 << 20
 
 
@@ -78,9 +77,7 @@ def list_arrow(url: str, base: str, images: str | None) -> Iterator[ManifestRow]
             yield from maker.make(batch, counts, _places(url, columns.image, place))
             row = maker.row
     except ARROW_DAMAGED as error:
-        raise UserError(
-            f"{url} is damaged near row {row}: {one_line(error)[:_LONGEST_REASON]}"
-        ) from error
+        raise UserError(f"{url} is damaged near row {row}: {short_line(error)}") from error
     maker.report()
 
 
@@ -149,7 +146,7 @@ def _files_of_state(url: str) -> set[str] | None:
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{url} should be a JSON object that lists the folder's Arrow files under _data_files, "
-            f"as save_to_disk writes it: {one_line(error)[:_LONGEST_REASON]}"
+            f"as save_to_disk writes it: {short_line(error)}"
         ) from error
     if has_indices:
         raise UserError(

@@ -9,14 +9,13 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 
 from pad_pipeline import storage
-from pad_pipeline.errors import UserError, one_line
+from pad_pipeline.errors import UserError, short_line
 from pad_pipeline.sources.tables import DAMAGED
 
 ARROW_DAMAGED = (*DAMAGED, MemoryError, EOFError)
 """What damage of an Arrow file raises beside OSError."""
 
 _FEATHER_MAGIC = b"ARROW1"
-_LONGEST_REASON = 300
 
 
 def read_schema(url: str) -> pa.Schema:
@@ -86,9 +85,7 @@ def _open_feather(
     except storage.RetriesExhausted:
         raise
     except (*ARROW_DAMAGED, OSError) as error:
-        raise UserError(
-            f"{url} is not a readable Arrow file: {one_line(error)[:_LONGEST_REASON]}"
-        ) from error
+        raise UserError(f"{url} is not a readable Arrow file: {short_line(error)}") from error
 
 
 def _decode(
@@ -124,6 +121,6 @@ def _messages(url: str, file: BinaryIO, start: int = 0) -> Iterator[tuple[Any, i
             raise
         except (*ARROW_DAMAGED, OSError) as error:
             what = f"is damaged at byte {offset}" if offset else "is not a readable Arrow file"
-            raise UserError(f"{url} {what}: {one_line(error)[:_LONGEST_REASON]}") from error
+            raise UserError(f"{url} {what}: {short_line(error)}") from error
         yield message, offset
         is_first = False

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pad_pipeline import storage
-from pad_pipeline.errors import UserError, one_line
+from pad_pipeline.errors import UserError, short_line
 from pad_pipeline.sources.columns import Columns, count_images, find_columns, image_bytes
 from pad_pipeline.sources.manifests import Located
 from pad_pipeline.sources.rows import ManifestRow, in_container
@@ -16,7 +16,6 @@ from pad_pipeline.sources.tables import DAMAGED, RowMaker
 from pad_pipeline.storage.parquet import ParquetFile
 
 _ROWS_PER_BATCH = 8192
-_LONGEST_REASON = 300
 _LARGEST_CACHED_BYTES = 128 << 20
 _ROWS_OF_BYTES = 64
 
@@ -41,7 +40,7 @@ def list_parquet(url: str, base: str, images: str | None) -> Iterator[ManifestRo
                 lambda name: _first_value(parquet, name),
             )
         except DAMAGED as error:
-            raise UserError(f"{url} is damaged: {one_line(error)[:_LONGEST_REASON]}") from error
+            raise UserError(f"{url} is damaged: {short_line(error)}") from error
         maker = RowMaker(url, base, images, columns)
         try:
             for group in range(parquet.metadata.num_row_groups):
@@ -55,7 +54,7 @@ def list_parquet(url: str, base: str, images: str | None) -> Iterator[ManifestRo
                     first += batch.num_rows
         except DAMAGED as error:
             raise UserError(
-                f"{url} is damaged near row {maker.row}: {one_line(error)[:_LONGEST_REASON]}"
+                f"{url} is damaged near row {maker.row}: {short_line(error)}"
             ) from error
     maker.report()
 
@@ -164,9 +163,7 @@ def _open(url: str, file: Any) -> ParquetFile:
     except storage.RetriesExhausted:
         raise
     except (*DAMAGED, OSError) as error:
-        raise UserError(
-            f"{url} is not a readable Parquet file: {one_line(error)[:_LONGEST_REASON]}"
-        ) from error
+        raise UserError(f"{url} is not a readable Parquet file: {short_line(error)}") from error
 
 
 def _all_null(parquet: ParquetFile, column: str) -> bool:

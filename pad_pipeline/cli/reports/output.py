@@ -7,14 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pad_pipeline.drawing.console import stdout_console
 from pad_pipeline.errors import UserError
-
-PLAIN_WIDTH = 120
-"""Columns where the output is no terminal."""
 
 
 def say(text: str) -> None:
@@ -41,8 +38,7 @@ def print_counts(title: str, counts: Mapping[str, int]) -> None:
 
 def print_table(renderable: Any) -> None:
     """A table on stdout, of the terminal's width or a fixed one."""
-    width = None if sys.stdout.isatty() else PLAIN_WIDTH
-    Console(file=sys.stdout, width=width).print(renderable)
+    stdout_console().print(renderable)
 
 
 def write_text(path: str, text: str) -> None:

@@ -14,18 +14,6 @@ from pad_pipeline.errors import UserError
 DECODER_HEADS = 8
 """Attention heads of the mask decoder in every released file; its weights do not show them."""
 
-NOT_READ_BY_INFERENCE = (
-    r"prompt_encoder\.point_embeddings\.[01]\.weight",
-    r"prompt_encoder\.not_a_point_embed\.weight",
-    r"prompt_encoder\.mask_downscaling\.\d+\.(weight|bias)",
-    r"mask_decoder\.output_hypernetworks_mlps\.[1-9]\d*\.layers\.\d+\.(weight|bias)",
-)
-"""Original keys (full matches) that box prompts with one mask each never read.
-
-They are point and mask prompts and the three-mask output. They are loaded all the same, so nothing
-of a checkpoint is dropped.
-"""
-
 _SHARED_POSITIONS = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 
 _RENAMES = (

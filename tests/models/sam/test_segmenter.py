@@ -18,7 +18,7 @@ from pad_pipeline.models.sam import state_dict
 from pad_pipeline.models.sam.load import build_sam, load_sam
 from pad_pipeline.models.sam.segmenter import SamSegmenter
 from pad_pipeline.verify.sam import golden_outputs
-from tests.models.sam.helpers import bits, differing, from_folder
+from tests.models.sam.helpers import NOT_READ_BY_INFERENCE, bits, differing, from_folder
 
 TOLERANCE = 1e-4
 
@@ -169,7 +169,7 @@ def test_what_inference_does_not_read_is_the_written_list(sam_golden: SimpleName
     matched = {
         key
         for key in sam_golden.checkpoint
-        if any(re.fullmatch(pattern, key) for pattern in state_dict.NOT_READ_BY_INFERENCE)
+        if any(re.fullmatch(pattern, key) for pattern in NOT_READ_BY_INFERENCE)
     }
     assert matched == listed
     spoilt = {

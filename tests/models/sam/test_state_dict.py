@@ -12,6 +12,7 @@ import torch
 from pad_pipeline.models.sam import state_dict
 from pad_pipeline.models.sam.load import build_sam
 from tests.golden_data import golden_dir
+from tests.models.sam.helpers import NOT_READ_BY_INFERENCE
 
 
 @pytest.mark.parametrize(
@@ -39,8 +40,6 @@ def test_full_size_keys_fit_name_by_name(
     }
     assert len(ours) == len(state) + 1  # the position table has two names in transformers
     matched = [
-        key
-        for key in state
-        if any(re.fullmatch(pattern, key) for pattern in state_dict.NOT_READ_BY_INFERENCE)
+        key for key in state if any(re.fullmatch(pattern, key) for pattern in NOT_READ_BY_INFERENCE)
     ]
     assert sorted(matched) == sorted(listing["not_used_with_box_prompts_and_single_mask"])
