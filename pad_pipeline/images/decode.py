@@ -11,7 +11,13 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
 from pad_pipeline.images.formats import FORMATS, format_of
-from pad_pipeline.images.metadata import jpeg_pixels, jpeg_scans, jxl_size, png_pixels
+from pad_pipeline.images.metadata import (
+    jpeg_pixels,
+    jpeg_scans,
+    jxl_size,
+    png_pixels,
+    psd_has_transparency,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,8 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> np.ndarray
         raise ImageError(_broken(image, error)) from error
     upright = _UPRIGHT.get(_orientation(image) if first is None else first)
     try:
+        if image.format == "PSD" and image.mode == "RGBA" and not psd_has_transparency(data):
+            image = image.convert("RGB")  # the fourth channel is a selection that was saved
         rgb = _to_rgb(_usual_grey(image))
         if upright is not None:
             rgb = rgb.transpose(upright)
@@ -218,7 +226,10 @@ def _open_plugin(data: bytes, limits: ImageLimits) -> ImageFile.ImageFile:
                 raise
             return plugin(io.BytesIO(jpeg_pixels(data)))
     except _DECODER_ERRORS as error:
-        raise ImageError(f"damaged or unsupported {form.name} header: {error}") from error
+        raise ImageError(
+            f"damaged or unsupported {form.name} header: {error} (where other programs show the "
+            f"image, convert it to PNG)"
+        ) from error
 
 
 def _orientation(image: ImageFile.ImageFile) -> int:

@@ -164,3 +164,16 @@ def _jxl_codestream(data: bytes) -> bytes:
     if not parts.startswith(b"\xff\x0a"):
         raise ValueError("no codestream in its boxes")
     return parts
+
+
+def psd_has_transparency(data: bytes) -> bool:
+    """Whether the first channel behind the colours of Photoshop's file is transparency.
+
+    Its number of layers is negative then; else that channel is a selection that somebody saved.
+    """
+    position = 26
+    for _ in ("colours", "resources"):
+        position += 4 + int.from_bytes(data[position : position + 4], "big")
+    layers = position + 8  # behind the lengths of the section and of its list of layers
+    is_there = int.from_bytes(data[position + 4 : layers], "big") >= 2
+    return is_there and int.from_bytes(data[layers : layers + 2], "big", signed=True) < 0

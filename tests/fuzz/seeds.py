@@ -54,14 +54,15 @@ def _flat(form: str) -> bytes:
     return buffer.getvalue()
 
 
-def _psd(mode: int, channels: int, *, packed: bool = False) -> bytes:
+def psd(mode: int, channels: int, *, packed: bool = False, num_layers: int = 0) -> bytes:
     """Photoshop's file of 24 x 16 pixels without layers; Pillow writes none."""
     noise = np.random.default_rng(1).integers(0, 256, (channels * 16, 24), dtype=np.uint8)
     colours = bytes(range(256)) * 3 if mode == 2 else b""
     head = b"8BPS" + struct.pack(">H6xHIIHH", 1, channels, 16, 24, 8, mode)
     resource = b"8BIM" + struct.pack(">HHI", 1005, 0, 4) + b"\0" * 4
     head += struct.pack(">I", len(colours)) + colours
-    head += struct.pack(">I", len(resource)) + resource + bytes(4)
+    head += struct.pack(">I", len(resource)) + resource
+    head += struct.pack(">IIhxx", 8, 4, num_layers) if num_layers else bytes(4)
     if not packed:
         return head + b"\0\0" + noise.tobytes()
     rows = [bytes([23]) + row.tobytes() for row in noise]
@@ -134,7 +135,13 @@ _PICTURES: dict[str, Any] = {
         b"P1\n8 8\n" + b"01" * 32,
     ],
     "qoi": lambda: [picture("QOI"), picture("QOI", "RGBA"), _flat("QOI")],
-    "psd": lambda: [_psd(3, 3), _psd(3, 4, packed=True), _psd(1, 1), _psd(4, 4), _psd(2, 1)],
+    "psd": lambda: [
+        psd(3, 3),
+        psd(3, 4, packed=True, num_layers=-1),
+        psd(1, 1),
+        psd(4, 4),
+        psd(2, 1),
+    ],
     "tga": lambda: [
         picture("TGA"),
         picture("TGA", "RGBA", compression="tga_rle"),

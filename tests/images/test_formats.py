@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PpmImagePlugin import PpmImageFile
+from PIL.PsdImagePlugin import PsdImageFile
 
 from pad_pipeline.images import ImageError, ImageLimits, decode_image, formats, image_size
 from pad_pipeline.images.formats import FORMATS, IMAGE_SUFFIXES, format_of, has_image_suffix
 from pad_pipeline.images.metadata import jxl_size
+from tests.fuzz.seeds import psd
 from tests.images.test_decode import corners, encode
 
 LOSSLESS = {"JPEG2000": {"irreversible": False}}
@@ -61,6 +63,24 @@ def test_a_large_picture_that_is_decoded_slowly_is_refused(data: bytes) -> None:
     for read in (decode_image, image_size):
         with pytest.raises(ImageError, match=r"3000x2000 pixels .* convert it to PNG"):
             read(data)
+
+
+@pytest.mark.parametrize("mode", [1, 2, 3, 4])
+def test_photoshop_files(mode: int) -> None:
+    data = psd(mode, {3: 3, 4: 4}.get(mode, 1))
+    with PsdImageFile(io.BytesIO(data)) as image:
+        expected = np.asarray(image.convert("RGB"))
+    np.testing.assert_array_equal(decode_image(data), expected)
+
+
+def test_a_fourth_channel_of_photoshop_is_transparency_only_where_the_file_says_so() -> None:
+    saved, transparent = psd(3, 4), psd(3, 4, num_layers=-1)
+    with PsdImageFile(io.BytesIO(saved)) as image:
+        colours, alpha = np.split(np.asarray(image), [3], axis=2)
+    np.testing.assert_array_equal(decode_image(saved), colours)
+    np.testing.assert_array_equal(decode_image(psd(3, 4, num_layers=1)), colours)
+    on_white = (colours * (alpha / 255) + (255 - alpha)).round()
+    assert np.abs(decode_image(transparent) - on_white).max() <= 1
 
 
 def test_grey_and_bilevel_netpbm() -> None:
