@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 
@@ -35,13 +35,20 @@ def read_samples(rows: Sequence[ManifestRow]) -> list[Sample]:
 
 
 def read_chunks(
-    batch: pa.Table, *, images_url: str, rows_per_shard: int, chunk_size: int
+    batch: pa.Table,
+    *,
+    images_url: str,
+    rows_per_shard: int,
+    chunk_size: int,
+    prepare: Callable[[], object] = lambda: None,
 ) -> Iterator[pa.Table]:
     """The encoded images of the given chunks, a row per chunk; a task of the run's first operator.
 
+    `prepare` is called before, in the process that reads.
     An image that cannot be read becomes a sample with an error. Raises `UserError` where a store
     has not answered for as long as its retries last.
     """
+    prepare()
     for task in batch.to_pylist():
         images = read_images(images_url, task["shard"])
         for chunk in task["chunks"]:

@@ -12,6 +12,7 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ from pad_pipeline.engine.ray_crash_tracker import start_crash_tracker
 from pad_pipeline.engine.ray_errors import describe_cause, is_deterministic, to_user_error
 from pad_pipeline.engine.ray_resources import READ_CPUS, fits_cluster
 from pad_pipeline.engine.ray_worker import StageWorker
+from pad_pipeline.engine.ray_worker_log import forward_logs, shown_worker_log
 from pad_pipeline.engine.worker_replacement import REPLACE_WHEN_DEAD
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.records import RecordError
@@ -71,25 +73,26 @@ def stream(
     waiting = {} if waiting is None else waiting
     gauge = _QueueGauge(waiting)
     failures_in_a_row = 0
-    while pending := list(ledger.pending()):
-        before = ledger.num_finished
-        data = _dataset(ledger, pending, specs, tracker, hang_after_s, waiting)
-        try:
-            # not `iter_batches`, which reports every single block to an actor of statistics
-            for bundle in data.iter_internal_ref_bundles():
-                gauge.report()
-                for block in ray.get(list(bundle.block_refs)):  # pyright: ignore
-                    yield from map(_to_completed_chunk, block["payload"])
-            return
-        except ray.exceptions.RayError as error:
-            failures_in_a_row = 1 if ledger.num_finished > before else failures_in_a_row + 1
-            user_error = to_user_error(error)
-            if is_deterministic(error) or failures_in_a_row > STREAM_RETRIES:
-                raise user_error from error
-            logger.warning(
-                "the cluster lost chunks that were being processed (%s); processing them again",
-                describe_cause(error),
-            )
+    with shown_worker_log() as log:
+        while pending := list(ledger.pending()):
+            before = ledger.num_finished
+            data = _dataset(ledger, pending, specs, tracker, log, hang_after_s, waiting)
+            try:
+                # not `iter_batches`, which reports every single block to an actor of statistics
+                for bundle in data.iter_internal_ref_bundles():
+                    gauge.report()
+                    for block in ray.get(list(bundle.block_refs)):  # pyright: ignore
+                        yield from map(_to_completed_chunk, block["payload"])
+                return
+            except ray.exceptions.RayError as error:
+                failures_in_a_row = 1 if ledger.num_finished > before else failures_in_a_row + 1
+                user_error = to_user_error(error)
+                if is_deterministic(error) or failures_in_a_row > STREAM_RETRIES:
+                    raise user_error from error
+                logger.warning(
+                    "the cluster lost chunks that were being processed (%s); processing them again",
+                    describe_cause(error),
+                )
 
 
 class _QueueGauge:
@@ -129,6 +132,7 @@ def _dataset(
     pending: Sequence[tuple[int, list[int]]],
     specs: Sequence[StageSpec],
     tracker: Any,
+    log: Any,
     hang_after_s: float,
     waiting: Waiting,
 ) -> ray.data.Dataset:
@@ -147,6 +151,7 @@ def _dataset(
             "images_url": ledger.images_url,
             "rows_per_shard": ledger.layout.rows_per_shard,
             "chunk_size": ledger.layout.chunk_size,
+            "prepare": partial(forward_logs, log),
         },
         num_cpus=READ_CPUS,
         # More readers would only hold processes and keep more shards open at once.
@@ -164,6 +169,7 @@ def _dataset(
                     "spec": spec,
                     "is_last": position == len(specs) - 1,
                     "tracker": tracker,
+                    "log": log,
                     "hang_after_s": hang_after_s,
                 },
                 batch_size=1,

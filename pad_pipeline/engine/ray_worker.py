@@ -20,6 +20,7 @@ from pad_pipeline.engine.metrics import StageTiming
 from pad_pipeline.engine.plan import StageSpec
 from pad_pipeline.engine.ray_crash_tracker import RemoteCrashTracker
 from pad_pipeline.engine.ray_metrics import PrometheusMetrics
+from pad_pipeline.engine.ray_worker_log import forward_logs
 from pad_pipeline.engine.sample import Sample, to_record, without_pixels
 from pad_pipeline.engine.stages import Stage
 from pad_pipeline.engine.watchdog import Watchdog
@@ -31,12 +32,18 @@ class StageWorker:
 
     The stage is built in the background, so all stages load their models at the same time. Where it
     cannot be built, every chunk is returned with the reason. `tracker` is the actor of the run's
-    `CrashTracker`.
+    `CrashTracker`, `log` that of its `WorkerLog`.
     """
 
     def __init__(
-        self, spec: StageSpec, is_last: bool, tracker: ActorHandle, hang_after_s: float
+        self,
+        spec: StageSpec,
+        is_last: bool,
+        tracker: ActorHandle,
+        log: ActorHandle,
+        hang_after_s: float,
     ) -> None:
+        self._log = forward_logs(log)
         self._name = spec.name
         self._keep_bytes = spec.keep_bytes
         self._is_last = is_last
@@ -97,6 +104,7 @@ class StageWorker:
             return stage(samples)
         finally:
             self._watch()
+            self._log.flush()
 
 
 def _to_ipc(table: pa.Table) -> bytes:

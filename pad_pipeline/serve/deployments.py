@@ -12,6 +12,7 @@ from typing import Any
 import ray
 import ray.exceptions
 from ray import serve
+from ray.actor import ActorHandle
 from ray.serve import exceptions as serve_exceptions
 from ray.serve.api import RunTarget
 from ray.serve.handle import DeploymentHandle
@@ -34,8 +35,13 @@ _QUIET_LOGS = {"log_level": "ERROR", "enable_access_log": False}
 _METRICS_TIMEOUT_S = 5.0
 
 
-def stage_application(spec: StageSpec, service: ServiceConfig, *, hang_after_s: float) -> Any:
-    """The bound deployment of one stage, with the replicas of its pool, by load."""
+def stage_application(
+    spec: StageSpec, service: ServiceConfig, *, hang_after_s: float, log: ActorHandle | None = None
+) -> Any:
+    """The bound deployment of one stage, with the replicas of its pool, by load.
+
+    The replicas' log messages go to the actor `log`; without it to Ray's log files alone.
+    """
     pool = spec.pool
     resources: dict[str, float] = {"num_cpus": pool.cpus}
     if pool.gpus:
@@ -62,7 +68,7 @@ def stage_application(spec: StageSpec, service: ServiceConfig, *, hang_after_s: 
     else:
         options["num_replicas"] = pool.max_workers
     return serve.deployment(**options)(StageReplica).bind(
-        spec, batch_wait_s=service.batch_wait_s, hang_after_s=hang_after_s
+        spec, batch_wait_s=service.batch_wait_s, hang_after_s=hang_after_s, log=log
     )
 
 

@@ -6,9 +6,12 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from ray.actor import ActorHandle
+
 from pad_pipeline.engine.metrics import StageTiming
 from pad_pipeline.engine.plan import StageSpec
 from pad_pipeline.engine.ray_metrics import PrometheusMetrics
+from pad_pipeline.engine.ray_worker_log import forward_logs
 from pad_pipeline.engine.sample import Sample, without_pixels
 from pad_pipeline.engine.watchdog import Watchdog
 from pad_pipeline.serve.batching import DynamicBatcher
@@ -18,10 +21,19 @@ class StageReplica:
     """The worker of one stage: pending samples go through it in batches of at most `batch_size`.
 
     A replica whose stage cannot be built raises, and Ray Serve tries again three times. One in
-    which nothing moves for `hang_after_s` ends itself.
+    which nothing moves for `hang_after_s` ends itself. `log` is the actor of the `WorkerLog` that
+    its log messages go to.
     """
 
-    def __init__(self, spec: StageSpec, *, batch_wait_s: float, hang_after_s: float) -> None:
+    def __init__(
+        self,
+        spec: StageSpec,
+        *,
+        batch_wait_s: float,
+        hang_after_s: float,
+        log: ActorHandle | None = None,
+    ) -> None:
+        self._log = forward_logs(log) if log is not None else None
         self._name = spec.name
         self._seconds: dict[str, float] = {}
         # the stage's own thread: Serve's event loop stays free while it computes
@@ -53,6 +65,8 @@ class StageReplica:
             samples = self._stage(samples)
         finally:
             self._watch()
+            if self._log is not None:
+                self._log.flush()
         failed = sum(sample.error is not None for sample in samples)
         elapsed_s = time.perf_counter() - began_s
         self._metrics.add(StageTiming(self._name, elapsed_s, len(samples), failed), self._seconds)

@@ -94,6 +94,7 @@ async def _serve(
     *,
     keeps_ray: bool,
 ) -> None:
+    from pad_pipeline.engine import ray_worker_log
     from pad_pipeline.serve import deployments, server
     from pad_pipeline.serve.admission import AdmissionControl
     from pad_pipeline.serve.app import build_app
@@ -110,7 +111,9 @@ async def _serve(
     def load() -> None:
         handles = deployments.deploy(
             {
-                name: deployments.stage_application(spec, service, hang_after_s=config.hang_after_s)
+                name: deployments.stage_application(
+                    spec, service, hang_after_s=config.hang_after_s, log=log
+                )
                 for name, spec in names.items()
             }
         )
@@ -123,9 +126,10 @@ async def _serve(
     app = build_app(
         Service(lambda sample: dispatchers[0](sample), admission, settings, deployments.metrics)
     )
-    try:
-        await server.run_until_stopped(app, listening, admission, load, lambda: announce(url))
-    finally:
-        if keeps_ray:
-            # a Ray that was started for this command takes them along when it ends
-            await asyncio.to_thread(deployments.delete, list(names))
+    with ray_worker_log.shown_worker_log() as log:
+        try:
+            await server.run_until_stopped(app, listening, admission, load, lambda: announce(url))
+        finally:
+            if keeps_ray:
+                # a Ray that was started for this command takes them along when it ends
+                await asyncio.to_thread(deployments.delete, list(names))

@@ -9,7 +9,8 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 
 from pad_pipeline import storage
 from pad_pipeline.errors import Setting, UserError
+from pad_pipeline.train.data.problems import Problem, metrics_of
 from pad_pipeline.train.distributed import Workers
 from pad_pipeline.train.run.checkpoint import Checkpoints, random_state, restore_random_state
 from pad_pipeline.train.run.config import TrainConfig
@@ -52,9 +54,10 @@ def train(
     trainer = load_trainer(run, config, workers)
     checkpoints = Checkpoints(run.url)
     state = checkpoints.load_last()
-    first, best = 0, _Best()
+    first, best, problems = 0, _Best(), Counter[str]()
     if state is not None:
         first, best = state["step"], _Best(**state["best"])
+        problems.update(state.get("problems", {}))
         _restore(trainer, state)
         if workers.rank == 0:
             logger.info("resuming after step %d of %d", first, trainer.sampler.num_steps)
@@ -64,16 +67,20 @@ def train(
         loggers = open_loggers(config.loggers, run.url, first, run.facts["config"])
     values: dict[str, float] = {}
     try:
-        values = _steps(trainer, checkpoints, first, best, metrics, loggers, on_step)
+        values = _steps(trainer, checkpoints, first, best, problems, metrics, loggers, on_step)
     finally:
         for each in (*([metrics] if metrics else []), *loggers):
             each.close()
     weights = gather_weights(trainer.model) if is_sharded(trainer.model) else None
     if workers.rank == 0:
-        for problem, count in trainer.loader.problems.most_common():
-            logger.warning("%s samples: %s", f"{count:,}", problem)
         write_results(run, trainer.model, trainer.loader.tokenizer, weights)
-        facts = {**run.facts, "state": "finished", "last": values, "best_step": best.step}
+        facts = {
+            **run.facts,
+            "state": "finished",
+            "last": values,
+            "best_step": best.step,
+            "problems": dict(problems),
+        }
         write_run(dataclasses.replace(run, facts=facts))
         storage.remove(run.samples_url)
     return values
@@ -84,10 +91,12 @@ def _steps(
     checkpoints: Checkpoints,
     first: int,
     best: _Best,
+    problems: Counter[str],
     metrics: MetricsFile | None,
     loggers: list[MetricsLogger],
     on_step: OnStep | None,
 ) -> dict[str, float]:
+    """Take the steps from `first` on; `best` and `problems` are kept up to date."""
     config, workers, num_steps = trainer.config, trainer.workers, trainer.sampler.num_steps
     values: dict[str, float] = {}
     trainer.model.train()
@@ -107,6 +116,11 @@ def _steps(
             step=step,
         )
         values = _values(step_metrics, rate, weight, waited_s, time.perf_counter() - began)
+        counts = workers.sum([sum(batch.problems[p] for batch in batches) for p in Problem])
+        values |= metrics_of(counts)
+        if step < trainer.sampler.steps_per_epoch:  # a sample counts once
+            found = zip(Problem, counts, strict=True)
+            problems.update({str(kind): round(number) for kind, number in found if number})
         done = step + 1
         improved = False
         if done % config.validate_every == 0 or done == num_steps:
@@ -116,7 +130,7 @@ def _steps(
             for each in (metrics, *loggers):
                 each.write(step, values)
         if improved or done % config.checkpoint_every == 0 or done == num_steps:
-            state = _state(trainer, best)
+            state = _state(trainer, best, problems)
             # The metrics first: a resumed run drops those behind its checkpoint, and cannot make up
             # for those before it.
             if metrics is not None:
@@ -143,7 +157,7 @@ class _Best:
         return True
 
 
-def _state(trainer: Trainer, best: _Best) -> dict[str, Any]:
+def _state(trainer: Trainer, best: _Best, problems: Mapping[str, int]) -> dict[str, Any]:
     """What a checkpoint holds; all workers must call it."""
     if is_sharded(trainer.model):
         trained = gather_state(trainer.model, trainer.optimizer)
@@ -157,6 +171,7 @@ def _state(trainer: Trainer, best: _Best) -> dict[str, Any]:
         "sharded": is_sharded(trainer.model),
         "random": random_state(),
         "best": dataclasses.asdict(best),
+        "problems": dict(problems),
     }
 
 

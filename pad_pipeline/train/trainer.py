@@ -79,6 +79,9 @@ class Trainer:
             "validation/caption_loss": metrics.caption_loss,
             "validation/loss": loss,
         }
+        [num_problems] = self.workers.sum([sum(batch.problems.total() for batch in batches)])
+        if num_problems:
+            values["validation/problem_samples"] = num_problems
         if metrics.num_regions:
             values |= {
                 "validation/patch_loss": metrics.patch_loss,

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from pad_pipeline.annotate.run import annotate
 from pad_pipeline.engine import ray_backpressure
 from pad_pipeline.engine.plan import StageSpec
 from pad_pipeline.engine.ray_backpressure import MAX_WAITING
-from pad_pipeline.engine.stages import Seconds, Stage
+from pad_pipeline.engine.stages import STAGE_NAMES, Chain, Decode, Seconds, Stage, tag_stage
 from pad_pipeline.errors import UserError
+from pad_pipeline.images import ImageLimits
 from pad_pipeline.records import PadRecord, table_to_records
 from tests import fakes
 
@@ -350,3 +352,23 @@ def test_what_ends_a_run_is_told_in_its_own_words(
     monkeypatch.setattr(Ledger, "images_url", gone)
     with pytest.raises(UserError, match=r"a worker failed: cannot read .*gone\.parquet"):
         run(images, tmp_path / "out")
+
+
+def run_out_of_memory(seconds: Seconds) -> Stage:
+    tag = tag_stage(
+        fakes.FakeTagger(most_at_once=1),
+        batch_size=4,
+        decode=Decode(ImageLimits(), seconds),
+        seconds=seconds,
+    )
+    return Chain([tag, *(fakes.build(name, seconds) for name in STAGE_NAMES if name != "tag")])
+
+
+def test_what_a_worker_logs_arrives(images: Path, tmp_path: Path, caplog) -> None:
+    [spec] = fakes.fused()
+    with caplog.at_level("WARNING", "pad_pipeline"):
+        run(images, tmp_path / "out", [replace(spec, make=run_out_of_memory)])
+    found = [text for text in caplog.messages if "out of memory with a batch of" in text]
+    assert found, caplog.messages
+    assert "more like it" in found[-1]
+    assert len(found) <= 3

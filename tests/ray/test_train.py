@@ -18,12 +18,12 @@ import pytest
 from pad_pipeline.errors import UserError
 from pad_pipeline.train.distributed import OneWorker
 from pad_pipeline.train.loop import train
-from pad_pipeline.train.run import on_ray
+from pad_pipeline.train.run import progress
 from pad_pipeline.train.run.folder import open_run, read_run
 from pad_pipeline.train.run.metrics_file import read_metrics
 from pad_pipeline.train.run.on_ray import train_on_ray
 from tests.train.scenes import write_annotations
-from tests.train.test_loop import PRETRAIN, curves
+from tests.train.test_loop import PRETRAIN, curves, write_captions_some_too_long
 
 pytestmark = pytest.mark.ray
 
@@ -59,7 +59,7 @@ def train_workers() -> list[psutil.Process]:
 def test_a_worker_that_dies_is_started_again(
     folder: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(on_ray, "_POLL_S", 0.01)
+    monkeypatch.setattr(progress, "_POLL_S", 0.01)
     config = replace(PRETRAIN, workers=2)
     source = str(folder / "annotations")
     run = open_run(str(tmp_path / "run"), "pretrain", config, source, None, None)
@@ -136,3 +136,19 @@ def test_the_command_killed_and_started_again(
     np.testing.assert_allclose(curves(tmp_path / "run"), curves(reference), rtol=1e-6, atol=1e-6)
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts["state"] == "finished"
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_what_all_workers_log_and_count_arrives(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = write_captions_some_too_long(folder, 33)
+    config = replace(PRETRAIN, workers=2, max_length=200, num_validation=0, epochs=1)
+    run = open_run(str(tmp_path / "run"), "pretrain", config, source, None, None)
+    with caplog.at_level("INFO", "pad_pipeline"):
+        train_on_ray(run, config)
+    assert read_run(run.url).facts["problems"] == {"cut": 7}
+    # one of each worker
+    [first, second] = [text for text in caplog.messages if "is cut, as the text is longer" in text]
+    assert first != second
+    assert any("projector" in text for text in caplog.messages), "what is trained"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -19,6 +20,7 @@ from pad_pipeline.train.loop import train
 from pad_pipeline.train.run.checkpoint import Checkpoints
 from pad_pipeline.train.run.config import PRESETS, TrainConfig
 from pad_pipeline.train.run.folder import Run, open_run, read_run
+from pad_pipeline.train.run.launch import launch
 from pad_pipeline.train.run.metrics_file import read_metrics
 from pad_pipeline.train.run.models import load_finished_model
 from tests.ports import free_port
@@ -230,3 +232,44 @@ def test_stage_two_sharded_over_two_workers_gives_the_curve_of_one(
     theirs, _, _ = load_finished_model(read_run(alone), device="cpu")
     for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-2, atol=2e-4, msg=name)
+
+
+def write_captions_some_too_long(folder: Path, number: int) -> str:
+    """A list of captions for the images of `folder`; those of every fifth are too long."""
+    entries = [
+        {"image": f"images/{n:04d}.png", "caption": "a word " * (2000 if n % 5 == 0 else 2)}
+        for n in range(number)
+    ]
+    path = folder / "captions.json"
+    path.write_text(json.dumps([*entries, {"image": "images/0000.png", "caption": ""}]))
+    return str(path)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_samples_with_problems_are_counted_once_over_workers_and_ends(
+    folder: Path, tmp_path: Path, num_workers: int
+) -> None:
+    source = write_captions_some_too_long(folder, 33)
+    config = replace(PRETRAIN, workers=num_workers, max_length=200, num_validation=0)
+    url = str(tmp_path / "run")
+    run = open_run(url, "pretrain", config, source, None, None)
+    if num_workers == 1:
+
+        def kill(done: int, num_steps: int, values: dict) -> None:
+            if done == 4:
+                raise Killed
+
+        with pytest.raises(Killed):
+            train(run, config, OneWorker(), kill)
+        train(run, config, OneWorker())
+    else:
+        spawn(config, url)
+    facts = read_run(url).facts
+    assert facts["left_out"] == {"without a caption": 1}
+    assert facts["problems"] == {"cut": 7}
+    lines = read_metrics(url)
+    assert sum(line["problem_samples"] for line in lines) == 14  # two epochs
+    assert sum(line.get("problems/cut", 0) for line in lines) == 14
+    report = launch("pretrain", config, source=source, output=url)
+    assert "left out               1 without a caption" in report
+    assert any("7 samples cut, as the text is longer than" in line for line in report)

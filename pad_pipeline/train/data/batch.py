@@ -6,13 +6,15 @@ pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections import Counter
+from dataclasses import dataclass, field, fields, replace
 from typing import Self
 
 import torch
 from torch import Tensor
 
 from pad_pipeline.train.constants import IGNORE_INDEX
+from pad_pipeline.train.data.problems import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,8 @@ class Batch:
     region_mask_IR: Tensor
     label_index_IR: Tensor
     label_ids: list[list[int]]
+    problems: Counter[Problem] = field(default_factory=Counter)
+    """Samples that are used in part only, or not at all."""
 
     @property
     def num_targets(self) -> int:
@@ -51,16 +55,17 @@ class Batch:
     def to(self, device: str | torch.device) -> Self:
         """The batch with its tensors on `device`."""
         moved = {
-            field.name: value.to(device, non_blocking=True)
-            for field in fields(self)
-            if isinstance(value := getattr(self, field.name), Tensor)
+            each.name: value.to(device, non_blocking=True)
+            for each in fields(self)
+            if isinstance(value := getattr(self, each.name), Tensor)
         }
         return replace(self, **moved)
 
     def without_targets(self) -> Self:
-        """The batch with no supervised token and no region."""
+        """The batch with no supervised token, no region and no problem."""
         return replace(
             self,
             labels_BT=torch.full_like(self.labels_BT, IGNORE_INDEX),
             region_mask_IR=torch.zeros_like(self.region_mask_IR),
+            problems=Counter(),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import torch
@@ -43,6 +44,7 @@ def collate(
         region_mask_IR=region_mask,
         label_index_IR=label_index,
         label_ids=[label_ids(tag) for tag in tags],
+        problems=Counter(example.problem for example in examples if example.problem),
     )
 
 

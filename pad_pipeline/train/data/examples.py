@@ -17,6 +17,7 @@ from pad_pipeline.geometry import coverage_float32, geometry
 from pad_pipeline.images import ImageError, decode_image
 from pad_pipeline.sources import read_many
 from pad_pipeline.train.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
+from pad_pipeline.train.data.problems import Problem
 from pad_pipeline.train.data.samples import TrainingSample
 from pad_pipeline.train.data.vision_input import VisionInput
 from pad_pipeline.train.run.config import TrainConfig
@@ -42,8 +43,10 @@ class Example:
     frame: NDArray[np.uint8] | None
     coverage_RS: NDArray[np.float32]
     tags: list[str]
-    problem: str | None = None
-    """Why the text is used in part only, or not at all."""
+    problem: Problem | None = None
+    """That it is used in part only, or not at all."""
+    reason: str = ""
+    """What is wrong with this text, where the kind of problem does not say it."""
 
 
 class ExampleReader:
@@ -58,11 +61,14 @@ class ExampleReader:
 
     def read(self, sample: TrainingSample) -> Example:
         """The sample read, decoded and encoded; `UserError` where its image cannot be used."""
-        encoded, problem = self._encode(sample)
+        encoded, problem, reason = self._encode(sample)
+        ids, labels, was_cut = self._fit(encoded)
+        if was_cut and not problem:
+            problem = _what_was_cut(encoded, ids, labels)
         frame = None
         coverage = np.zeros((0, self.image.grid**2), np.float32)
         tags: list[str] = []
-        if encoded.num_images:
+        if IMAGE_TOKEN_INDEX in ids:
             pixels = self._read_image(sample)
             height, width = pixels.shape[:2]
             placement = geometry(self.config.geometry, width, height, self.image.size)
@@ -71,14 +77,11 @@ class ExampleReader:
                 (t, m) for t, m in zip(sample.tags, sample.masks, strict=True) if self._has_ids(t)
             ]
             if len(known) < len(sample.tags):
-                problem = "a tag that the tokenizer cannot encode"
+                problem = problem or Problem.TAG
             if known:
                 tags = [tag for tag, _ in known]
                 regions = [masks.decode(counts, height, width) for _, counts in known]
                 coverage = coverage_float32(placement.coverage_many(regions, self.image.grid))
-        ids, labels, was_cut = self._fit(encoded)
-        if was_cut:
-            problem = f"text longer than {self.config.max_length} tokens"
         return Example(
             id=sample.id,
             input_ids=ids,
@@ -87,10 +90,11 @@ class ExampleReader:
             coverage_RS=coverage,
             tags=tags,
             problem=problem,
+            reason=reason,
         )
 
-    def _encode(self, sample: TrainingSample) -> tuple[EncodedText, str | None]:
-        """The text's ids; of a text that cannot be used an empty one, and the reason."""
+    def _encode(self, sample: TrainingSample) -> tuple[EncodedText, Problem | None, str]:
+        """The text's ids; of a text that cannot be used an empty one, the problem and why."""
         has_image = sample.image is not None
         try:
             if sample.turns is None:
@@ -101,12 +105,12 @@ class ExampleReader:
                     self.tokenizer, sample.turns, self.config.template, has_image=has_image
                 )
         except TextError as error:
-            return self._empty_text(), f"unusable text: {error}"
+            return self._empty_text(), Problem.UNUSABLE_TEXT, str(error)
         if encoded.num_images > 1:
-            return self._empty_text(), "unusable text: more than one <image> for one image"
+            return self._empty_text(), Problem.UNUSABLE_TEXT, "more than one <image> for one image"
         if has_image and not encoded.num_images:
-            return encoded, "no <image> in the text, so the image is not shown"
-        return encoded, None if encoded.num_targets else "no answer to learn from"
+            return encoded, Problem.NOT_SHOWN, ""
+        return encoded, None if encoded.num_targets else Problem.NO_ANSWER, ""
 
     def _empty_text(self) -> EncodedText:
         """A text without a supervised token."""
@@ -147,6 +151,15 @@ class ExampleReader:
                 f"was annotated with {sample.width}x{sample.height}: it is not the same image"
             )
         return pixels
+
+
+def _what_was_cut(encoded: EncodedText, ids: list[int], labels: list[int]) -> Problem:
+    """What a text lost at its end: its image, all that is learnt from, or a part of that."""
+    if encoded.num_images and IMAGE_TOKEN_INDEX not in ids:
+        return Problem.IMAGE_CUT
+    if encoded.num_targets and all(label == IGNORE_INDEX for label in labels):
+        return Problem.ANSWER_CUT
+    return Problem.CUT
 
 
 def _retry(read: Callable[[], bytes | Exception]) -> bytes | Exception:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from pad_pipeline.train.data.batch import Batch
 from pad_pipeline.train.data.collate import collate
 from pad_pipeline.train.data.examples import Example, ExampleReader
+from pad_pipeline.train.data.problems import DESCRIPTIONS, Problem
 from pad_pipeline.train.data.sample_file import TrainingSamples
 from pad_pipeline.train.data.sampler import StepSampler
 from pad_pipeline.train.data.vision_input import VisionInput
 from pad_pipeline.train.run.config import TrainConfig
+
+logger = logging.getLogger(__name__)
 
 _STEPS_AHEAD = 2
 
@@ -33,8 +36,7 @@ class Loader:
         self.config = config
         self.tokenizer = tokenizer
         self.reader = ExampleReader(tokenizer, config, image)
-        self.problems: Counter[str] = Counter()
-        """How many samples were used with less text than they have, by reason."""
+        self._logged: set[Problem] = set()
 
     def load(self, index: int) -> Example:
         """One sample read, decoded and encoded; `UserError` where its image cannot be used."""
@@ -80,8 +82,18 @@ class Loader:
         return self._collate_all([example.result() for example in examples])
 
     def _collate_all(self, examples: Sequence[Example]) -> list[Batch]:
-        self.problems.update(example.problem for example in examples if example.problem)
+        self._log_first_problems(examples)
         size = self.config.micro_batch
         return [
             self.collate(examples[start : start + size]) for start in range(0, len(examples), size)
         ]
+
+    def _log_first_problems(self, examples: Sequence[Example]) -> None:
+        """Name the first sample with each kind of problem; the run counts them all."""
+        for example in examples:
+            if example.problem and example.problem not in self._logged:
+                self._logged.add(example.problem)
+                reason = f": {example.reason}" if example.reason else ""
+                logger.warning(
+                    f"sample %s is {DESCRIPTIONS[example.problem]}%s", example.id, reason
+                )

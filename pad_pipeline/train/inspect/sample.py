@@ -11,6 +11,7 @@ from pad_pipeline import storage
 from pad_pipeline.errors import UserError
 from pad_pipeline.train.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from pad_pipeline.train.data.examples import ExampleReader
+from pad_pipeline.train.data.problems import DESCRIPTIONS
 from pad_pipeline.train.data.sample_file import TrainingSamples, write_samples
 from pad_pipeline.train.data.sample_sources import is_list
 from pad_pipeline.train.inspect.picture import draw_sample
@@ -52,9 +53,10 @@ def inspect_sample(
     draw_sample(example.frame, example.coverage_RS, example.tags, tokens, output)
     covered = int(covered_tokens(torch.tensor(example.coverage_RS)).any(-1).sum())
     num_supervised = sum(supervised for _, supervised in tokens)
+    problem = f"; it is {DESCRIPTIONS[example.problem]}" if example.problem else ""
     return (
         f"wrote {output}: {example.id}, {len(example.tags)} regions of which {covered} cover a "
-        f"patch, {len(tokens)} tokens of which {num_supervised} are supervised"
+        f"patch, {len(tokens)} tokens of which {num_supervised} are supervised{problem}"
     )
 
 

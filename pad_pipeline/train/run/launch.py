@@ -10,6 +10,7 @@ from pad_pipeline import storage
 from pad_pipeline.errors import UserError
 from pad_pipeline.storage.locks import only_run_on
 from pad_pipeline.train.choices import TrainingStage
+from pad_pipeline.train.data.problems import describe_counts
 from pad_pipeline.train.data.sample_file import TrainingSamples, local_copy
 from pad_pipeline.train.data.sampler import make_sampler
 from pad_pipeline.train.run.config import TrainConfig
@@ -93,4 +94,6 @@ def _report(url: str) -> list[str]:
     return [
         f"finished {url}",
         *(f"{label:22} {last[key]:.4f}" for key, label in names.items() if key in last),
+        *(f"{'left out':22} {number:,} {why}" for why, number in facts.get("left_out", {}).items()),
+        *(f"{'problems':22} {line}" for line in describe_counts(facts.get("problems", {}))),
     ]

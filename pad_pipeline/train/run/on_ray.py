@@ -20,6 +20,7 @@ import ray.train.torch
 
 from pad_pipeline import storage
 from pad_pipeline.engine import ray_session
+from pad_pipeline.engine.ray_worker_log import forward_logs, shown_worker_log
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.train.run.config import TrainConfig
 from pad_pipeline.train.run.folder import Run, read_run
@@ -63,10 +64,14 @@ def train_on_ray(
                 "%d workers need a GPU each, but the cluster has %d", config.workers, num_gpus
             )
         storage.remove(storage.join(run.url, ERROR_FILE))
-        with _state_folder(run) as (folder, filesystem), follow_metrics(run.url, progress):
+        with (
+            _state_folder(run) as (folder, filesystem),
+            follow_metrics(run.url, progress),
+            shown_worker_log() as log,
+        ):
             trainer = ray.train.torch.TorchTrainer(
                 _work,
-                train_loop_config={"run": run.url, "config": config},
+                train_loop_config={"run": run.url, "config": config, "log": log},
                 scaling_config=ray.train.ScalingConfig(num_workers=config.workers, use_gpu=use_gpu),
                 run_config=ray.train.RunConfig(
                     name=f"train-{uuid.uuid4().hex[:8]}",
@@ -97,12 +102,15 @@ def _work(config: dict[str, Any]) -> None:
         torch.set_num_threads(config["config"].threads or own_cores)
     if context.get_world_rank() == 0:
         logging.getLogger("pad_pipeline").setLevel(logging.INFO)
+    forwarded = forward_logs(config["log"])
     try:
         train(run, config["config"], workers())
     except UserError as error:
         text = json.dumps({"error": error.to_json()})
         storage.write_atomic(storage.join(run.url, ERROR_FILE), text.encode())
         raise
+    finally:
+        forwarded.flush()
 
 
 def _stop_if_failed(run: Run) -> None:
