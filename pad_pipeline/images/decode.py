@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
+from pad_pipeline.errors import one_line
 from pad_pipeline.images.formats import FORMATS, format_of
 from pad_pipeline.images.metadata import (
     jpeg_pixels,
@@ -70,6 +71,8 @@ _MOST_SCANS = 200
 _MOST_SLOW_PIXELS = 4_000_000
 """Pixels of a picture that Pillow decodes in Python, two to five seconds for each million."""
 
+_MOST_PREVIEWS = 16
+
 _ALREADY_UPRIGHT = ("HEIF", "JXL")
 """Formats with an orientation of their own, which decoders apply; an EXIF copy of it is not.
 
@@ -91,8 +94,9 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> np.ndarray
     """The picture as (height, width, 3) uint8 RGB, 0–255, upright after EXIF orientation.
 
     The content decides about the format (see `formats.FORMATS`), not a file name. Of an animation
-    the first frame is taken. Transparency is composited on white; where nothing at all is opaque,
-    it is left out. CMYK is converted; colour profiles are ignored, as the models' own loaders do.
+    the first frame is taken, of a TIFF the first page that is no preview. Transparency is
+    composited on white; where nothing at all is opaque, it is left out. CMYK is converted; colour
+    profiles are ignored, as the models' own loaders do.
     16-bit grey is divided by 256, 12-bit grey by 16. Floating-point and 32-bit integer pictures
     are refused, because their range is unknown.
 
@@ -220,16 +224,30 @@ def _open_plugin(data: bytes, limits: ImageLimits) -> ImageFile.ImageFile:
         if form.name == "JPEG XL":  # whose plugin decodes at once
             _check_size(jxl_size(data), limits.max_pixels)
         try:
-            return plugin(io.BytesIO(data))
+            return _whole_page(plugin(io.BytesIO(data)))
         except _DECODER_ERRORS:
             if form.name != "JPEG":
                 raise
             return plugin(io.BytesIO(jpeg_pixels(data)))
     except _DECODER_ERRORS as error:
         raise ImageError(
-            f"damaged or unsupported {form.name} header: {error} (where other programs show the "
-            f"image, convert it to PNG)"
+            f"damaged or unsupported {form.name} header: {one_line(error)} (where other "
+            f"programs show the image, convert it to PNG)"
         ) from error
+
+
+def _whole_page(image: ImageFile.ImageFile) -> ImageFile.ImageFile:
+    """The image at its first page that is no preview of another one, as TIFF has them."""
+    pages = range(1, _MOST_PREVIEWS) if image.format == "TIFF" else ()
+    for page in pages:
+        if not image.tag_v2.get(ExifTags.Base.NewSubfileType, 0) & 1:  # type: ignore[attr-defined]
+            return image
+        try:
+            image.seek(page)
+        except EOFError:
+            image.seek(0)
+            return image
+    return image
 
 
 def _orientation(image: ImageFile.ImageFile) -> int:
@@ -279,7 +297,8 @@ def _grey_to_8_bit(image: Image.Image) -> np.ndarray:
 
 
 def _broken(image: ImageFile.ImageFile, error: BaseException) -> str:
-    return f"damaged or truncated {image.format} image of {image.size[0]}x{image.size[1]}: {error}"
+    size = f"{image.size[0]}x{image.size[1]}"
+    return f"damaged or truncated {image.format} image of {size}: {one_line(error)}"
 
 
 def _unknown(data: bytes) -> str:

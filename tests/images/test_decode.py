@@ -161,6 +161,28 @@ def test_grey_of_a_tiff_in_12_bits_or_with_0_for_white(
     assert decode_image(_grey_tiff(bits, photometric, content))[0, :, 0].tolist() == grey
 
 
+@pytest.mark.parametrize("first_is_preview", [True, False])
+def test_a_preview_before_the_picture_of_a_tiff_is_passed_over(first_is_preview: bool) -> None:
+    picture = corners()
+    picture.encoderinfo = {"tiffinfo": {}}
+    preview = corners(12, 8)
+    data = encode(
+        preview,
+        "TIFF",
+        save_all=True,
+        append_images=[picture],
+        tiffinfo={254: int(first_is_preview)},
+    )
+    expected = picture if first_is_preview else preview
+    np.testing.assert_array_equal(decode_image(data), np.asarray(expected))
+    assert image_size(data) == expected.size
+
+
+def test_a_tiff_of_previews_alone_gives_the_first() -> None:
+    data = encode(corners(), "TIFF", tiffinfo={254: 1})
+    np.testing.assert_array_equal(decode_image(data), np.asarray(corners()))
+
+
 @pytest.mark.parametrize("blanks", [b"\n", b"\r\n\r\n", b"\xef\xbb\xbf"])
 def test_blanks_before_an_image_are_named(blanks: bytes) -> None:
     with pytest.raises(ImageError, match=f"a JPEG image behind {len(blanks)} bytes of blanks"):

@@ -188,6 +188,14 @@ def test_a_jpeg_xl_made_of_a_turned_jpeg_is_upright(tmp_path: Path) -> None:
     assert image_size(jpeg_xl.read_bytes()) == decoded.shape[1::-1] == (32, 48)
 
 
+@pytest.mark.parametrize("encoder", [_heif, _jpeg_xl])
+def test_what_other_decoders_say_of_damage_is_one_line(encoder: Any) -> None:
+    data = encoder(corners(64, 64))
+    with pytest.raises(ImageError, match="damaged") as caught:
+        decode_image(data[: len(data) * 3 // 4])
+    assert "\n" not in str(caught.value)
+
+
 def test_heif_is_turned_once() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
