@@ -75,3 +75,8 @@ def one_line(error: BaseException) -> str:
 def short_line(error: BaseException) -> str:
     """`one_line`, cut to a length that fits a message: Arrow's can be pages long."""
     return one_line(error)[:_LONGEST_LINE]
+
+
+def plural(count: int, one: str, several: str = "") -> str:
+    """`1 image`, `2 images`."""
+    return f"{count:,} {one if count == 1 else several or one + 's'}"

@@ -13,7 +13,7 @@ import numpy as np
 
 from pad_pipeline import storage
 from pad_pipeline.dataset.manifest import MANIFEST
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import UserError, plural
 from pad_pipeline.images.formats import IMAGE_SUFFIXES
 from pad_pipeline.sources.arrow import current_files, list_arrow
 from pad_pipeline.sources.captions import with_captions
@@ -229,6 +229,6 @@ def _unique(make_rows: Callable[[], Iterator[ManifestRow]], source: str) -> Iter
         named = ", ".join(repr(image_id) for image_id in repeated[:_NUM_NAMED])
         more = f" and {len(repeated) - _NUM_NAMED:,} more" if len(repeated) > _NUM_NAMED else ""
         raise UserError(
-            f"{source} names {len(repeated):,} images more than once: {named}{more}; every image "
-            f"needs an id of its own"
+            f"{source} names {plural(len(repeated), 'image')} more than once: {named}{more}; every "
+            "image needs an id of its own"
         )

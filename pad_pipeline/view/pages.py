@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.templating import Jinja2Templates
 
 from pad_pipeline.drawing.colours import NUM_COLOURS, colour, colour_number
+from pad_pipeline.errors import plural
 from pad_pipeline.view.addresses import of_image
 from pad_pipeline.view.filters import tag_address
 
@@ -31,11 +32,6 @@ def percent(value: float, digits: int = 0) -> str:
 def score(value: float | None) -> str:
     """0.68; a dash where there is none."""
     return "–" if value is None else f"{value:.2f}"
-
-
-def plural(count: int, one: str, several: str = "") -> str:
-    """`1 image`, `2 images`."""
-    return f"{count:,} {one if count == 1 else several or one + 's'}"
 
 
 def num_label(first: int, shown: int, total: int) -> str:

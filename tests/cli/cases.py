@@ -31,7 +31,7 @@ ERRORS: dict[str, tuple[str, tuple[str, ...]]] = {
     "damaged zip": ("annotate broken.zip OUT --preset demo", ("broken.zip",)),
     "the same image twice": (
         "annotate twice.json OUT --preset demo --images images",
-        ("names 1 images more than once", "'000.png'"),
+        ("names 1 image more than once", "'000.png'"),
     ),
     "missing captions": (
         "annotate images OUT --preset demo --captions nowhere.json",

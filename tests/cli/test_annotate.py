@@ -128,7 +128,7 @@ def test_an_interrupted_run_says_so_and_goes_on(run, tmp_path: Path, monkeypatch
     assert not (tmp_path / "out/pad-00001.parquet").exists()
     outcome = run()
     assert "continuing after 4 finished images" in outcome.err
-    assert re.search(r"this run +1 images", outcome.out)
+    assert re.search(r"this run +1 image ", outcome.out)
     assert shards(tmp_path / "out") == shards(tmp_path / "whole")
 
 

@@ -26,7 +26,7 @@ def test_every_format_is_exported_once(here: Path, tmp_path: Path, capfd, format
     outcome = call(capfd, *words)
     assert (outcome.code, outcome.err) == (0, "")
     assert re.match(rf"wrote \d images with \d regions to \S+ \({format}\)\n", outcome.out)
-    assert "left out: 1 images (failed)" in outcome.out
+    assert "left out: 1 image (failed)" in outcome.out
     before = cli_place.files(tmp_path)
     assert "already exists" in call(capfd, *words).sentence
     assert cli_place.files(tmp_path) == before

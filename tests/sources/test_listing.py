@@ -21,7 +21,7 @@ def test_ids_that_occur_twice_are_refused_by_name(root: str) -> None:
     )
     rows = list_source(source)
     assert len([next(rows) for _ in range(10)]) == 10
-    with pytest.raises(UserError, match=r"names 1 images more than once: '3\.jpg';"):
+    with pytest.raises(UserError, match=r"names 1 image more than once: '3\.jpg';"):
         next(rows)
     source = write_json(storage.join(root, "x.json"), [{"image": name} for name in names * 2])
     with pytest.raises(UserError, match=r"names 9 images .*'0\.jpg', .*'4\.jpg' and 4 more"):

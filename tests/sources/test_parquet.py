@@ -230,7 +230,7 @@ def test_rows_about_one_image_are_one_row(root: str, caplog: pytest.LogCaptureFi
     # An id of another name is a row's own, and two of them may be different images.
     columns["id"] = columns.pop("image_id")
     write(root, {"x.parquet": table_bytes(columns)})
-    with pytest.raises(UserError, match="names 1 images more than once: '7'"):
+    with pytest.raises(UserError, match="names 1 image more than once: '7'"):
         listed(storage.join(root, "x.parquet"))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pad_pipeline.cli.reports.output import say, write_text
+from pad_pipeline.errors import plural
 
 if TYPE_CHECKING:
     from pad_pipeline.dataset.render import RenderReport
@@ -68,13 +69,13 @@ def print_stats(stats: Stats, *, json: str | None, png: str | None) -> None:
 
 def print_render(report: RenderReport) -> None:
     """How many pictures were drawn and where."""
-    say(f"drew {report.num_images:,} images into {report.dest}")
+    say(f"drew {plural(report.num_images, 'image')} into {report.dest}")
     _print_left_out(report.left_out)
 
 
 def _print_left_out(left_out: Mapping[str, int]) -> None:
     for reason, count in left_out.items():
-        say(f"left out: {count:,} images ({reason})")
+        say(f"left out: {plural(count, 'image')} ({reason})")
 
 
 def _join_counts(counts: Mapping[str, int]) -> str:

@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 
 from pad_pipeline.cli.reports.output import print_counts, print_pairs, print_table, say
+from pad_pipeline.errors import plural
 
 if TYPE_CHECKING:
     from pad_pipeline.annotate.report import RunReport
@@ -31,7 +32,10 @@ def print_run(report: RunReport) -> None:
     ]
     if report.images_this_run:
         rows += [
-            ("this run", f"{report.images_this_run:,} images in {format_duration(report.seconds)}"),
+            (
+                "this run",
+                f"{plural(report.images_this_run, 'image')} in {format_duration(report.seconds)}",
+            ),
             ("rate", f"{report.images_per_s:.1f} images/s, models loaded"),
         ]
     print_pairs("Data set", rows)
