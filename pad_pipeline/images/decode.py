@@ -106,9 +106,10 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> np.ndarray
     image = _open(data, limits)
     # A PNG may have a second EXIF block behind its pixels: the first one counts.
     first = _orientation(image) if "exif" in image.info else None
+    pixels: Image.Image = image
     try:
         if _is_binary_netpbm(image):
-            image = _load_netpbm(image)
+            pixels = _load_netpbm(image)
         else:
             image.load()
     except _DECODER_ERRORS as error:
@@ -116,8 +117,8 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> np.ndarray
     upright = _UPRIGHT.get(_orientation(image) if first is None else first)
     try:
         if image.format == "PSD" and image.mode == "RGBA" and not psd_has_transparency(data):
-            image = image.convert("RGB")  # the fourth channel is a selection that was saved
-        rgb = _to_rgb(_usual_grey(image))
+            pixels = image.convert("RGB")  # the fourth channel is a selection that was saved
+        rgb = _to_rgb(_usual_grey(pixels))
         if upright is not None:
             rgb = rgb.transpose(upright)
     except _DECODER_ERRORS as error:
@@ -188,7 +189,8 @@ def _is_binary_netpbm(image: ImageFile.ImageFile) -> bool:
 def _load_netpbm(image: ImageFile.ImageFile) -> Image.Image:
     """The pixels of binary netpbm, scaled as Pillow does: to 255, 16-bit grey to 65535."""
     _, _, offset, args = image.tile[0]
-    largest = args[-1]
+    assert isinstance(args, tuple)
+    largest = int(args[-1])
     depth = 65535 if image.mode == "I" else 255
     width, height = image.size
     assert image.fp is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import Literal
 
 import pytest
 
@@ -23,7 +24,7 @@ ACCENT = "Ä b.png"
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_path_is_found_however_it_is_spelt(
-    root: str, named: str, form: str, packed: bool
+    root: str, named: str, form: Literal["NFC", "NFD"], packed: bool
 ) -> None:
     files = {unicodedata.normalize(form, "x/" + ACCENT): image(1), "x/c.png": image(2)}
     write(root, {"images.zip": zipped(files)} if packed else files)
