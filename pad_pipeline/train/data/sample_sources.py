@@ -39,6 +39,7 @@ from pad_pipeline.train.text.templates import TextError, check_turns
 _SAMPLED = 20
 """Entries from whose paths the place of the images is found."""
 
+_OTHER_MEDIA = ("video", "videos", "audio", "audios")
 _IN_CAPTION = "with <image> in the caption"
 
 
@@ -117,7 +118,11 @@ def _listed(
         try:
             if not isinstance(entry, Mapping):
                 raise ConversationError(f"it is {describe(entry)}; expected an object")
+            if any(entry.get(key) for key in _OTHER_MEDIA):
+                raise _Unusable("with a video or sound, which the model does not take")
             text, path = read(entry)
+            if not _is_unicode(text):
+                raise ConversationError("its text has half a surrogate pair, which is no character")
         except (ConversationError, TextError) as error:
             left_out.add("that cannot be read", f"entry {number}: {error}", is_bad=True)
             continue
@@ -130,6 +135,15 @@ def _listed(
             uri, offset, size = locate(path)
             image = ManifestRow(name, uri, None, offset, size)
         yield TrainingSample(id=name, image=image, **text)
+
+
+def _is_unicode(text: Mapping[str, Any]) -> bool:
+    """Whether a caption or turns can be written as UTF-8."""
+    try:
+        json.dumps(text, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _Unusable(Exception):

@@ -89,6 +89,10 @@ def test_known_forms_are_the_same_sample(tmp_path: Path, form: str) -> None:
     ("entry", "reason"),
     [
         (talk(), "with <image> and no image"),
+        (
+            talk("<video>\nWhat?", video="a.mp4"),
+            "with a video or sound, which the model does not take",
+        ),
         (talk(image=None), "with <image> and no image"),
         (talk(image=""), "with <image> and no image"),
         (talk(image=["a.png", "b.png"]), "with several images, where the model takes one"),
@@ -128,6 +132,7 @@ def test_text_alone_may_write_of_images_in_an_answer(tmp_path: Path) -> None:
         (talk() | {"conversations": [*TURNS[:1], *TURNS]}, "turn 2 is from the user like"),
         ({"conversations": []}, "entry 1: the conversation has no turns"),
         (["human", "hi"], "entry 1: it is .*expected an object"),
+        (talk(image="a.png", answer="half \ud83d"), "entry 1: its text has half a surrogate"),
         (talk(image=7), "entry 1: its 'image' should name images as text"),
     ],
 )
