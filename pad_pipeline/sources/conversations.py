@@ -19,6 +19,7 @@ Role = Literal["system", "user", "assistant"]
 
 ROLES: Mapping[str, Role] = {
     "system": "system",
+    "developer": "system",
     "human": "user",
     "user": "user",
     "gpt": "assistant",
