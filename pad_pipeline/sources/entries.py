@@ -10,6 +10,8 @@ import reprlib
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
+from fsspec.spec import AbstractBufferedFile
+
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
 from pad_pipeline.sources.conversations import (
@@ -25,6 +27,7 @@ CAPTION_KEYS = ("caption", "text", "captions")
 
 _CHUNK_CHARACTERS = 4 << 20
 _LONGEST_ENTRY = 16 << 20
+_LINE_PART = 16 << 10
 _LONGEST_LINE = 768 << 20  # a picture of the largest size in base64
 _MOST_MARKS = 1_000_000
 _ENDS = frozenset(" \t\r\n,]")
@@ -96,9 +99,29 @@ def is_json_lines(url: str) -> bool:
         return bool(_next_line(file))
 
 
+def read_line(file: BinaryIO, most_bytes: int) -> bytes:
+    """A line, no more than `most_bytes` of it; fsspec's remote files know no such bound."""
+    if not isinstance(file, AbstractBufferedFile):
+        return file.readline(most_bytes)
+    parts: list[bytes] = []
+    left = most_bytes
+    while left > 0:
+        start = file.tell()
+        part = file.read(min(_LINE_PART, left))
+        end = part.find(b"\n") + 1
+        if end:
+            file.seek(start + end)
+            part = part[:end]
+        parts.append(part)
+        left -= len(part)
+        if end or not part:
+            break
+    return b"".join(parts)
+
+
 def _next_line(file: BinaryIO, most_bytes: int = 4096) -> bytes:
     """The next line that is not empty, no more than `most_bytes` of it; b"" at the end."""
-    lines = iter(lambda: file.readline(most_bytes + 1), b"")
+    lines = iter(lambda: read_line(file, most_bytes + 1), b"")
     return next((line for line in lines if line.strip()), b"")
 
 
@@ -217,7 +240,7 @@ def read_json_lines(url: str) -> Iterator[tuple[int, int, Any]]:
     """
     with storage.open_read(url) as file:
         offset = 0
-        for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE + 1), b""), 1):
+        for number, line in enumerate(iter(lambda: read_line(file, _LONGEST_LINE + 1), b""), 1):
             if len(line) > _LONGEST_ENTRY and (
                 len(line) > _LONGEST_LINE or sum(map(line.count, (b",", b"[", b"{"))) > _MOST_MARKS
             ):

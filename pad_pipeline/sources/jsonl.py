@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
+from pad_pipeline.sources.entries import read_line
 from pad_pipeline.sources.members import member_names
 from pad_pipeline.sources.ranges import MAX_ITEM_BYTES, Item, read_ranges
 from pad_pipeline.sources.rows import ManifestRow
@@ -40,7 +41,7 @@ def _line(url: str, row: ManifestRow, offset: str) -> tuple[int, int] | Exceptio
         if size < 0:
             with storage.open_read(url) as file:
                 file.seek(start)
-                size = len(file.readline(MAX_ITEM_BYTES + 1))
+                size = len(read_line(file, MAX_ITEM_BYTES + 1))
         return start, size
     except (UserError, ValueError, OverflowError, *storage.backend_errors()) as error:
         return error

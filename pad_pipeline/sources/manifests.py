@@ -124,12 +124,14 @@ def _list_entries(url: str, entries: Iterator[Any], images: str | None) -> Itera
 def _paths(url: str, number: int, entry: Mapping[str, Any]) -> tuple[str, ...]:
     """The paths of an entry's images; what its conversation holds otherwise does not matter."""
     try:
-        if not has_conversation(entry):
-            paths = image_paths(entry, (*PATH_KEYS, "images"))
-        else:
-            paths = image_paths(entry) or read_conversation(entry).images
+        paths = image_paths(entry, (*PATH_KEYS, "images"))
     except ConversationError as error:
         raise UserError(f"{url}: entry {number} cannot be read: {error}") from error
+    if not paths and has_conversation(entry):
+        try:
+            paths = read_conversation(entry).images
+        except ConversationError:
+            paths = ()  # it names no image, whatever else it holds
     if any(path.startswith("data:") for path in paths):
         raise UserError(
             f"{url}: entry {number} holds its image as a data URL; expected a path, or JSON Lines "
