@@ -124,6 +124,6 @@ def test_empty_and_single():
 def test_a_full_epoch_is_ordered_quickly():
     rng = np.random.default_rng(0)
     lengths = rng.integers(1, 600, 665_298) * np.where(rng.random(665_298) < 0.06, -1, 1)
-    began = time.perf_counter()
+    began = time.process_time()
     grouped_order(lengths, 128, 0, 0)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
