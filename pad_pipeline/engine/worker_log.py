@@ -18,7 +18,7 @@ PERIOD_S = 30.0
 FORWARD_PERIOD_S = 1.0
 """The least time between two that one worker forwards."""
 MAX_LINES = 1000
-"""Lines of the program that are told apart; messages of further ones count as one's."""
+"""Lines of the program that are counted apart; messages of all further ones count together."""
 
 
 @dataclass(frozen=True, slots=True)
