@@ -30,11 +30,11 @@ def listen(host: str, port: int) -> socket.socket:
             listening.close()
             raise
     except OSError as error:
-        raise _explain(error, host, port) from error
+        raise _listen_error(error, host, port) from error
     return listening
 
 
-def _explain(error: OSError, host: str, port: int) -> UserError:
+def _listen_error(error: OSError, host: str, port: int) -> UserError:
     if error.errno == errno.EADDRINUSE:
         return UserError(
             f"port {port} of {host} is taken by another program: choose another with ",

@@ -111,7 +111,7 @@ def tagger_losses(
 @torch.inference_mode()
 def tagger_f1(model: RecognizeAnything, pack: ScenePack, count: int) -> float:
     """Micro-F1 at the model's thresholds on the first scenes of `pack`."""
-    size, hits, fired, present = model.config.image_size, 0, 0, 0
+    size, hits, predicted, present = model.config.image_size, 0, 0, 0
     for start in range(0, count, 32):
         samples = [pack[i] for i in range(start, min(start + 32, count))]
         pixels = torch.stack([to_tensor(resize(s.image, size, size)) for s in samples])
@@ -120,8 +120,8 @@ def tagger_f1(model: RecognizeAnything, pack: ScenePack, count: int) -> float:
         for row, sample in enumerate(samples):
             truth[row, sample.kinds] = True
         hits += int((yes & truth).sum())
-        fired, present = fired + int(yes.sum()), present + int(truth.sum())
-    return 2 * hits / max(fired + present, 1)
+        predicted, present = predicted + int(yes.sum()), present + int(truth.sum())
+    return 2 * hits / max(predicted + present, 1)
 
 
 def train_tagger(
