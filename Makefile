@@ -1,27 +1,37 @@
-# make install   the environment in .venv
 # make demo      draw scenes, annotate them, show where the result lies
+# make install   the environment of developers in .venv
 # make test      lint, types, all tests
 # make test-fast lint, types, tests of a minute: for every save
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+DEVELOPERS := $(VENV)/.installed
+USERS := $(VENV)/.installed-for-users
 LOCK := $(wildcard requirements-dev.lock)
 DEMO ?= demo
 
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+LOCKED := $(PIP) $(if $(LOCK),--constraint $(LOCK)) --editable
+
 .PHONY: install demo test test-fast lint types tests-off-ray tests-on-ray tests-fast clean
 
-install: $(STAMP)
+install: $(DEVELOPERS)
 
-$(STAMP): pyproject.toml $(LOCK)
+$(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		$(if $(LOCK),--constraint $(LOCK)) --editable '.[dev]'
+	$(PIP) --upgrade pip
+
+$(DEVELOPERS): pyproject.toml $(LOCK) | $(BIN)/python
+	$(LOCKED) '.[dev]'
 	touch $@
 
-demo: install
+# The demo and the viewer of its result, without the tools of the tests.
+$(USERS): pyproject.toml $(LOCK) | $(BIN)/python
+	$(LOCKED) '.[view]'
+	touch $@
+
+demo: $(if $(wildcard $(DEVELOPERS)),$(DEVELOPERS),$(USERS))
 	$(BIN)/pad-pipeline demo --output $(DEMO)
 
 # Tests on Ray wait for processes half of their time, so the others run beside them. A thread each,

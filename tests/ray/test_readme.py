@@ -1,4 +1,4 @@
-"""Every command and every Python block of the README runs, in its order, where a user would.
+"""Every command and Python block of the README and the pages of `docs/` runs where a user would.
 
 Those that annotate or serve are processes that start a Ray, as they do for a reader. All others of
 `pad-pipeline` are calls in this process, which has imported torch already and has a Ray to join.
@@ -22,6 +22,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from pad_pipeline.models.references import EMBEDDED_WEIGHTS
@@ -34,6 +35,13 @@ from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTENTS = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+PAGES = {"README.md": README} | {
+    f"docs/{page}": (ROOT / "docs" / page).read_text(encoding="utf-8")
+    for entry in CONTENTS
+    for page in entry.values()
+}
+TEXT = "\n".join(PAGES.values())
 
 # Released weights cannot be had in a test: small models stand at the places where they would be.
 README_URL = "http://127.0.0.1:8000"
@@ -42,7 +50,7 @@ HUB = {"IDEA-Research/grounding-dino-tiny": "detector", "facebook/sam-vit-huge":
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
 
 
 def commands() -> Iterator[str]:
@@ -175,7 +183,7 @@ def test_the_first_screen_shows_the_two_commands() -> None:
     first_screen = README[:2200]
     assert "make demo" in first_screen
     assert "make test" in first_screen
-    assert (ROOT / "benchmarks/results/overview.png").stat().st_size > 100_000
+    assert (ROOT / "docs/pictures/overview.png").stat().st_size > 100_000
 
 
 def test_the_make_targets_are_the_commands_that_the_tests_run(place: Path) -> None:
@@ -239,10 +247,11 @@ def test_every_python_block_runs(place: Path) -> None:
 
 
 def test_every_link_into_the_repository_leads_somewhere() -> None:
-    targets = re.findall(r"\]\((?!http)([^)]+)\)", README)
-    assert len(targets) >= 3
-    for target in targets:
-        assert (ROOT / target).exists(), target
+    for page, text in PAGES.items():
+        targets = re.findall(r"\]\((?!http)([^)#]+)\)", text)
+        assert len(targets) >= 3 or page != "README.md"
+        for target in targets:
+            assert ((ROOT / page).parent / target).exists(), f"{page}: {target}"
 
 
 def test_every_option_that_it_names_exists(capfd) -> None:
@@ -254,5 +263,5 @@ def test_every_option_that_it_names_exists(capfd) -> None:
         assert done.code == 0, done.err
         helps += done.out
     known = {"--thresholds", "--debug"}  # of `models convert`, and of every command
-    for option in set(re.findall(r"(?<![\w-])--[a-z][\w.-]*[a-z]", README)):
+    for option in set(re.findall(r"(?<![\w-])--[a-z][\w.-]*[a-z]", TEXT)):
         assert option in helps or option in known, option

@@ -102,11 +102,11 @@ def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
 def test_the_sdist_holds_what_its_tests_need(sdist: Path) -> None:
     for name in ("pyproject.toml", "README.md", "LICENSE", "Makefile", "requirements-dev.lock"):
         assert (sdist / name).is_file(), name
-    for folder in ("pad_pipeline", "tests", "tools", "examples", "benchmarks", "deploy"):
+    for folder in ("pad_pipeline", "tests", "tools", "examples", "benchmarks", "deploy", "docs"):
         assert (sdist / folder).is_dir(), folder
     assert not [path for path in sdist.rglob("*") if path.name in ("__pycache__", ".venv")]
     for link in ("overview.png", "viewer.png"):  # the README shows them
-        assert (sdist / "benchmarks/results" / link).is_file()
+        assert (sdist / "docs/pictures" / link).is_file()
 
 
 def test_the_installed_package_is_the_wheels(installed: Path, tmp_path: Path) -> None:

@@ -1,0 +1,24 @@
+"""The pages of `docs/` build without a warning and are all in the site's contents."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "annotate" / "index.html").is_file()
+
+
+def test_every_page_is_in_the_contents() -> None:
+    contents = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    listed = {page for entry in contents for page in entry.values()}
+    assert listed == {path.name for path in (ROOT / "docs").glob("*.md")}
