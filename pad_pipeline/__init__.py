@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pad_pipeline.annotate.annotator import Annotator
     from pad_pipeline.annotate.run import annotate
     from pad_pipeline.dataset.reader import iter_records, open_dataset
-    from pad_pipeline.engine.config import AnnotateConfig, demo, paper
+    from pad_pipeline.engine.config import AnnotateConfig, demo, fast, paper
     from pad_pipeline.errors import UserError
     from pad_pipeline.masks import decode as decode_mask
     from pad_pipeline.records import PadRecord, Region, Tag
@@ -35,6 +35,7 @@ __all__ = [
     "annotate",
     "decode_mask",
     "demo",
+    "fast",
     "iter_records",
     "open_dataset",
     "paper",
@@ -50,6 +51,7 @@ _HOMES = {
     "annotate": "annotate.run:annotate",
     "decode_mask": "masks:decode",
     "demo": "engine.config:demo",
+    "fast": "engine.config:fast",
     "iter_records": "dataset.reader:iter_records",
     "open_dataset": "dataset.reader:open_dataset",
     "paper": "engine.config:paper",

@@ -19,6 +19,7 @@ from pad_pipeline import (
     annotate,
     decode_mask,
     demo,
+    fast,
     iter_records,
     open_dataset,
     paper,
@@ -28,6 +29,7 @@ from pad_pipeline.annotate.report import RunReport
 version: str = __version__
 assert_type(paper(), AnnotateConfig)
 assert_type(demo(), AnnotateConfig)
+assert_type(fast(), AnnotateConfig)
 
 
 def use(config: AnnotateConfig, error: UserError) -> RunReport:

@@ -22,6 +22,7 @@ NAMES = {
     "annotate": "pad_pipeline.annotate.run",
     "decode_mask": "pad_pipeline.masks",
     "demo": "pad_pipeline.engine.config",
+    "fast": "pad_pipeline.engine.config",
     "iter_records": "pad_pipeline.dataset.reader",
     "open_dataset": "pad_pipeline.dataset.reader",
     "paper": "pad_pipeline.engine.config",

@@ -64,9 +64,9 @@ def build_commands(preset: str) -> Commands:
     Raises `UserError` for a preset that does not exist.
     """
     config = choose_preset(preset, PRESETS)
-    stage1, stage2 = (
-        choose_preset(preset, TRAIN_PRESETS[name]) for name in ("pretrain", "finetune")
-    )
+    # a preset that training does not have is refused by the type of its option
+    for_training = preset if preset in TRAIN_PRESETS["pretrain"] else "paper"
+    stage1, stage2 = (TRAIN_PRESETS[name][for_training]() for name in ("pretrain", "finetune"))
     return {
         "annotate": partial(annotate.annotate, config=config),
         "plan": partial(annotate.plan, config=config),

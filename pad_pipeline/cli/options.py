@@ -20,10 +20,19 @@ DataSet = Positional[
 Run = Positional[Annotated[str, arg(metavar="RUN", help="Folder of a training run.")]]
 
 Preset = Annotated[
+    Literal["paper", "fast", "demo"],
+    arg(
+        help="Defaults of the other options: `paper`, `fast` (masks by SAM 2.1 in place of SAM) or "
+        "`demo` (the embedded small models)."
+    ),
+]
+"""Of annotation. Applied in `commands.build_commands`, before a command is parsed."""
+
+TrainingPreset = Annotated[
     Literal["paper", "demo"],
     arg(help="Defaults of the other options: `paper` or `demo` (the embedded small models)."),
 ]
-"""Applied in `commands.build_commands`, before a command is parsed."""
+"""Applied where `Preset` is."""
 
 Images = Annotated[
     str | None, arg(help="Where the images are now, if not where they were annotated.")

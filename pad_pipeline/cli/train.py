@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from rich.console import Console
 from tyro.conf import Positional, arg
 
-from pad_pipeline.cli.options import Preset, RayOptions, Run, TrainingImages
+from pad_pipeline.cli.options import RayOptions, Run, TrainingImages, TrainingPreset
 from pad_pipeline.cli.reports.output import say
 from pad_pipeline.train.choices import TrainingStage
 from pad_pipeline.train.run.config import TrainConfig
@@ -30,7 +30,7 @@ def pretrain(
     options: Annotated[RunOptions, arg(name="")],
     config: Annotated[TrainConfig, arg(name="")],
     ray: Annotated[RayOptions, arg(name="")],
-    preset: Preset = "paper",
+    preset: TrainingPreset = "paper",
 ) -> None:
     """Stage 1: train the projector with the caption loss and the patch loss, on Ray Train.
 
@@ -49,7 +49,7 @@ def finetune(
     options: Annotated[RunOptions, arg(name="")],
     config: Annotated[TrainConfig, arg(name="")],
     ray: Annotated[RayOptions, arg(name="")],
-    preset: Preset = "paper",
+    preset: TrainingPreset = "paper",
 ) -> None:
     """Stage 2: train projector and language model on conversations, on Ray Train.
 
@@ -67,7 +67,7 @@ def inspect(
     source: Positional[Annotated[str, arg(metavar="SOURCE")]],
     output: str,
     config: Annotated[TrainConfig, arg(name="")],
-    preset: Preset = "paper",
+    preset: TrainingPreset = "paper",
     images: TrainingImages = None,
     sample: str | None = None,
 ) -> None:

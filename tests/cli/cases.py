@@ -8,7 +8,7 @@ from pathlib import Path
 ERRORS: dict[str, tuple[str, tuple[str, ...]]] = {
     "unknown preset": (
         "annotate images OUT --preset best",
-        ("unknown preset 'best'", "paper, demo"),
+        ("unknown preset 'best'", "paper, fast, demo"),
     ),
     "unknown preset, written with =": (
         "annotate images OUT --preset=best",
@@ -185,6 +185,7 @@ USAGE = {
     "text for the service's port": "serve --preset demo --port web",
     "text for a number": "annotate images OUT --preset demo --chunk-size many",
     "value outside of the choice": "annotate images OUT --preset demo --layout best",
+    "preset of annotation": "train pretrain sound --output OUT --preset fast",
     "unknown format": "export sound OUT --format yolo",
     "unknown model": "models convert clip junk.pth --output OUT",
 }

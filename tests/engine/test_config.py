@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from pad_pipeline.engine.config import (
     SuppressConfig,
     TagConfig,
     demo,
+    fast,
     identity,
     paper,
 )
@@ -160,7 +162,14 @@ def test_the_paper_preset_is_the_papers_chain() -> None:
     assert config.segment.model == "facebook/sam-vit-huge"
     assert config.suppress == SuppressConfig(iou_threshold=0.5, per_class=False)
     assert config.detect.label_mode == "span"
-    assert set(PRESETS) == {"paper", "demo"}
+    assert set(PRESETS) == {"paper", "fast", "demo"}
+
+
+def test_the_fast_preset_differs_from_the_papers_in_the_segmenter_alone() -> None:
+    config = fast()
+    assert config.segment.model == "facebook/sam2.1-hiera-large"
+    assert replace(config, segment=paper().segment) == paper()
+    assert config.segment == replace(paper().segment, model=config.segment.model)
 
 
 def test_the_demo_preset_needs_nothing_from_outside() -> None:

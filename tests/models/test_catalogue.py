@@ -32,10 +32,11 @@ def write(path: Path, content: str = "x") -> Path:
     return path
 
 
-def test_every_default_of_the_paper_preset_is_known() -> None:
-    from pad_pipeline.engine.config import paper
+@pytest.mark.parametrize("preset", ["paper", "fast"])
+def test_every_default_of_the_presets_is_known(preset: str) -> None:
+    from pad_pipeline.engine.config import PRESETS
 
-    config = paper()
+    config = PRESETS[preset]()
     known = {model.reference: model for model in KNOWN}
     roles = {"tag": "tagger", "detect": "detector", "segment": "segmenter"}
     for stage, role in roles.items():
