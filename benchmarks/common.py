@@ -146,6 +146,9 @@ class NoTagger:
 class NoDetector:
     """The four quarters of every image."""
 
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        return height, width
+
     def detect(self, images: Sequence[np.ndarray], tags: Sequence[Sequence[str]]) -> list[Boxes]:
         return [
             Boxes(quarters(*image.shape[:2]), np.full(4, 0.8, np.float32), tuple(names), 1)

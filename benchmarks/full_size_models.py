@@ -123,6 +123,9 @@ class FourBoxes:
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
 
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        return self._detector.input_size(height, width)
+
     def detect(self, images: Sequence[np.ndarray], tags: Sequence[Sequence[str]]) -> list[Boxes]:
         self._detector.detect(images, tags)
         scores, labels = np.full(4, 0.5, np.float32), tuple(TAGS[:4])

@@ -61,6 +61,9 @@ class FakeTagger:
 class FakeDetector:
     """Two overlapping boxes for the first tag and one elsewhere for every further tag."""
 
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        return height, width
+
     def detect(self, images: Sequence[np.ndarray], tags: Sequence[Sequence[str]]) -> list[Boxes]:
         found = []
         for image, names in zip(images, tags, strict=True):

@@ -54,6 +54,10 @@ class Tagger(Protocol):
 class Detector(Protocol):
     """Finds the boxes of named things. Callers make the batches, as for a `Tagger`."""
 
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size at which the model sees an image; only images of one such size share a pass."""
+        ...
+
     def detect(self, images: Sequence[Image], tags: Sequence[Sequence[str]]) -> list[Boxes]:
         """The boxes of each image for its own tags; an image without tags has none."""
         ...

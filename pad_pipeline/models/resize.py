@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from pad_pipeline.models.device_image import current_stream, pixels_on, upload
 from pad_pipeline.resampling import PILLOW_FILTERS, WEIGHT_BITS, Filter, tap_weights
 
 _MAX_PRODUCTS = 2**24
@@ -25,11 +26,17 @@ def resize_uint8(
 ) -> Tensor:
     """`image` (HWC uint8 RGB) at another size, as a (3, height, width) uint8 tensor on `device`.
 
-    On a CUDA device torch resizes, elsewhere Pillow, with the same result bit for bit.
+    On a CUDA device torch resizes, elsewhere Pillow, with the same result bit for bit. A
+    `DeviceImage` is uploaded once, for all sizes and models.
     """
-    if torch.device(device).type == "cuda":
+    if resizes_on(device):
         return resize_with_torch(image, height, width, filter, device)
     return resize_with_pillow(image, height, width, filter).to(device)
+
+
+def resizes_on(device: str | torch.device) -> bool:
+    """Whether images are resized on this device, and so have to be uploaded."""
+    return torch.device(device).type == "cuda"
 
 
 def resize_with_pillow(
@@ -49,8 +56,7 @@ def resize_with_torch(
 ) -> Tensor:
     """`resize_uint8` by torch on `device`, in Pillow's whole numbers: bit for bit the same."""
     old_height, old_width = image.shape[:2]
-    # the uint8 array travels to the device, not a copy of larger numbers
-    pixels = torch.tensor(np.ascontiguousarray(image), device=device).permute(2, 0, 1)
+    pixels = pixels_on(image, device).permute(2, 0, 1)
     # Every pass rounds, so their order shows. This is the order of Pillow 13, found by comparing
     # its results with those of single passes.
     if height < old_height and old_height - height > 2 * (old_width - width):
@@ -63,7 +69,7 @@ def _resize_rows(pixels: Tensor, width: int, filter: Filter) -> Tensor:
     if pixels.shape[2] == width:
         return pixels
     device = pixels.device
-    places, weights = _taps(pixels.shape[2], width, filter, device)
+    places, weights = _taps(pixels.shape[2], width, filter, device, current_stream(device))
     half = 1 << (WEIGHT_BITS - 1)
     sums = torch.full((*pixels.shape[:2], width), half, dtype=torch.int32, device=device)
     at_once = max(1, _MAX_PRODUCTS // sums.numel())
@@ -77,10 +83,15 @@ def _resize_columns(pixels: Tensor, height: int, filter: Filter) -> Tensor:
 
 
 @lru_cache(maxsize=256)
-def _taps(old: int, new: int, filter: Filter, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The pixels that each new one is made of, (taps, new) int64, and their int32 weights."""
+def _taps(
+    old: int, new: int, filter: Filter, device: torch.device, stream: int
+) -> tuple[Tensor, Tensor]:
+    """The pixels that each new one is made of, (taps, new) int64, and their int32 weights.
+
+    They are kept for the one stream that made them.
+    """
+    del stream
     first, weights = tap_weights(old, new, filter)
     places = np.minimum(first[:, None] + np.arange(weights.shape[1]), old - 1)
-    tables = (np.ascontiguousarray(table.T) for table in (places, weights))
-    places_KN, weights_KN = (torch.from_numpy(table).to(device) for table in tables)
+    places_KN, weights_KN = (upload(table.T, device) for table in (places, weights))
     return places_KN, weights_KN

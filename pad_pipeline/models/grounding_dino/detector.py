@@ -117,7 +117,7 @@ class GroundingDinoDetector:
             for names in tags
         ]
         jobs = [
-            _Job(index, self._size(image), wanted)
+            _Job(index, self.input_size(*image.shape[:2]), wanted)
             for index, (image, wanted) in enumerate(zip(images, prompts, strict=True))
             if wanted
         ]
@@ -138,7 +138,7 @@ class GroundingDinoDetector:
         `sizes` are the (height, width) after resizing. Padding is (B, H, W), True at the right and
         bottom of what is smaller than the largest, and None where there is none.
         """
-        sizes = sizes or [self._size(image) for image in images]
+        sizes = sizes or [self.input_size(*image.shape[:2]) for image in images]
         device = self.runtime.device
         height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
         batch = torch.zeros((len(sizes), 3, height, width), device=device)
@@ -150,9 +150,9 @@ class GroundingDinoDetector:
         alike = len(set(sizes)) == 1
         return batch.to(self.runtime.torch_dtype), None if alike else padding
 
-    def _size(self, image: Image) -> tuple[int, int]:
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """The (height, width) that an image has after resizing; equal ones can share a pass."""
         settings = self.preprocessing
-        height, width = image.shape[:2]
         return resized_size(height, width, settings.shortest_side, settings.longest_side)
 
     def _run(self, batch: Sequence[_Job], images: Sequence[Image]) -> Iterator[tuple[int, Boxes]]:
