@@ -113,9 +113,7 @@ def _build(model_class: Any, config: Any, state: Mapping[str, Tensor], source: s
             model = model_class(config)
     except ValueError as error:
         raise UserError(f"{source} has tensors of impossible shapes: {error}") from error
-    load_strictly(
-        model, {name: tensor.float() for name, tensor in state.items()}, source=source
-    )
+    load_strictly(model, {name: tensor.float() for name, tensor in state.items()}, source=source)
     model.tie_weights()
     return model.eval()
 

@@ -35,7 +35,7 @@ def read_onnx_package(path: Path) -> dict[str, Tensor]:
     except ImportError as error:
         raise UserError(
             f"{path} holds ONNX files, which the package onnx reads; install it by "
-            "`pip install 'pad-pipeline[onnx]'`"
+            "`pip install 'pad-pipeline[photos]'`"
         ) from error
     from google.protobuf.message import DecodeError
 
@@ -43,9 +43,7 @@ def read_onnx_package(path: Path) -> dict[str, Tensor]:
     try:
         encoder, decoder = (onnx.load_model_from_string(files[name]) for name in (ENCODER, DECODER))
     except DecodeError as error:
-        raise UserError(
-            f"{path} is damaged: {first_line(error)}; download it again"
-        ) from error
+        raise UserError(f"{path} is damaged: {first_line(error)}; download it again") from error
     state = {**_encoder_state(encoder.graph), **_decoder_state(decoder.graph)}
     return {key: torch.tensor(np.ascontiguousarray(value)) for key, value in state.items()}
 

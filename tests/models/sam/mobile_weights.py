@@ -15,7 +15,7 @@ KEYS = "mobile_sam_full_keys.json"
 
 
 def seeded_state() -> dict[str, Tensor]:
-    """What `mobile_sam.pt` holds, batch norms and TinyViT's classifier included, with other numbers.
+    """What `mobile_sam.pt` holds, batch norms and classifier included, with other numbers.
 
     `RandomState` gives the same numbers in every version of numpy, so that the outputs of the
     original code for them can be kept without them.
