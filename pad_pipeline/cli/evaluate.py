@@ -1,10 +1,11 @@
-"""The commands `analyze` and `reproduce`."""
+"""The commands `pad-pipeline evaluate …`, `analyze` and `reproduce`."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from rich.console import Console
+from tyro.conf import Positional, arg
 
 from pad_pipeline.cli.options import Run, TrainingImages
 from pad_pipeline.cli.reports.output import say
@@ -20,9 +21,7 @@ def analyze(
     iterations: int = 5,
     num_pictures: int = 8,
 ) -> None:
-    """Measure how well a projector's tokens match words.
-
-    Entropy before and after, Align(V, W), cosine, matching pursuit.
+    """Measure a projector: entropy before and after, Align(V, W), cosine, matching pursuit.
 
     Args:
         annotations: Data set that `annotate` wrote.
@@ -48,10 +47,44 @@ def analyze(
         say(line)
 
 
-def reproduce(output: str = "reproduction", quick: bool = False) -> None:
-    """Run the paper's Tables 1 to 3 in miniature.
+Against = Annotated[
+    str | None, arg(help="Folder of another evaluation of the same questions to compare with.")
+]
 
-    On the embedded small models.
+
+def captions(
+    output: str,
+    answers: str,
+    against: Against = None,
+    spice_home: str | None = None,
+) -> None:
+    """Score captions: METEOR, ROUGE-L, CIDEr, BLEU as pycocoevalcap gives them; needs Java.
+
+    Args:
+        output: Folder for the answers, their scores and summary.json.
+        answers: JSON Lines with question_id, answer and references, to be scored without a model.
+        spice_home: Folder with SPICE's program and its models; without it SPICE is not measured.
+    """
+    from pad_pipeline.evaluate.evaluation import score_answers
+
+    options = {"spice_home": spice_home}
+    for line in score_answers(answers, output, "captions", options, against=against).lines():
+        say(line)
+
+
+def score(
+    evaluation: Positional[Annotated[str, arg(metavar="DIR", help="Folder of an evaluation.")]],
+    against: Against = None,
+) -> None:
+    """Repeat the scoring of an evaluation from its answers, without a model."""
+    from pad_pipeline.evaluate.evaluation import score_again
+
+    for line in score_again(evaluation, against=against).lines():
+        say(line)
+
+
+def reproduce(output: str = "reproduction", quick: bool = False) -> None:
+    """The paper's Tables 1 to 3 in miniature, on the embedded small models.
 
     Args:
         output: Folder for results.json and the loss curves.

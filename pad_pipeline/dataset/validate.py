@@ -66,10 +66,8 @@ def validate(url: str) -> ValidationReport:
         raise UserError(f"{url} is not a data set of PAD records: no manifest and no *.parquet")
     problems, warnings, tally = Findings(), Findings(), Tally()
     stated = {shard["name"]: shard for shard in manifest.get("shards", [])}
-    version = manifest.get("schema_version")
     rows = {
-        name: _check_shard(url, name, stated.get(name), version, problems, warnings, tally)
-        for name in names
+        name: _check_shard(url, name, stated.get(name), problems, warnings, tally) for name in names
     }
     if manifest:
         _check_manifest(manifest, stated, rows, problems)
@@ -101,7 +99,6 @@ def _check_shard(
     url: str,
     name: str,
     stated: dict[str, Any] | None,
-    version: int | None,
     problems: Findings,
     warnings: Findings,
     tally: Tally,
@@ -113,7 +110,7 @@ def _check_shard(
     num_rows = 0
     try:
         file = ParquetFile(data)
-        different = schema_problem(file.schema_arrow, version)
+        different = schema_problem(file.schema_arrow)
         if different:
             problems.add("schema", f"it {different}", name)
             return file.metadata.num_rows

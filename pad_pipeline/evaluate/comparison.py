@@ -1,0 +1,93 @@
+"""Two evaluations of the same questions: differences with intervals, and who wins where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pad_pipeline.evaluate.answers import Answer
+from pad_pipeline.evaluate.scoring import bootstrap
+from pad_pipeline.evaluate.scoring.scores import Scores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What this evaluation has more than the other, metric by metric and question by question."""
+
+    against: str
+    metrics: dict[str, dict[str, Any]]
+    main: str
+    wins: list[dict[str, Any]]
+    losses: list[dict[str, Any]]
+    num_ties: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of comparison.json."""
+        return {
+            "against": self.against,
+            "metrics": self.metrics,
+            "by": self.main,
+            "num_wins": len(self.wins),
+            "num_losses": len(self.losses),
+            "num_ties": self.num_ties,
+            "wins": self.wins,
+            "losses": self.losses,
+        }
+
+    def lines(self) -> list[str]:
+        """The comparison as a table."""
+        width = max((len(name) for name in self.metrics), default=0) + 2
+        lines = [f"against {self.against}: difference, 95 % interval"]
+        for name, found in self.metrics.items():
+            interval = found["interval"]
+            between = f"   [{interval[0]:+.4f}, {interval[1]:+.4f}]" if interval else ""
+            lines.append(f"{name:{width}}{found['difference']:+10.4f}{between}")
+        lines.append(
+            f"by {self.main}, better on {len(self.wins):,} questions, worse on "
+            f"{len(self.losses):,}, equal on {self.num_ties:,}"
+        )
+        return lines
+
+
+def compare(
+    answers: Sequence[Answer],
+    scores: Scores,
+    other_answers: Sequence[Answer],
+    other_scores: Scores,
+    against: str,
+) -> Comparison:
+    """The comparison of two evaluations whose answers are to the same questions, in one order."""
+    found = bootstrap.difference_intervals(scores, other_scores, len(answers))
+    metrics = {
+        name: {
+            "value": scores.metrics[name].value,
+            "against": other_scores.metrics[name].value,
+            "difference": scores.metrics[name].value - other_scores.metrics[name].value,
+            "interval": interval,
+        }
+        for name, interval in found.items()
+    }
+    ours, theirs = scores.per_sample[scores.main], other_scores.per_sample[scores.main]
+    difference_N = np.nan_to_num(ours - theirs)
+    listed = [
+        {
+            "question_id": answers[place].entry["question_id"],
+            "score": float(ours[place]),
+            "score_against": float(theirs[place]),
+            "answer": answers[place].text,
+            "answer_against": other_answers[place].text,
+        }
+        for place in np.argsort(-np.abs(difference_N), kind="stable")
+        if difference_N[place]
+    ]
+    return Comparison(
+        against=against,
+        metrics=metrics,
+        main=scores.main,
+        wins=[row for row in listed if row["score"] > row["score_against"]],
+        losses=[row for row in listed if row["score"] < row["score_against"]],
+        num_ties=int((difference_N == 0).sum()),
+    )
