@@ -99,6 +99,8 @@ def build_commands(preset: str) -> Commands:
             {
                 "alignment": evaluate.analyze,
                 "captions": evaluate.captions,
+                "referring": evaluate.referring,
+                "vqa": evaluate.vqa,
                 "score": evaluate.score,
             },
         ),

@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 
 from pad_pipeline.cli.options import Run, TrainingImages
 from pad_pipeline.cli.reports.output import say
+from pad_pipeline.evaluate.choices import Benchmark
 
 
 def analyze(
@@ -69,6 +70,35 @@ def captions(
 
     options = {"spice_home": spice_home}
     for line in score_answers(answers, output, "captions", options, against=against).lines():
+        say(line)
+
+
+def referring(output: str, answers: str, against: Against = None) -> None:
+    """Score boxes for referring expressions: Acc@0.5 and mean IoU, in both frames.
+
+    Args:
+        output: Folder for the answers, their scores and summary.json.
+        answers: JSON Lines with question_id, answer, width, height and references or bbox, to be
+            scored without a model.
+    """
+    from pad_pipeline.evaluate.evaluation import score_answers
+
+    for line in score_answers(answers, output, "referring", {}, against=against).lines():
+        say(line)
+
+
+def vqa(output: str, benchmark: Benchmark, answers: str, against: Against = None) -> None:
+    """Score answers to questions about images by the official rule of a benchmark.
+
+    Args:
+        output: Folder for the answers, their scores and summary.json.
+        benchmark: Whose rule; `exact` compares any short answers but for case and punctuation.
+        answers: JSON Lines with question_id, answer and references, to be scored without a model.
+    """
+    from pad_pipeline.evaluate.evaluation import score_answers
+
+    options = {"benchmark": benchmark}
+    for line in score_answers(answers, output, "vqa", options, against=against).lines():
         say(line)
 
 

@@ -19,8 +19,8 @@ from pad_pipeline import __version__, storage
 from pad_pipeline.errors import UserError
 from pad_pipeline.evaluate import kinds
 from pad_pipeline.evaluate.answers import Answer, check_same_questions, read_answers
+from pad_pipeline.evaluate.choices import Kind
 from pad_pipeline.evaluate.comparison import Comparison, compare
-from pad_pipeline.evaluate.kinds import Kind
 from pad_pipeline.evaluate.scoring import bootstrap
 from pad_pipeline.evaluate.scoring.scores import Scores
 
@@ -141,6 +141,8 @@ def finish(
         storage.join(evaluation.url, ANSWERS),
         [_scored(answer, scores, place) for place, answer in enumerate(answers)],
     )
+    for name, data in kinds.extra_files(evaluation.kind, answers, evaluation.options).items():
+        storage.write_atomic(storage.join(evaluation.url, name), data)
     storage.write_json(storage.join(evaluation.url, SUMMARY), summary)
     comparison = None
     if other is not None and theirs is not None:

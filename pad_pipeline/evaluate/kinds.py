@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from pad_pipeline.evaluate.answers import Answer
+from pad_pipeline.evaluate.choices import Kind
 from pad_pipeline.evaluate.scoring.scores import Scores
-
-Kind = Literal["captions", "referring", "vqa"]
 
 Options = Mapping[str, Any]
 """The settings of a kind's scoring, as JSON values."""
@@ -26,6 +25,30 @@ def _captions(answers: Sequence[Answer], options: Options) -> Scores:
     return score_captions(candidates, references, spice_home=options.get("spice_home"))
 
 
+def _referring(answers: Sequence[Answer], options: Options) -> Scores:
+    from pad_pipeline.evaluate.scoring.referring import score_referring
+
+    del options
+    return score_referring(answers)
+
+
+def _vqa(answers: Sequence[Answer], options: Options) -> Scores:
+    from pad_pipeline.evaluate.scoring.vqa import score_vqa
+
+    return score_vqa(answers, options["benchmark"])
+
+
+def extra_files(kind: Kind, answers: Sequence[Answer], options: Options) -> dict[str, bytes]:
+    """What else an evaluation leaves: names and contents of files."""
+    if kind == "vqa" and options["benchmark"] == "mmbench":
+        from pad_pipeline.evaluate.scoring.mmbench import submission
+
+        return {"submission.xlsx": submission(answers)}
+    return {}
+
+
 _SCORERS: dict[Kind, Callable[[Sequence[Answer], Options], Scores]] = {
     "captions": _captions,
+    "referring": _referring,
+    "vqa": _vqa,
 }

@@ -143,6 +143,8 @@ OPTIONS = {
     "evaluate": set(),
     "evaluate alignment": ALIGNMENT,
     "evaluate captions": {"--answers", "--output", "--against", "--spice-home"},
+    "evaluate referring": {"--answers", "--output", "--against"},
+    "evaluate vqa": {"--answers", "--output", "--against", "--benchmark"},
     "evaluate score": {"--against"},
     "reproduce": {"--output", "--quick", "--no-quick"},
 }
