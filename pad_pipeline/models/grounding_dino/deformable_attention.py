@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pad_pipeline.errors import first_line
+from pad_pipeline.models.kernel_trial import kernel_works, try_kernel
 
-logger = logging.getLogger(__name__)
-
-# Whether the Triton kernel works in this process; None until `try_kernel` has tried.
-_kernel_works: bool | None = None
+_KERNEL = "deformable attention"
 
 # Legend: R rows of the batch, S vision tokens of all levels, Q queries, H heads, L levels,
 # P points per head and level, D features, d features per head.
@@ -47,36 +43,32 @@ class Levels:
         return cls(tuple(shapes), table[:, [2, 1]].float(), *table.split(1, dim=1))
 
 
-def try_kernel(device: str | torch.device) -> bool:
+def try_deformable_kernel(device: str | torch.device) -> bool:
     """Whether the Triton kernel can be built and run for a GPU; tried once in a process.
 
     Where it can, `deformable_attention` uses it from here on; where not, a warning says why.
     """
-    global _kernel_works
-    if _kernel_works is None:
-        try:
-            from pad_pipeline.models.grounding_dino.deformable_triton import sample_points
+    return try_kernel(
+        _KERNEL,
+        lambda: _kernel_agrees(torch.device(device)),
+        without="Grounding DINO runs without its Triton kernel",
+    )
 
-            levels = Levels.of([(2, 2)], torch.device(device))
-            read = sample_points(
-                torch.ones(1, 4, 8, device=device),
-                torch.zeros(1, 1, 1, 1, 1, 2, device=device),
-                torch.zeros(1, 1, 1, 1, 1, device=device),
-                torch.full((1, 1, 1, 2), 0.5, device=device),
-                levels.starts,
-                levels.sizes,
-            )
-            _kernel_works = bool((read.cpu() - 1).abs().max() < 1e-6)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # Triton's own, its compiler's, the C compiler's, the loader's
-            logger.warning(
-                "Grounding DINO runs without its Triton kernel, which makes it slower: %s "
-                "(the usual cause is a missing C compiler or missing Python headers)",
-                first_line(error),
-            )
-            _kernel_works = False
-    return _kernel_works
+
+def _kernel_agrees(device: torch.device) -> bool:
+    """Whether the kernel reads ones from a map of ones."""
+    from pad_pipeline.models.grounding_dino.deformable_triton import sample_points
+
+    levels = Levels.of([(2, 2)], device)
+    read = sample_points(
+        torch.ones(1, 4, 8, device=device),
+        torch.zeros(1, 1, 1, 1, 1, 2, device=device),
+        torch.zeros(1, 1, 1, 1, 1, device=device),
+        torch.full((1, 1, 1, 2), 0.5, device=device),
+        levels.starts,
+        levels.sizes,
+    )
+    return bool((read.cpu() - 1).abs().max() < 1e-6)
 
 
 def deformable_attention(
@@ -101,7 +93,7 @@ def deformable_attention(
         value = value.masked_fill(padding_RS[..., None], 0.0)
     offsets = module.sampling_offsets(queries_RQD).unflatten(-1, (*split, 2))
     attention = module.attention_weights(queries_RQD).unflatten(-1, split)
-    if _kernel_works and value.is_cuda and not torch.is_grad_enabled():
+    if value.is_cuda and kernel_works(_KERNEL) and not torch.is_grad_enabled():
         from pad_pipeline.models.grounding_dino.deformable_triton import sample_points
 
         read = sample_points(value, offsets, attention, reference, levels.starts, levels.sizes)

@@ -23,7 +23,7 @@ from transformers.utils import cached_file
 from pad_pipeline.errors import Setting, UserError, first_line
 from pad_pipeline.models.base import Runtime, load_strictly, prepare
 from pad_pipeline.models.checkpoints import read_checkpoint
-from pad_pipeline.models.grounding_dino.deformable_attention import try_kernel
+from pad_pipeline.models.grounding_dino.deformable_attention import try_deformable_kernel
 from pad_pipeline.models.grounding_dino.detector import GroundingDinoDetector, Preprocessing
 from pad_pipeline.models.grounding_dino.prompts import check_separators
 from pad_pipeline.models.grounding_dino.state_dict import (
@@ -114,7 +114,7 @@ def build_grounding_dino(
 def to_runtime(model: Any, runtime: Runtime) -> Any:
     """The model, for inference, on the runtime's device and in its dtype; box heads in float32."""
     if torch.device(runtime.device).type == "cuda":
-        try_kernel(runtime.device)
+        try_deformable_kernel(runtime.device)
     for name, parameter in model.named_parameters():
         if "bbox_embed" not in name:
             parameter.data = parameter.data.to(runtime.torch_dtype)

@@ -22,6 +22,7 @@ from pad_pipeline.models.base import Runtime, load_strictly, prepare
 from pad_pipeline.models.checkpoints import read_checkpoint
 from pad_pipeline.models.pretrained import load_pretrained, quiet, read_config
 from pad_pipeline.models.sam.attention import use_fused_attention
+from pad_pipeline.models.sam.encoder import use_kernels
 from pad_pipeline.models.sam.segmenter import FAMILIES, SamSegmenter, family_of
 from pad_pipeline.models.sam.state_dict import (
     DECODER_HEADS,
@@ -75,11 +76,13 @@ def load_sam(
 
 def encoder_to_runtime(model: Any, runtime: Runtime) -> None:
     """The model's image encoder in the runtime's dtype, with the fastest attention, compiled."""
-    model.vision_encoder.to(runtime.torch_dtype)
+    encoder = model.vision_encoder.to(runtime.torch_dtype)
     if family_of(model) is not FAMILIES["sam2"]:
-        use_fused_attention(model.vision_encoder)
+        use_fused_attention(encoder)
+        if use_kernels(encoder):
+            return  # four products and own kernels a layer: nothing is left to compile
     if runtime.compile:
-        model.vision_encoder.compile()
+        encoder.compile()
 
 
 def build_sam(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from pad_pipeline.models import kernel_trial
 from pad_pipeline.models.grounding_dino import deformable_attention
 
 
@@ -25,6 +26,6 @@ def test_without_its_kernel_the_detector_says_so_and_goes_on(
     monkeypatch.setitem(
         sys.modules, "pad_pipeline.models.grounding_dino.deformable_triton", kernels
     )
-    monkeypatch.setattr(deformable_attention, "_kernel_works", None)
-    assert deformable_attention.try_kernel("cpu") is (fault is None)
+    monkeypatch.setattr(kernel_trial, "_works", {})
+    assert deformable_attention.try_deformable_kernel("cpu") is (fault is None)
     assert ("Failed to find C compiler" in caplog.text) is (fault is not None)

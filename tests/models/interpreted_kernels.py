@@ -1,0 +1,85 @@
+"""Runs every Triton kernel in Triton's interpreter and prints its errors as JSON.
+
+`TRITON_INTERPRET=1 python -m tests.models.interpreted_kernels`: the interpreter is chosen when
+Triton is imported, so this is a process of its own. It knows no bfloat16.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from transformers import SamHQVisionConfig, SamVisionConfig
+from transformers.models.sam.modeling_sam import SamVisionEncoder
+from transformers.models.sam_hq.modeling_sam_hq import SamHQVisionEncoder
+
+from pad_pipeline.models.grounding_dino.deformable_attention import Levels, sample_points_with_torch
+from pad_pipeline.models.grounding_dino.deformable_triton import sample_points
+from pad_pipeline.models.sam.encoder import encode
+from pad_pipeline.models.sam.kernel_errors import add_norm_error, attention_error
+
+WINDOWS = {
+    "windows that reach outside of the image": (2, 80, (9, 9), 7),
+    "windows of an image that is not square": (1, 64, (7, 18), 5),
+    "a window that is the image": (1, 96, (14, 14), 14),
+    "a whole image, heads of 80": (2, 80, (16, 16), 16),
+    "a whole image, heads of 64": (1, 64, (16, 16), 16),
+}
+DTYPES = (torch.float32, torch.float16)
+
+
+def cases() -> Iterator[tuple[str, Callable[[], float]]]:
+    for dtype in DTYPES:
+        like, name = torch.empty(0, dtype=dtype), str(dtype).removeprefix("torch.")
+        for title, shape in WINDOWS.items():
+            yield f"{name}: {title}", partial(attention_error, like, *shape)
+        yield f"{name}: sum and norm", partial(add_norm_error, like, 160)
+        for sides in (2, 4):
+            yield f"{name}: deformable, {sides} sides", partial(deformable_error, dtype, sides)
+    sam, sam_hq = (SamVisionEncoder, SamVisionConfig), (SamHQVisionEncoder, SamHQVisionConfig)
+    yield "float32: encoder of SAM", partial(encoder_error, *sam, size=16, window=7)
+    yield "float32: encoder of SAM-HQ", partial(encoder_error, *sam_hq, size=6, window=4)
+
+
+def deformable_error(dtype: torch.dtype, sides: int) -> float:
+    shapes, rows, queries, heads, points = [(5, 7), (2, 3)], 2, 33, 2, 2
+    levels = Levels.of(shapes, torch.device("cpu"))
+    values = torch.randn(rows, sum(h * w for h, w in shapes), heads * 24).to(dtype)
+    offsets = (4 * torch.randn(rows, queries, heads, 2, points, 2)).to(dtype)
+    attention = torch.randn(rows, queries, heads, 2, points).to(dtype)
+    reference = torch.rand(rows, queries, 2, sides)
+    found = sample_points(values, offsets, attention, reference, levels.starts, levels.sizes)
+    exact = sample_points_with_torch(values.float(), offsets, attention, reference, levels)
+    return float((found.float() - exact).norm() / exact.norm())
+
+
+def encoder_error(encoder_class: type, config_class: type, size: int, window: int) -> float:
+    """Of the embedding and what SAM-HQ reads besides, against transformers' own forward."""
+    config = config_class(
+        hidden_size=48, num_attention_heads=1, image_size=4 * size, patch_size=4,
+        window_size=window, mlp_dim=64, num_hidden_layers=3, global_attn_indexes=[1],
+        output_channels=16,
+    )  # fmt: skip
+    config._attn_implementation = "sdpa"
+    encoder = encoder_class(config).eval()
+    for parameter in encoder.parameters():
+        parameter.data = 0.3 * torch.randn_like(parameter)
+    pixels = torch.randn(1, 3, 4 * size, 4 * size)
+    by_transformers, ours = encoder(pixels), encode(encoder, pixels)
+    pairs = [(ours.last_hidden_state, by_transformers.last_hidden_state)]
+    early = getattr(by_transformers, "intermediate_embeddings", None) or []
+    pairs += zip(ours.intermediate_embeddings, early, strict=True) if early else []
+    return max(float((a - b).norm() / b.norm()) for a, b in pairs)
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        json.dump({title: error() for title, error in cases()}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
