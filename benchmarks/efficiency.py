@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -131,7 +132,7 @@ def measure_alone(folder: Path, number: int) -> dict[str, Any]:
     samples = [to_sample(index, str(path), None) for index, path in enumerate(paths)]
     size = config.chunk_size
     chunks = [samples[start : start + size] for start in range(0, len(samples), size)]
-    steps = {"decode": Decode(limits, seconds, CORES), **stages}
+    steps = {"decode": Decode(limits, seconds, ThreadPoolExecutor(CORES)), **stages}
     for _ in range(2):
         warm_up = [to_sample(index, str(path), None) for index, path in enumerate(paths[:size])]
         for step in steps.values():

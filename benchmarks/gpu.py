@@ -15,6 +15,7 @@ import gc
 import io
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -182,7 +183,7 @@ def measure_chain(runtime: Runtime, arguments: argparse.Namespace) -> dict[str, 
     """All stages in one process at the preset's batch sizes: JPEG bytes in, masks out."""
     config = paper()
     seconds: Seconds = {}
-    decode = Decode(ImageLimits(), seconds, arguments.threads)
+    decode = Decode(ImageLimits(), seconds, ThreadPoolExecutor(arguments.threads))
     tiny = arguments.tiny
     tagger = TenTags(_tagger(runtime, tiny))
     detector = FourBoxes(_detector(runtime, tiny, max_pairs=config.detect.batch_size))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -25,7 +26,6 @@ from pad_pipeline.engine.stages import (
     Decode,
     ModelStage,
     Seconds,
-    Stage,
     detect_stage,
     segment_stage,
     suppress_stage,
@@ -96,26 +96,31 @@ class FakeSegmenter:
         return found
 
 
+def decode(seconds: Seconds) -> Decode:
+    """Decoding in this thread."""
+    return Decode(ImageLimits(), seconds)
+
+
+def options(seconds: Seconds) -> dict[str, Any]:
+    """What the stages of the models have in common."""
+    return {"batch_size": 4, "decode": decode(seconds), "seconds": seconds}
+
+
 def build(name: str, seconds: Seconds) -> ModelStage:
     """One stage around its fake model."""
-    options = {
-        "batch_size": 4,
-        "decode": Decode(ImageLimits(), seconds),
-        "seconds": seconds,
-    }
     match name:
         case "tag":
-            return tag_stage(FakeTagger(), **options)
+            return tag_stage(FakeTagger(), **options(seconds))
         case "detect":
-            return detect_stage(FakeDetector(), **options)
+            return detect_stage(FakeDetector(), **options(seconds))
         case "suppress":
             return suppress_stage(SuppressConfig(), seconds)
         case "segment":
-            return segment_stage(FakeSegmenter(), **options)
+            return segment_stage(FakeSegmenter(), **options(seconds))
     raise ValueError(name)
 
 
-def build_all(seconds: Seconds) -> Stage:
+def build_all(seconds: Seconds) -> Chain:
     """All stages in one."""
     return Chain([build(name, seconds) for name in STAGE_NAMES])
 

@@ -8,6 +8,7 @@ import heapq
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from pad_pipeline.annotate.samples import read_samples
@@ -101,11 +102,12 @@ def measure(config: AnnotateConfig, rows: Sequence[ManifestRow]) -> Probe:
     samples = read_samples(rows)
     spent: Seconds = {}
     limits = ImageLimits(max_pixels=config.max_pixels, max_bytes=config.max_bytes)
-    decode = Decode(limits, spent, config.threads or _cores())
-    decode(_copies(samples[: config.chunk_size]))
-    spent.clear()
-    for chunk in _chunks(samples, config.chunk_size):
-        decode(chunk)
+    with ThreadPoolExecutor(config.threads or _cores()) as threads:
+        decode = Decode(limits, spent, threads)
+        decode(_copies(samples[: config.chunk_size]))
+        spent.clear()
+        for chunk in _chunks(samples, config.chunk_size):
+            decode(chunk)
     good = [sample for sample in samples if sample.error is None]
     if not good:
         error = samples[0].error

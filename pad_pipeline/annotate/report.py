@@ -40,7 +40,10 @@ class RunReport:
     images_per_s: float
     """Rate of this run from when the first images went into the models."""
     seconds_by_stage: Mapping[str, float]
-    """Time that the workers spent in each stage, summed over workers."""
+    """Time that the workers spent in each stage, summed over workers; where several chunks are in
+    flight, these times overlap."""
+    passes_by_stage: Mapping[str, Mapping[str, float]]
+    """Passes of each model in this run, the images in them, and images per pass."""
     stages: Mapping[str, Mapping[str, Any]]
     """What each operator did in this run, see `engine.metrics.StageMetrics`."""
 

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,8 +34,11 @@ from pad_pipeline.dataset.manifest import (
     write_manifest,
 )
 from pad_pipeline.dataset.writer import read_table
+from pad_pipeline.engine.config import AnnotateConfig, earlier_default
 from pad_pipeline.errors import UserError
 from pad_pipeline.sources import ManifestRow
+
+logger = logging.getLogger(__name__)
 
 
 def open_or_resume(
@@ -86,6 +91,31 @@ def open_or_resume(
     return ledger
 
 
+def keep_chunks_of_earlier_version(output: str, config: AnnotateConfig) -> AnnotateConfig:
+    """The config with the chunks of the run at `output`, where an earlier version began it.
+
+    That version knew no batches of one size, and the presets' chunks were smaller; a run goes on
+    with the chunks and batches that it was begun with.
+    """
+    before = read_manifest(output).get("identity", {})
+    if "chunk_size" not in before or "max_chunk_bytes" in before:
+        return config
+    kept = replace(
+        config,
+        chunk_size=before["chunk_size"],
+        max_chunk_bytes=None,
+        detect=replace(config.detect, group_by_size=False),
+    )
+    if kept != config:
+        logger.info(
+            "%s was begun by an earlier version: it goes on with chunks of %d images and batches "
+            "in their order",
+            output,
+            kept.chunk_size,
+        )
+    return kept
+
+
 def _is_blank(output: str, manifest: Mapping[str, Any]) -> bool:
     """Whether a run was begun but has not finished an image, so there is nothing to keep."""
     if manifest["state"] == "finished" or storage.list_files(output, ".parquet"):
@@ -131,8 +161,9 @@ def _resume(ledger: Ledger) -> None:
 
 def _check_config(output: str, manifest: Mapping[str, Any], identity: Mapping) -> None:
     """Raise `UserError` where the run was begun with settings that make other records."""
-    before = _flatten(manifest["identity"])
     now = _flatten(json.loads(json.dumps(identity)))
+    before = _flatten(manifest["identity"])
+    before |= {name: earlier_default(name) for name in now.keys() - before.keys()}
     changed = [
         f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
         for name in sorted(before.keys() | now.keys())

@@ -168,12 +168,12 @@ def _merge(output: str, url: str, manifest: Mapping[str, Any]) -> None:
 
 def _report(output: str, manifest: Mapping[str, Any], retry: Mapping[str, Any] | None) -> RunReport:
     """The whole data set's counts with the times of the retry."""
-    names = ("images_this_run", "seconds", "images_per_s", "seconds_by_stage", "stages")
     nothing: dict[str, Any] = {
         "images_this_run": 0,
         "seconds": 0.0,
         "images_per_s": 0.0,
         "seconds_by_stage": {},
+        "passes_by_stage": {},
         "stages": {},
     }
     return RunReport(
@@ -181,5 +181,5 @@ def _report(output: str, manifest: Mapping[str, Any], retry: Mapping[str, Any] |
         state="finished",
         num_images=manifest["num_images"],
         **count_shards(output),
-        **(nothing if retry is None else {name: retry[name] for name in names}),
+        **{name: (retry or nothing).get(name, nothing[name]) for name in nothing},
     )

@@ -22,7 +22,7 @@ from pad_pipeline.annotate.heartbeat import Heartbeat
 from pad_pipeline.annotate.ledger import Ledger
 from pad_pipeline.annotate.progress import ProgressLog
 from pad_pipeline.annotate.report import RunReport, count_shards
-from pad_pipeline.annotate.resume import open_or_resume
+from pad_pipeline.annotate.resume import keep_chunks_of_earlier_version, open_or_resume
 from pad_pipeline.engine.build import fingerprints, locate_models
 from pad_pipeline.engine.config import AnnotateConfig, identity
 from pad_pipeline.engine.device import local_gpus, resolve_device
@@ -112,6 +112,7 @@ def annotate_rows(
     with ray_session.shut_down_after():
         cluster = ray_session.join(ray_address, verbose=ray_logs)
         config = resolve_device(config, cluster_gpus=cluster.num_gpus if cluster else None)
+        config = keep_chunks_of_earlier_version(output, config)
         checksums = {}
         if stages is None:
             config = locate_models(config)
@@ -209,6 +210,7 @@ def _conclude(
         seconds=elapsed,
         images_per_s=rate,
         seconds_by_stage=dict(metrics.seconds) if metrics else {},
+        passes_by_stage=metrics.passes_to_dict() if metrics else {},
         stages=metrics.to_dict(images_this_run / rate if rate else elapsed) if metrics else {},
     )
     if images_this_run or not storage.exists(storage.join(ledger.output, SUMMARY)):

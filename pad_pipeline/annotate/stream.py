@@ -177,7 +177,10 @@ def _dataset(
                 compute=ray.data.ActorPoolStrategy(
                     min_size=spec.pool.max_workers if fits else spec.pool.min_workers,
                     max_size=spec.pool.max_workers,
-                    max_tasks_in_flight_per_actor=3,
+                    # One more waits, so that its images are there when a lane is free.
+                    max_tasks_in_flight_per_actor=max(3, spec.in_flight + 1),
+                    max_concurrent_calls_per_actor=spec.in_flight,
+                    enable_true_multi_threading=spec.in_flight > 1,
                 ),
                 num_cpus=spec.pool.cpus,
                 num_gpus=spec.pool.gpus or None,

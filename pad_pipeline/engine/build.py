@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pad_pipeline.engine import stages
-from pad_pipeline.engine.batches import batch_size
+from pad_pipeline.engine.batches import batch_size, cut_by_pixels
 from pad_pipeline.engine.config import STAGE_NAMES, AnnotateConfig
-from pad_pipeline.engine.stages import ModelStage, Seconds, Stage
+from pad_pipeline.engine.stages import Chain, ModelStage, Seconds
+from pad_pipeline.images import ImageLimits
 from pad_pipeline.models import references
+from pad_pipeline.models.protocols import Image
 
 
 def locate_models(config: AnnotateConfig) -> AnnotateConfig:
@@ -34,32 +40,55 @@ def _located(reference: str) -> str:
     return str(place.absolute()) if isinstance(place, Path) else place
 
 
-def build_chain(config: AnnotateConfig, seconds: Seconds) -> Stage:
-    """All four stages in this process, as one."""
-    return stages.Chain([build_stage(config, name, seconds) for name in STAGE_NAMES])
+def build_chain(
+    config: AnnotateConfig, seconds: Seconds, names: Sequence[str] = STAGE_NAMES
+) -> Chain:
+    """Stages in this process as one, all four by default, as each worker of a run has them.
+
+    The config's device must be resolved. Raises `UserError` where a model cannot be loaded.
+    """
+    if config.device == "cuda":
+        # Two chunks in flight use memory in turns of many sizes, which would break it up.
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    threads = ThreadPoolExecutor(_num_threads(config), "decode")
+    hold = _keep_upload if config.device == "cuda" and len(names) > 1 else None
+    chain = [build_stage(config, name, seconds, threads, hold) for name in names]
+    options: dict[str, Any] = {}
+    if config.max_chunk_bytes is not None:
+        options["cut"] = partial(
+            cut_by_pixels, max_bytes=config.max_chunk_bytes, limits=_limits(config)
+        )
+    if config.device == "cuda":
+        options["new_stream"] = _new_stream
+    return Chain(chain, **options)
 
 
-def build_stage(config: AnnotateConfig, name: str, seconds: Seconds) -> ModelStage:
+def build_stage(
+    config: AnnotateConfig,
+    name: str,
+    seconds: Seconds,
+    threads: Executor | None = None,
+    hold: Callable[[Image], Image] | None = None,
+) -> ModelStage:
     """One stage with its model loaded in this process.
 
+    `threads` decode the images, `hold` makes of an image what the models are given (see `Decode`).
     The config's device must be resolved. Raises `UserError` where the model cannot be loaded.
     """
     import torch
 
-    from pad_pipeline.images import ImageLimits
     from pad_pipeline.models import registry
     from pad_pipeline.models.base import Runtime
 
     if name == "suppress":
         return stages.suppress_stage(config.suppress, seconds)
-    threads = config.threads or os.cpu_count() or 1
     # Ray sets one thread per reserved CPU slot, which are not cores here
-    torch.set_num_threads(threads)
+    torch.set_num_threads(_num_threads(config))
     runtime = Runtime(device=config.device, dtype=config.dtype, compile=config.compile)
-    limits = ImageLimits(max_pixels=config.max_pixels, max_bytes=config.max_bytes)
+    decode = stages.Decode(_limits(config), seconds, threads)
     options: dict[str, Any] = {
         "batch_size": batch_size(config, name),
-        "decode": stages.Decode(limits, seconds, threads),
+        "decode": decode if hold is None else replace(decode, hold=hold),
         "seconds": seconds,
     }
     if config.device == "cuda":
@@ -76,6 +105,7 @@ def build_stage(config: AnnotateConfig, name: str, seconds: Seconds) -> ModelSta
                 label_mode=config.detect.label_mode,
                 max_pairs=config.detect.batch_size,
             )
+            options["group_by_size"] = config.detect.group_by_size
             return stages.detect_stage(detector, **options)
         case "segment":
             segmenter = registry.load_segmenter(
@@ -83,6 +113,29 @@ def build_stage(config: AnnotateConfig, name: str, seconds: Seconds) -> ModelSta
             )
             return stages.segment_stage(segmenter, **options)
     raise ValueError(f"no stage is called {name!r}")
+
+
+def _num_threads(config: AnnotateConfig) -> int:
+    return config.threads or os.cpu_count() or 1
+
+
+def _limits(config: AnnotateConfig) -> ImageLimits:
+    return ImageLimits(max_pixels=config.max_pixels, max_bytes=config.max_bytes)
+
+
+def _keep_upload(image: Image) -> Image:
+    """An image that several models read on the GPU."""
+    from pad_pipeline.models.device_image import DeviceImage
+
+    return image.view(DeviceImage)
+
+
+def _new_stream() -> AbstractContextManager[Any]:
+    """A stream of the GPU for one thread, on which the models' weights are there."""
+    import torch
+
+    torch.cuda.synchronize()
+    return torch.cuda.stream(torch.cuda.Stream())
 
 
 def fingerprints(config: AnnotateConfig) -> dict[str, str]:

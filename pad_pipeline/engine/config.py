@@ -50,6 +50,9 @@ class DetectConfig:
     `embedded`."""
     batch_size: AtLeastOne = 8
     """Images per forward pass; each prompt past an image's first counts as one more."""
+    group_by_size: bool = False
+    """Fill forward passes with images of one resized size from the whole chunk, where only
+    neighbours share one otherwise: fewer, fuller passes where sizes vary."""
     box_threshold: Fraction = 0.25
     """Boxes whose score is above this are kept (0–1)."""
     text_threshold: Fraction = 0.20
@@ -123,6 +126,12 @@ class AnnotateConfig:
     chunk_size: AtLeastOne = 16
     """Images that travel together and are committed together; part of what makes shards
     reproducible."""
+    max_chunk_bytes: Annotated[int | None, Ge(1)] = None
+    """Decoded pixels that a chunk holds in memory at most, in bytes; a chunk with more goes through
+    the models in parts, which changes the batches. Without it there is no bound."""
+    in_flight: Annotated[int | None, Ge(1)] = None
+    """Chunks that each worker has in hand at once, so that images are decoded and masks written
+    while the GPU computes; each takes its own memory. Without it 2 on a GPU and 1 on a CPU."""
     rows_per_shard: AtLeastOne = 2048
     """Images per Parquet shard; a multiple of the chunk size."""
     max_pixels: AtLeastOne = 178_956_970
@@ -186,7 +195,7 @@ class AnnotateConfig:
 
 
 # What shapes the run and not the records: it may differ when an interrupted run goes on.
-_NOT_IDENTITY = ("layout", "fused", "costs", "hang_after_s", "max_failed_share")
+_NOT_IDENTITY = ("layout", "fused", "costs", "in_flight", "hang_after_s", "max_failed_share")
 
 
 def identity(config: AnnotateConfig, fingerprints: Mapping[str, str]) -> dict[str, Any]:
@@ -203,6 +212,17 @@ def identity(config: AnnotateConfig, fingerprints: Mapping[str, str]) -> dict[st
         if stage in fingerprints:
             values[stage]["model"] = fingerprints[stage]
     return values
+
+
+def earlier_default(name: str) -> Any:
+    """What a field that an earlier version of the program did not have stands for: its default.
+
+    `name` is the field's path, such as `detect.group_by_size`. New fields have defaults that leave
+    the records as they were.
+    """
+    stage, _, field_name = name.rpartition(".")
+    kind = _STAGE_CONFIGS[stage] if stage else AnnotateConfig
+    return next(field.default for field in dataclasses.fields(kind) if field.name == field_name)
 
 
 def from_manifest(manifest: Mapping[str, Any]) -> AnnotateConfig:
@@ -226,9 +246,12 @@ def paper() -> AnnotateConfig:
     """RAM Swin-L, Grounding DINO Swin-T and SAM ViT-H (arXiv 2505.17316, section 4)."""
     return AnnotateConfig(
         tag=TagConfig(model="ram"),
-        detect=DetectConfig(model="IDEA-Research/grounding-dino-tiny", batch_size=16),
+        detect=DetectConfig(
+            model="IDEA-Research/grounding-dino-tiny", batch_size=16, group_by_size=True
+        ),
         segment=SegmentConfig(model="facebook/sam-vit-huge"),
-        chunk_size=32,
+        chunk_size=128,
+        max_chunk_bytes=512 * 1024 * 1024,
     )
 
 

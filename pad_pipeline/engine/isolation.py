@@ -5,15 +5,17 @@ worker with it, so no `except` sees it. Ray replaces the worker (see `worker_rep
 new one runs its stage as an `IsolatingStage`. A chunk over which two workers died is taken apart:
 each image runs alone; one that kills its worker twice more is quarantined, with an error in its
 record. What is left of the chunk then runs together, as it would have without the image, so that
-records do not depend on who died when.
+records do not depend on who died when. A chunk that is taken apart has its worker for itself: over
+two chunks in flight, nobody could say which image it was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pad_pipeline.engine.crash_tracker import CrashTrackerClient
+from pad_pipeline.engine.lanes import Turns
 from pad_pipeline.engine.sample import Sample
 from pad_pipeline.engine.stages import Stage
 from pad_pipeline.records import RecordError
@@ -34,34 +36,44 @@ WORKER_DIED = "WorkerDied"
 class IsolatingStage:
     """A stage on a worker that replaces a dead one.
 
-    `watch` is called with the work that begins, and without arguments at its end.
+    `watch` is called with the work that begins, and without arguments at its end. `turns` are those
+    of all chunks of the worker.
     """
 
     name: str
     stage: Stage
     tracker: CrashTrackerClient
     watch: Callable[..., None] = lambda *work: None
+    turns: Turns = field(default_factory=Turns)
 
     def __call__(self, chunk: int, samples: list[Sample]) -> list[Sample] | RecordError:
         """The samples with their results or errors, or why the stage itself is at fault."""
+        with self.turns.beside_others():
+            is_suspect = self.tracker.begin("chunk", self.name, chunk)
+            if not is_suspect:
+                samples = self._run(samples, "chunk", self.name, chunk)
+                self.tracker.end("chunk", self.name, chunk)
+                return samples
+        with self.turns.alone():
+            return self._take_apart(chunk, samples)
+
+    def _take_apart(self, chunk: int, samples: list[Sample]) -> list[Sample] | RecordError:
+        """Each image alone, then all together that are not at fault."""
         name = self.name
-        if not self.tracker.begin("chunk", name, chunk):
-            samples = self._run(samples, "chunk", name, chunk)
+        alone: list[Sample] = []
+        for sample in samples:
+            if sample.error is not None:
+                alone.append(sample)
+                continue
+            alone += self._probe(replace(sample))
+            sample.error = _quarantine_error(alone[-1])
+            if sample.error and (number := self.tracker.quarantine(name, sample.image_id)):
+                return self._stage_fault(number)
+        if self.tracker.begin("together", name, chunk) < DEATHS_TOGETHER:
+            samples = self._run(samples, "together", name, chunk)
         else:
-            alone: list[Sample] = []
-            for sample in samples:
-                if sample.error is not None:
-                    alone.append(sample)
-                    continue
-                alone += self._probe(replace(sample))
-                sample.error = _quarantine_error(alone[-1])
-                if sample.error and (number := self.tracker.quarantine(name, sample.image_id)):
-                    return self._stage_fault(number)
-            if self.tracker.begin("together", name, chunk) < DEATHS_TOGETHER:
-                samples = self._run(samples, "together", name, chunk)
-            else:
-                samples = alone
-            self.tracker.end("together", name, chunk)
+            samples = alone
+        self.tracker.end("together", name, chunk)
         self.tracker.end("chunk", name, chunk)
         return samples
 

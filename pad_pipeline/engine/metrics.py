@@ -11,14 +11,44 @@ from typing import Any
 _STEPS_PER_FACTOR_OF_E = 20
 
 
+@dataclass(slots=True)
+class PassCount:
+    """Calls of a model, each of which is one pass as a rule, and the images in them.
+
+    Grounding DINO makes a pass more where the tags of a batch need more prompts than fit in one.
+    """
+
+    passes: int = 0
+    images: int = 0
+
+    def add(self, images: int, passes: int = 1) -> None:
+        """Count what was done."""
+        self.passes += passes
+        self.images += images
+
+    def take(self) -> PassCount:
+        """What was counted since the last call."""
+        taken = PassCount(self.passes, self.images)
+        self.passes = self.images = 0
+        return taken
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain values."""
+        each = round(self.images / self.passes, 2) if self.passes else 0.0
+        return {"passes": self.passes, "images": self.images, "images_per_pass": each}
+
+
 @dataclass(frozen=True, slots=True)
 class StageTiming:
-    """One chunk's way through one operator."""
+    """One chunk's way through one operator, and what the models in it did meanwhile."""
 
     stage: str
     seconds: float
     images: int
     failed: int
+    busy_s: float | None = None
+    """The chunk's share of the worker's time where others were in hand as well; None for all."""
+    passes: Mapping[str, PassCount] = field(default_factory=dict)
 
 
 @dataclass
@@ -40,7 +70,7 @@ class StageMetrics:
         self.images += timing.images
         self.failed += timing.failed
         self.chunks += 1
-        self.busy_s += timing.seconds
+        self.busy_s += timing.seconds if timing.busy_s is None else timing.busy_s
         step = math.log(max(timing.seconds, 1e-6)) * _STEPS_PER_FACTOR_OF_E
         self._times[round(step)] += 1
 
@@ -82,7 +112,10 @@ class RunMetrics:
     workers: Mapping[str, int]
     stages: dict[str, StageMetrics] = field(default_factory=dict)
     seconds: Counter[str] = field(default_factory=Counter)
-    """Time of the workers by what it went into: decode, tag, detect, suppress, segment."""
+    """Time of the workers by what it went into: decode, tag, detect, suppress, segment. Where
+    several chunks are in flight, these times overlap."""
+    passes: dict[str, PassCount] = field(default_factory=dict)
+    """The passes of each model."""
 
     def __post_init__(self) -> None:
         """A row for every stage, whether it has worked or not."""
@@ -92,12 +125,18 @@ class RunMetrics:
         """Count a chunk that has passed all stages."""
         for timing in timings:
             self.stages[timing.stage].add(timing)
+            for name, count in timing.passes.items():
+                self.passes.setdefault(name, PassCount()).add(count.images, count.passes)
         self.seconds.update(seconds)
 
     def sample_queue(self, waiting: Mapping[str, int]) -> None:
         """Note how many chunks wait before each stage."""
         for name, metrics in self.stages.items():
             metrics.sample_queue(waiting.get(name, 0))
+
+    def passes_to_dict(self) -> dict[str, dict[str, float]]:
+        """Plain values by model."""
+        return {name: count.to_dict() for name, count in self.passes.items()}
 
     def to_dict(self, elapsed_s: float) -> dict[str, dict[str, Any]]:
         """Plain values by stage."""

@@ -8,9 +8,12 @@ from functools import partial
 
 from pad_pipeline.engine import costs
 from pad_pipeline.engine.batches import batch_size, warn_about_batches_above_chunk
-from pad_pipeline.engine.build import build_chain, build_stage
+from pad_pipeline.engine.build import build_chain
 from pad_pipeline.engine.config import STAGE_NAMES, AnnotateConfig
 from pad_pipeline.engine.stages import Seconds, Stage
+
+IN_FLIGHT_ON_GPU = 2
+"""Chunks that a worker on a GPU has in hand at once: one computes while the other does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class StageSpec:
     `make` is called once on each worker with the dict that the stage adds its times to. It must
     be picklable. `keep_bytes` says whether a later operator still reads the encoded image.
     The service passes at most `batch_size` images in one call; a run passes whole chunks, of
-    which the stage makes batches itself.
+    which the stage makes batches itself, and up to `in_flight` of them at once.
     """
 
     name: str
@@ -38,6 +41,7 @@ class StageSpec:
     pool: Pool
     keep_bytes: bool
     batch_size: int = 16
+    in_flight: int = 1
 
 
 def plan(config: AnnotateConfig, *, num_gpus: float = 0) -> list[StageSpec]:
@@ -50,6 +54,7 @@ def plan(config: AnnotateConfig, *, num_gpus: float = 0) -> list[StageSpec]:
     if layout == "auto":
         layout = "pools" if num_gpus > 1 else "fused"
     on_gpu = config.device == "cuda"
+    in_flight = config.in_flight or (IN_FLIGHT_ON_GPU if on_gpu else 1)
     if layout == "fused":
         requested = config.fused
         gpus = requested.gpus if requested.gpus is not None else 1.0
@@ -66,17 +71,19 @@ def plan(config: AnnotateConfig, *, num_gpus: float = 0) -> list[StageSpec]:
                 make=partial(build_chain, config),
                 pool=pool,
                 keep_bytes=False,
-                batch_size=config.chunk_size,
+                batch_size=max(batch_size(config, name) for name in costs.MODELS),
+                in_flight=in_flight,
             )
         ]
     sizes = size_pools(config, num_gpus if on_gpu else 0)
     return [
         StageSpec(
             name=name,
-            make=partial(build_stage, config, name),
+            make=partial(build_chain, config, names=(name,)),
             pool=sizes[name],
             keep_bytes=name != STAGE_NAMES[-1],
             batch_size=batch_size(config, name),
+            in_flight=in_flight if name in costs.MODELS else 1,
         )
         for name in STAGE_NAMES
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -33,6 +34,7 @@ class PrometheusMetrics:
             tag_keys=("stage",),
         )
         self._last_s = time.perf_counter()
+        self._lock = threading.Lock()
 
     def add(self, timing: StageTiming, seconds: Mapping[str, float]) -> None:
         """Count one chunk."""
@@ -44,9 +46,12 @@ class PrometheusMetrics:
         for name, value in seconds.items():
             if value > 0:
                 self._busy.inc(value, {"stage": name})
-        now_s = time.perf_counter()
-        self._share.set(min(timing.seconds / max(now_s - self._last_s, 1e-9), 1.0), self._tags)
-        self._last_s = now_s
+        with self._lock:
+            now_s = time.perf_counter()
+            busy_s = timing.seconds if timing.busy_s is None else timing.busy_s
+            share = min(busy_s / max(now_s - self._last_s, 1e-9), 1.0)
+            self._last_s = now_s
+        self._share.set(share, self._tags)
         self._latency.observe(timing.seconds, self._tags)
 
 

@@ -15,6 +15,7 @@ from ray.actor import ActorHandle
 
 from pad_pipeline.engine.guard import build_guarded
 from pad_pipeline.engine.isolation import DEATHS_LOADING, WORKER_DIED, IsolatingStage
+from pad_pipeline.engine.lanes import Lane, Lanes, Turns, open_lanes
 from pad_pipeline.engine.messages import from_payload, to_block
 from pad_pipeline.engine.metrics import StageTiming
 from pad_pipeline.engine.plan import StageSpec
@@ -22,7 +23,7 @@ from pad_pipeline.engine.ray_crash_tracker import RemoteCrashTracker
 from pad_pipeline.engine.ray_metrics import PrometheusMetrics
 from pad_pipeline.engine.ray_worker_log import forward_logs
 from pad_pipeline.engine.sample import Sample, to_record, without_pixels
-from pad_pipeline.engine.stages import Stage
+from pad_pipeline.engine.stages import Chain
 from pad_pipeline.engine.watchdog import Watchdog
 from pad_pipeline.records import RecordError, records_to_table
 
@@ -30,6 +31,7 @@ from pad_pipeline.records import RecordError, records_to_table
 class StageWorker:
     """The actor of one stage: builds the stage once, then takes chunk after chunk.
 
+    It is called by as many threads as chunks are in flight, each with a chunk of its own.
     The stage is built in the background, so all stages load their models at the same time. Where it
     cannot be built, every chunk is returned with the reason. `tracker` is the actor of the run's
     `CrashTracker`, `log` that of its `WorkerLog`.
@@ -47,43 +49,49 @@ class StageWorker:
         self._name = spec.name
         self._keep_bytes = spec.keep_bytes
         self._is_last = is_last
-        self._seconds: dict[str, float] = {}
         self._tracker = RemoteCrashTracker(tracker)
         self._replaces_dead = bool(ray.get_runtime_context().was_current_actor_reconstructed)
-        self._watch = Watchdog(hang_after_s, self._seconds, self._tracker.record_hang)
+        self._watchdog = Watchdog(hang_after_s, self._tracker.record_hang)
+        self._turns = Turns()
         self._metrics = PrometheusMetrics(spec.name)
-        self._stage = ThreadPoolExecutor(1).submit(self._build, spec)
+        self._lanes = ThreadPoolExecutor(1).submit(self._build, spec)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        stage = self._stage.result()
+        lanes = self._lanes.result()
         [payload] = batch["payload"]
         message = from_payload(payload)
         message.started_s = message.started_s or time.time()
-        if isinstance(stage, RecordError) and not isinstance(message.content, RecordError):
-            message.content = stage
-        if isinstance(message.content, RecordError) or isinstance(stage, RecordError):
+        if isinstance(lanes, RecordError) and not isinstance(message.content, RecordError):
+            message.content = lanes
+        if isinstance(message.content, RecordError) or isinstance(lanes, RecordError):
             return to_block(message)
         assert isinstance(message.content, list)
-        began_s = time.perf_counter()
         before = sum(sample.error is not None for sample in message.content)
-        self._seconds.clear()
-        samples = self._run(stage, message.chunk, message.content)
-        if isinstance(samples, RecordError):
-            message.content = samples
-            return to_block(message)
-        for name, value in self._seconds.items():
+        with lanes.take() as use:
+            lane = use.lane
+            began_s = time.perf_counter()
+            samples = self._run(lane, message.chunk, message.content)
+            if isinstance(samples, RecordError):
+                message.content = samples
+                return to_block(message)
+            seconds = dict(lane.seconds)
+            passes = lane.stage.take_passes() if isinstance(lane.stage, Chain) else {}
+            failed = sum(sample.error is not None for sample in samples) - before
+            if self._is_last:
+                table = records_to_table([to_record(sample) for sample in samples])
+                message.content = _to_ipc(table)
+            else:
+                message.content = without_pixels(samples, keep_bytes=self._keep_bytes)
+            elapsed_s = time.perf_counter() - began_s
+        for name, value in seconds.items():
             message.seconds[name] = message.seconds.get(name, 0.0) + value
-        failed = sum(sample.error is not None for sample in samples) - before
-        if self._is_last:
-            message.content = _to_ipc(records_to_table([to_record(sample) for sample in samples]))
-        else:
-            message.content = without_pixels(samples, keep_bytes=self._keep_bytes)
-        elapsed = time.perf_counter() - began_s
-        message.timings.append(StageTiming(self._name, elapsed, len(samples) - before, failed))
-        self._metrics.add(message.timings[-1], self._seconds)
+        images = len(samples) - before
+        timing = StageTiming(self._name, elapsed_s, images, failed, use.busy_s, passes)
+        message.timings.append(timing)
+        self._metrics.add(timing, seconds)
         return to_block(message)
 
-    def _build(self, spec: StageSpec) -> Stage | RecordError:
+    def _build(self, spec: StageSpec) -> Lanes | RecordError:
         if self._replaces_dead and self._tracker.begin("load", spec.name) >= DEATHS_LOADING - 1:
             return RecordError(
                 stage=spec.name,
@@ -91,19 +99,25 @@ class StageWorker:
                 message=f"its worker died {DEATHS_LOADING} times while it loaded the model, as "
                 "happens where memory runs out or native code crashes",
             )
-        stage = build_guarded(spec.name, spec.make, self._seconds)
+        lanes = build_guarded(spec.name, self._open_lanes, spec)
         if self._replaces_dead:
             self._tracker.end("load", spec.name)
-        return stage
+        return lanes
 
-    def _run(self, stage: Stage, chunk: int, samples: list[Sample]) -> list[Sample] | RecordError:
+    def _open_lanes(self, spec: StageSpec) -> Lanes:
+        return Lanes(open_lanes(spec.make, spec.in_flight, self._watchdog.follow))
+
+    def _run(self, lane: Lane, chunk: int, samples: list[Sample]) -> list[Sample] | RecordError:
         if self._replaces_dead:
-            return IsolatingStage(self._name, stage, self._tracker, self._watch)(chunk, samples)
-        self._watch("chunk", self._name, chunk)
+            isolating = IsolatingStage(
+                self._name, lane.stage, self._tracker, lane.watch, self._turns
+            )
+            return isolating(chunk, samples)
+        lane.watch("chunk", self._name, chunk)
         try:
-            return stage(samples)
+            return lane.stage(samples)
         finally:
-            self._watch()
+            lane.watch()
             self._log.flush()
 
 

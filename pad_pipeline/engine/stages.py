@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
 
 from pad_pipeline.boxes import nms
+from pad_pipeline.engine.batches import InputSize, alike, in_order
 from pad_pipeline.engine.config import SuppressConfig
 from pad_pipeline.engine.guard import run_guarded
+from pad_pipeline.engine.metrics import PassCount
 from pad_pipeline.engine.sample import Sample
 from pad_pipeline.images import ImageLimits, decode_image
 from pad_pipeline.models.protocols import Boxes, Detector, Image, Mask, Segmenter, Tagger
@@ -38,28 +40,39 @@ class Stage(Protocol):
         ...
 
 
+@runtime_checkable
+class SharedStage(Stage, Protocol):
+    """A stage that several threads can use at once."""
+
+    def twin(self, seconds: Seconds, /) -> Stage:
+        """The same stage for another thread: it shares the models, and books to `seconds`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Decode:
-    """Bytes to pixels, for the samples that have none yet."""
+    """Bytes to pixels, for the samples that have none yet.
+
+    `threads` decode one image each; without them this thread decodes all. `hold` makes of an array
+    what the models are to be given.
+    """
 
     limits: ImageLimits
     seconds: Seconds
-    threads: int = 1
+    threads: Executor | None = None
+    hold: Callable[[Image], Image] = lambda image: image
 
     def __call__(self, samples: list[Sample], /) -> list[Sample]:
         """Set `image`, `width` and `height`; an undecodable image gets an error."""
         todo = [s for s in samples if s.image is None and s.error is None]
         with _timed(self.seconds, "decode"):
-            if self.threads > 1 and len(todo) > 1:
-                with ThreadPoolExecutor(self.threads) as pool:
-                    results = list(pool.map(self._decode, todo))
-            else:
-                results = [self._decode(sample) for sample in todo]
+            each = map if self.threads is None else self.threads.map
+            results = list(each(self._decode, todo))
         for sample, result in zip(todo, results, strict=True):
             if isinstance(result, RecordError):
                 sample.error = result
             else:
-                sample.image = result
+                sample.image = self.hold(result)
                 sample.height, sample.width = result.shape[:2]
         return samples
 
@@ -83,7 +96,8 @@ class ModelStage:
     """A model over batches of samples; the one place where batches are made.
 
     `work` gives one result per sample of a batch, which becomes the sample's `attribute`. Samples
-    for which `has_work` is false are not decoded; they get the result `nothing`.
+    for which `has_work` is false are not decoded; they get the result `nothing`. Batches are made
+    of neighbours or, with `input_size`, of all samples of one size as the model sees them.
     """
 
     name: str
@@ -95,7 +109,16 @@ class ModelStage:
     has_work: Callable[[Sample], bool] = lambda sample: True
     nothing: Any = None
     free_memory: Callable[[], None] = lambda: None
+    input_size: InputSize | None = None
     largest: LargestBatch = field(default_factory=LargestBatch)
+    passes: PassCount = field(default_factory=PassCount)
+
+    def twin(self, seconds: Seconds) -> ModelStage:
+        """The same stage for another thread: it shares the model and counts for itself."""
+        decode = None if self.decode is None else replace(self.decode, seconds=seconds)
+        return replace(
+            self, seconds=seconds, decode=decode, largest=LargestBatch(), passes=PassCount()
+        )
 
     def __call__(self, samples: list[Sample], /) -> list[Sample]:
         """Set the attribute, or the error, of every sample that has none yet."""
@@ -107,8 +130,7 @@ class ModelStage:
                 setattr(sample, self.attribute, self.nothing)
         if self.decode is not None:
             todo = [s for s in self.decode(todo) if s.error is None]
-        for start in range(0, len(todo), self.batch_size):
-            batch = todo[start : start + self.batch_size]
+        for batch in self._batches(todo):
             with _timed(self.seconds, self.name):  # by batch: a watchdog sees that it moves
                 results = run_guarded(self._process, batch, self.name, self.free_memory)
             for sample, result in zip(batch, results, strict=True):
@@ -124,9 +146,15 @@ class ModelStage:
         is_halved = self.largest.processed < self.largest.given
         return self.largest.processed if is_halved else self.batch_size
 
+    def _batches(self, todo: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
+        if self.input_size is None:
+            return in_order(todo, self.batch_size)
+        return alike(todo, self.batch_size, self.input_size)
+
     def _process(self, batch: Sequence[Sample]) -> Sequence[Any]:
         self.largest.given = max(self.largest.given, len(batch))
         results = self.work(batch)
+        self.passes.add(len(batch))
         self.largest.processed = max(self.largest.processed, len(batch))
         return results
 
@@ -140,8 +168,13 @@ def tag_stage(tagger: Tagger, **options: Any) -> ModelStage:
     return ModelStage("tag", work, "tags", **options)
 
 
-def detect_stage(detector: Detector, **options: Any) -> ModelStage:
-    """Grounding DINO: sets `boxes`; an image without tags has none and is skipped."""
+def detect_stage(detector: Detector, *, group_by_size: bool = False, **options: Any) -> ModelStage:
+    """Grounding DINO: sets `boxes`; an image without tags has none and is skipped.
+
+    Only images of one size share a pass of the model. With `group_by_size` a batch holds those of
+    one size from the whole chunk, else neighbours, which the detector then takes apart.
+    """
+    options["input_size"] = detector.input_size if group_by_size else None
 
     def work(samples: Sequence[Sample]) -> list[Boxes]:
         tags = [[tag.tag for tag in sample.tags] for sample in samples]
@@ -195,17 +228,43 @@ def segment_stage(segmenter: Segmenter, *, batch_size: int, **options: Any) -> M
     )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Chain:
-    """Several stages as one, in one process: pixels pass between them, so images decode once."""
+    """Several stages as one, in one process: pixels pass between them, so images decode once.
 
-    stages: Sequence[Stage]
+    `cut` parts a chunk where its pixels would take too much memory; a part goes through all stages
+    before the next is decoded. `new_stream` makes what a thread computes in: a stream of the GPU.
+    """
+
+    stages: Sequence[ModelStage]
+    cut: Callable[[list[Sample]], list[list[Sample]]] = lambda samples: [samples]
+    new_stream: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+    def __post_init__(self) -> None:
+        """Take a stream."""
+        self._stream = self.new_stream()
+
+    def twin(self, seconds: Seconds) -> Chain:
+        """The same chain for another thread: it shares the models and has a stream of its own."""
+        return replace(self, stages=[stage.twin(seconds) for stage in self.stages])
+
+    def take_passes(self) -> Mapping[str, PassCount]:
+        """The passes of each stage's model since the last call."""
+        return {stage.name: stage.passes.take() for stage in self.stages if stage.decode}
 
     def __call__(self, samples: list[Sample], /) -> list[Sample]:
         """Do the steps in order."""
-        for stage in self.stages:
-            samples = stage(samples)
-        return samples
+        parts = self.cut(samples)
+        done: list[Sample] = []
+        for part in parts:
+            with self._stream:
+                for stage in self.stages:
+                    part = stage(part)
+            done += part
+            if len(parts) > 1:
+                for sample in part:
+                    sample.image = None
+        return done
 
 
 @contextmanager

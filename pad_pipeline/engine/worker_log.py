@@ -128,8 +128,12 @@ class ForwardingHandler(logging.Handler):
 
     def flush(self) -> None:
         """Send what is held back."""
-        for message in self._repeats.rest():
-            self._send(message)
+        self.acquire()
+        try:
+            for message in self._repeats.rest():
+                self._send(message)
+        finally:
+            self.release()
 
 
 def forward_to(send: Callable[[LogMessage], None]) -> ForwardingHandler:

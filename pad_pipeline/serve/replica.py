@@ -39,7 +39,7 @@ class StageReplica:
         # the stage's own thread: Serve's event loop stays free while it computes
         self._thread = ThreadPoolExecutor(1)
         self._stage = self._thread.submit(spec.make, self._seconds).result()
-        self._watch = Watchdog(hang_after_s, self._seconds, lambda *what: None)
+        self._watch = Watchdog(hang_after_s, lambda *what: None).follow(self._seconds)
         self._metrics = PrometheusMetrics(spec.name)
         self._batcher = DynamicBatcher(self._run, size=spec.batch_size, wait_s=batch_wait_s)
 

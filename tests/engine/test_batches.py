@@ -89,7 +89,7 @@ def test_each_stage_of_the_pools_and_of_the_service_keeps_to_the_chunk(
 ) -> None:
     config = replace(paper(), device="cpu", layout="pools")
     with caplog.at_level(logging.WARNING, "pad_pipeline"):
-        assert [spec.batch_size for spec in plan(config)] == [32, 16, 32, 8]
+        assert [spec.batch_size for spec in plan(config)] == [32, 16, 128, 8]
         assert not caplog.records
         small = replace(config, chunk_size=8)
         assert [spec.batch_size for spec in plan(small)] == [8, 8, 8, 8]

@@ -19,6 +19,7 @@ from pad_pipeline.engine.config import (
     SuppressConfig,
     TagConfig,
     demo,
+    earlier_default,
     fast,
     identity,
     paper,
@@ -95,6 +96,14 @@ REFUSED: dict[str, tuple[Callable[[], AnnotateConfig], str]] = {
     "fused workers": (
         lambda: changed(fused=PoolConfig(min_workers=0)),
         "fused.min_workers must be at least 1, not 0",
+    ),
+    "bytes of a chunk": (
+        lambda: changed(max_chunk_bytes=0),
+        "max_chunk_bytes must be at least 1, not 0",
+    ),
+    "no chunk in flight": (
+        lambda: changed(in_flight=0),
+        "in_flight must be at least 1, not 0",
     ),
     "pixels": (lambda: changed(max_pixels=0), "max_pixels must be at least 1, not 0"),
     "bytes": (lambda: changed(max_bytes=0), "max_bytes must be at least 1, not 0"),
@@ -189,6 +198,7 @@ WITHOUT_EFFECT = {
     "pool of a stage": {"tag": TagConfig(model="a", pool=PoolConfig(max_workers=9, gpus=0.5))},
     "pool of the suppression": {"suppress": SuppressConfig(pool=PoolConfig(cpus=2.0))},
     "costs that size pools": {"costs": "tag=0.1,detect=0.2,segment=0.3"},
+    "chunks in flight": {"in_flight": 2},
     "patience with a hanging worker": {"hang_after_s": 60.0},
     "name of a model with the same weights": {"tag": TagConfig(model="elsewhere/a")},
 }
@@ -196,6 +206,8 @@ WITHOUT_EFFECT = {
 WITH_EFFECT = {
     "tagger's batch": {"tag": TagConfig(model="a", batch_size=1)},
     "box threshold": {"detect": DetectConfig(model="b", box_threshold=0.5)},
+    "batches of one size": {"detect": DetectConfig(model="b", group_by_size=True)},
+    "bytes of a chunk": {"max_chunk_bytes": 10**9},
     "label mode": {"detect": DetectConfig(model="b", label_mode="phrase")},
     "overlap": {"suppress": SuppressConfig(iou_threshold=0.6)},
     "per class": {"suppress": SuppressConfig(per_class=True)},
@@ -230,6 +242,11 @@ def test_the_weights_are_part_of_the_identity() -> None:
     for stage in MODELS:
         other = {**MODELS, stage: "sha256:other"}
         assert identity(changed(), other) != identity(changed(), MODELS)
+
+
+@pytest.mark.parametrize("name", ["detect.group_by_size", "max_chunk_bytes"])
+def test_fields_that_earlier_versions_lacked_stand_for_what_these_did(name: str) -> None:
+    assert not earlier_default(name)
 
 
 def test_an_identity_survives_its_way_through_a_file() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
+
 import pytest
 
 from pad_pipeline.engine.crash_tracker import CrashTracker
 from pad_pipeline.engine.isolation import QUARANTINED, WORKER_DIED, IsolatingStage
+from pad_pipeline.engine.lanes import Turns
 from pad_pipeline.engine.sample import Sample
 from pad_pipeline.records import RecordError
 
@@ -123,3 +127,52 @@ def test_a_stage_over_which_every_worker_dies_is_given_up() -> None:
     assert outcome.type == WORKER_DIED
     assert "each of 3 images in a row" in outcome.message
     assert not any("d" in call for call in stage.calls[1:])
+
+
+def test_a_chunk_that_is_taken_apart_has_the_worker_for_itself() -> None:
+    """Its images run alone, so that a death is nobody else's; another chunk waits."""
+    tracker, turns = CrashTracker(), Turns()
+    tracker.begin("chunk", "segment", 7)  # the worker before this one died over it
+    begun, go_on, order = threading.Event(), threading.Event(), []
+
+    def slow(chunk: list[Sample]) -> list[Sample]:
+        begun.set()
+        assert go_on.wait(10)
+        order.extend(sample.image_id for sample in chunk)
+        return chunk
+
+    def quick(chunk: list[Sample]) -> list[Sample]:
+        order.extend(sample.image_id for sample in chunk)
+        return chunk
+
+    with ThreadPoolExecutor(2) as threads:
+        suspect = IsolatingStage("segment", slow, tracker, turns=turns)
+        one = threads.submit(suspect, 7, samples("ab"))
+        assert begun.wait(10)
+        other = threads.submit(
+            IsolatingStage("segment", quick, tracker, turns=turns), 8, samples("cd")
+        )
+        assert not wait([other], timeout=0.2).done
+        assert tracker.count_deaths("chunk", "segment", 8) == (0, None)
+        go_on.set()
+        assert [sample.image_id for sample in one.result(10)] == ["a", "b"]
+        other.result(10)
+    assert order == ["a", "b", "a", "b", "c", "d"]
+
+
+def test_chunks_without_a_death_run_beside_each_other() -> None:
+    tracker, turns, both = CrashTracker(), Turns(), threading.Barrier(2)
+
+    def meet(chunk: list[Sample]) -> list[Sample]:
+        both.wait(10)
+        return chunk
+
+    with ThreadPoolExecutor(2) as threads:
+        list(
+            threads.map(
+                lambda chunk: IsolatingStage("segment", meet, tracker, turns=turns)(
+                    chunk, samples("a")
+                ),
+                (7, 8),
+            )
+        )

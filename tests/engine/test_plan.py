@@ -83,6 +83,21 @@ def test_fused_workers_fill_the_gpus_unless_set(requested: PoolConfig, expected:
     assert on_cpu.pool.gpus == 0
 
 
+def test_two_chunks_are_in_flight_on_a_gpu_and_one_on_a_cpu_unless_set() -> None:
+    gpu = replace(paper(), device="cuda")
+    assert [spec.in_flight for spec in plan(gpu, num_gpus=1)] == [2]
+    assert [spec.in_flight for spec in plan(gpu, num_gpus=8)] == [2, 2, 1, 2]
+    assert [spec.in_flight for spec in plan(replace(gpu, in_flight=1), num_gpus=1)] == [1]
+    cpu = replace(paper(), device="cpu")
+    assert [spec.in_flight for spec in plan(cpu)] == [1]
+    assert [spec.in_flight for spec in plan(replace(cpu, in_flight=3))] == [3]
+
+
+def test_the_service_does_not_wait_for_a_whole_chunk() -> None:
+    [fused] = plan(replace(paper(), device="cpu", layout="fused"))
+    assert fused.batch_size == 32
+
+
 @pytest.mark.parametrize(
     ("free", "expected"),
     [

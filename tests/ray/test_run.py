@@ -73,7 +73,8 @@ def test_every_image_has_one_row_in_order(images: Path, reference: Path) -> None
 
 
 def test_pools_write_the_same_bytes_as_fused(images: Path, reference: Path, tmp_path: Path) -> None:
-    report = run(images, tmp_path / "out", fakes.pools())
+    stages = [replace(spec, in_flight=2) for spec in fakes.pools()]
+    report = run(images, tmp_path / "out", stages)
     assert shards(tmp_path / "out") == shards(reference)
     assert set(report.seconds_by_stage) == {"decode", "tag", "detect", "suppress", "segment"}
     assert (report.num_images, report.images_this_run) == (21, 21)
@@ -203,6 +204,9 @@ class Deadly:
         self.chain = fakes.build_all(seconds)
         self.kills = kills
 
+    def twin(self, seconds: Seconds) -> Deadly:
+        return Deadly(seconds, self.kills)
+
     def __call__(self, samples):
         for sample in samples:
             way = self.kills.get(sample.image_id) if sample.error is None else None
@@ -216,9 +220,10 @@ class Deadly:
 def test_images_that_kill_their_worker_are_quarantined_and_the_rest_goes_on(
     images: Path, tmp_path: Path, reference: Path, caplog
 ) -> None:
+    """Two chunks are in flight: it is never the other chunk's images that are blamed."""
     kills = {"009.png": "crash", "010.png": "hang"}
     make = partial(Deadly, kills=kills)
-    spec = StageSpec(name="annotate", make=make, pool=fakes.POOL, keep_bytes=False)
+    spec = StageSpec(name="annotate", make=make, pool=fakes.POOL, keep_bytes=False, in_flight=2)
     report = run(images, tmp_path / "out", [spec], max_failed_share=0.5, hang_after_s=8.0)
     records = {record.image_id: record for record in read(tmp_path / "out")}
     for whole in read(reference):

@@ -44,7 +44,7 @@ def print_run(report: RunReport) -> None:
         print_pairs(
             "Time of the workers by stage",
             [
-                (name, f"{seconds:.1f} s ({seconds / total:.0%})")
+                (name, f"{seconds:.1f} s ({seconds / total:.0%}){_passes(report, name)}")
                 for name, seconds in report.seconds_by_stage.items()
             ],
         )
@@ -53,6 +53,12 @@ def print_run(report: RunReport) -> None:
         _say_how_to_retry(report.output)
     say(f"data set: {report.output}")
     say(f"done: {report.num_images:,} images, {report.num_failed:,} failed")
+
+
+def _passes(report: RunReport, stage: str) -> str:
+    """The images per pass of a stage's model, where it has one."""
+    counted = report.passes_by_stage.get(stage)
+    return f", {counted['images_per_pass']:.1f} images per pass" if counted else ""
 
 
 def print_demo(result: DemoResult) -> None:

@@ -1,0 +1,105 @@
+"""Chunks in flight: lanes that share a model, the time of each, results that stay the same."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from pad_pipeline.engine.lanes import Lanes, open_lanes
+from pad_pipeline.engine.sample import Sample, to_record
+from pad_pipeline.engine.stages import Chain, Seconds, Stage
+from tests import fakes
+from tests.engine.test_stages import samples
+
+
+def follow(seconds: Seconds):
+    return lambda *work: None
+
+
+def test_lanes_share_their_models_and_count_for_themselves() -> None:
+    made: list[Chain] = []
+
+    def make(seconds: Seconds) -> Chain:
+        made.append(fakes.build_all(seconds))
+        return made[-1]
+
+    lanes = open_lanes(make, 3, follow)
+    assert len(made) == 1
+    chains = [lane.stage for lane in lanes]
+    assert len({id(stage) for chain in chains for stage in chain.stages}) == 12  # type: ignore
+    assert len({id(chain.stages[0].work) for chain in chains}) == 1  # type: ignore
+    lanes[1].stage(samples(255, 0))
+    assert [set(lane.seconds) for lane in lanes] == [
+        set(),
+        {"decode", "tag", "detect", "suppress", "segment"},
+        set(),
+    ]
+    counts = chains[1].take_passes()  # type: ignore
+    assert {name: (count.passes, count.images) for name, count in counts.items()} == {
+        "tag": (1, 2),
+        "detect": (1, 1),
+        "segment": (1, 1),
+    }
+    assert chains[1].take_passes()["tag"].passes == 0  # type: ignore
+    assert chains[0].take_passes()["tag"].passes == 0  # type: ignore
+
+
+def test_a_stage_without_twins_has_one_lane() -> None:
+    def make(seconds: Seconds) -> Stage:
+        return lambda samples: samples
+
+    assert len(open_lanes(make, 1, follow)) == 1
+    with pytest.raises(TypeError, match="one chunk at a time"):
+        open_lanes(make, 2, follow)
+
+
+def test_the_time_of_a_worker_is_shared_by_the_chunks_that_it_has_in_hand() -> None:
+    now = [10.0]
+    lanes = Lanes(open_lanes(fakes.build_all, 2, follow), clock=lambda: now[0])
+    with lanes.take() as first:
+        now[0] = 12.0
+        with lanes.take() as second:
+            now[0] = 16.0
+        now[0] = 17.0
+    assert (first.busy_s, second.busy_s) == (2.0 + 2.0 + 1.0, 2.0)
+    now[0] = 50.0
+    with lanes.take() as third:
+        now[0] = 51.0
+    assert third.busy_s == 1.0
+
+
+def test_a_chunk_waits_for_a_lane_and_finds_its_clock_at_nothing() -> None:
+    lanes = Lanes(open_lanes(fakes.build_all, 1, follow))
+    taken = threading.Event()
+
+    def use() -> bool:
+        with lanes.take() as other:
+            taken.set()
+            return not other.lane.seconds
+
+    with ThreadPoolExecutor(1) as threads:
+        with lanes.take() as first:
+            first.lane.seconds["tag"] = 1.0
+            waiting = threads.submit(use)
+            assert not taken.wait(0.1)
+        assert waiting.result(10)
+
+
+def test_two_chunks_in_flight_have_the_results_of_one() -> None:
+    """Fake models, many chunks: who is given a lane when does not show."""
+    chunks = [[shade, 255, (7 * shade) % 256] for shade in range(0, 250, 10)]
+
+    def annotate(number: int) -> list:
+        lanes = Lanes(open_lanes(fakes.build_all, number, follow))
+
+        def run(shades: list[int]) -> list:
+            chunk: list[Sample] = samples(*shades)
+            with lanes.take() as use:
+                return [to_record(sample) for sample in use.lane.stage(chunk)]
+
+        with ThreadPoolExecutor(number) as threads:
+            return list(threads.map(run, chunks))
+
+    assert annotate(2) == annotate(1)
