@@ -46,6 +46,8 @@ class Trial:
     stage: str
     batch_size: int
     """Images in one call of the model, as it ran: within the chunk and the memory."""
+    images_per_pass: float | None
+    """On average; less than the batch size where the sizes of images differ. None: no model."""
     images: int
     seconds_per_image: float
     load_s: float
@@ -183,14 +185,17 @@ def _try(
     for _ in range(2 if config.compile else 1):
         stage(_copies(samples[: config.chunk_size]))
     spent.clear()
+    stage.passes.take()
     done: list[Sample] = []
     for chunk in _chunks(_copies(samples), config.chunk_size):
         done += stage(chunk)
         if spent.get(name, 0.0) > MAX_TRIAL_S:
             break
+    counted = stage.passes.take()
     trial = Trial(
         stage=name,
         batch_size=stage.batch_size_in_use,
+        images_per_pass=counted.images / counted.passes if counted.passes else None,
         images=len(done),
         seconds_per_image=spent.get(name, 0.0) / len(done),
         load_s=load_s,

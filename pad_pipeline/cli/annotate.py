@@ -70,7 +70,7 @@ def plan(
     files: Annotated[SourceOptions, arg(name="")],
     gpus: int,
     preset: Preset = "paper",
-    num_images: int = 64,
+    num_images: int | None = None,
     json: str | None = None,
 ) -> None:
     """Propose layout, pools and batch sizes for a given number of GPUs; time and GPU-hours.
@@ -82,7 +82,8 @@ def plan(
 
     Args:
         gpus: GPUs of the cluster, of one kind.
-        num_images: How many images to measure with, the same ones every time.
+        num_images: How many images to measure with, the same ones every time; a chunk of them by
+            default, at least 64.
         json: Also write everything to this file.
     """
     from pad_pipeline.annotate.planner import changed_settings, check_num_gpus, propose
@@ -91,7 +92,9 @@ def plan(
     from pad_pipeline.engine.costs import Costs
 
     check_num_gpus(gpus)
-    sample = sample_source(source, num_images, captions=files.captions, images=files.images)
+    # Passes are as full as in a run only where a whole chunk is measured.
+    number = max(64, config.chunk_size) if num_images is None else num_images
+    sample = sample_source(source, number, captions=files.captions, images=files.images)
     probe = None
     if config.seconds_by_model is not None:
         costs = Costs(models=config.seconds_by_model, source="given with --costs")

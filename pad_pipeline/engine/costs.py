@@ -12,6 +12,10 @@ GPU-hours = all GPUs × time. On N equal GPUs `fused` is never slower than `pool
 <= (sum of n_i) / (sum of s_i), and it decodes once. With few GPUs the whole numbers n_i cost pools
 the most, with many they come close. Pools are for models that do not fit on one GPU together, and
 for GPUs of several kinds, for which s_i has to be measured on each stage's own.
+
+Decoding counts in full, although it runs beside the GPU where two chunks are in flight, so that
+runs may be faster. A detector's seconds hold for the sizes of images and of chunks that they were
+measured with, as only images of one size share a pass.
 """
 
 from __future__ import annotations

@@ -44,6 +44,11 @@ class StageSpec:
     in_flight: int = 1
 
 
+def chunks_in_flight(config: AnnotateConfig) -> int:
+    """Chunks that each worker with a model has in hand at once; the device must be resolved."""
+    return config.in_flight or (IN_FLIGHT_ON_GPU if config.device == "cuda" else 1)
+
+
 def plan(config: AnnotateConfig, *, num_gpus: float = 0) -> list[StageSpec]:
     """The operators of a run: one for the layout `fused`, one per stage for `pools`.
 
@@ -54,7 +59,7 @@ def plan(config: AnnotateConfig, *, num_gpus: float = 0) -> list[StageSpec]:
     if layout == "auto":
         layout = "pools" if num_gpus > 1 else "fused"
     on_gpu = config.device == "cuda"
-    in_flight = config.in_flight or (IN_FLIGHT_ON_GPU if on_gpu else 1)
+    in_flight = chunks_in_flight(config)
     if layout == "fused":
         requested = config.fused
         gpus = requested.gpus if requested.gpus is not None else 1.0

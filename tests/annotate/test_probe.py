@@ -12,6 +12,7 @@ from PIL import Image
 
 from pad_pipeline.annotate import probe
 from pad_pipeline.engine.config import AnnotateConfig, demo
+from pad_pipeline.engine.metrics import PassCount
 from pad_pipeline.engine.sample import Sample
 from pad_pipeline.engine.stages import ModelStage, Seconds, tag_stage
 from pad_pipeline.errors import UserError
@@ -46,6 +47,10 @@ class TimedStage:
     @property
     def batch_size_in_use(self) -> int:
         return self.stage.batch_size_in_use
+
+    @property
+    def passes(self) -> PassCount:
+        return self.stage.passes
 
 
 @pytest.fixture
@@ -82,6 +87,7 @@ def test_every_stage_is_measured_after_a_warm_up(images: Path, fake_models: list
     assert found.costs.suppress == pytest.approx(0.0001)
     assert found.costs.decode > 0
     assert (found.num_images, found.num_failed, found.costs.fits_together) == (21, 0, None)
+    assert found.trials[0].images_per_pass == pytest.approx(21 / 6)
     sizes = [path.stat().st_size for path in images.iterdir()]
     assert found.bytes_per_image == pytest.approx(sum(sizes) / 21)
 

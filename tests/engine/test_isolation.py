@@ -155,7 +155,9 @@ def test_a_chunk_that_is_taken_apart_has_the_worker_for_itself() -> None:
         assert not wait([other], timeout=0.2).done
         assert tracker.count_deaths("chunk", "segment", 8) == (0, None)
         go_on.set()
-        assert [sample.image_id for sample in one.result(10)] == ["a", "b"]
+        outcome = one.result(10)
+        assert isinstance(outcome, list)
+        assert [sample.image_id for sample in outcome] == ["a", "b"]
         other.result(10)
     assert order == ["a", "b", "a", "b", "c", "d"]
 

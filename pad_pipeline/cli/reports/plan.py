@@ -13,6 +13,7 @@ from pad_pipeline.cli.reports.output import print_pairs, print_table, say
 if TYPE_CHECKING:
     from pad_pipeline.annotate.planner import Proposal
     from pad_pipeline.annotate.probe import Probe
+    from pad_pipeline.engine.config import AnnotateConfig
     from pad_pipeline.engine.costs import Costs, Prediction
 
 
@@ -47,6 +48,7 @@ def print_plan(proposal: Proposal, costs: Costs, num_images: int, command: str) 
         [(one.layout, _describe(one)) for one in (pools, proposal.fused)],
     )
     say(f"Proposed: {proposal.reason}.")
+    say(_describe_chunks(config))
     if "CPU" in costs.source:
         say("Measured without a GPU: the workers would be as slow as this machine's CPU is.")
     if proposal.chosen.limit == "engine":
@@ -76,6 +78,16 @@ def plan_to_dict(
         "reason": proposal.reason,
         "command": command,
     }
+
+
+def _describe_chunks(config: AnnotateConfig) -> str:
+    from pad_pipeline.engine.plan import IN_FLIGHT_ON_GPU
+
+    number = config.in_flight or IN_FLIGHT_ON_GPU
+    text = f"Chunks of {config.chunk_size} images, {number} in hand at once in every worker"
+    if config.max_chunk_bytes is None:
+        return f"{text}."
+    return f"{text}: up to {number * config.max_chunk_bytes / 2**30:.3g} GiB of decoded pixels."
 
 
 def _describe(prediction: Prediction) -> str:
