@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import parse_qs, urlparse
 
 import pytest
@@ -68,6 +68,22 @@ CONTRAST = """
 """
 
 
+OVERLAPPING = record(
+    8,
+    [
+        # One in the other, two across each other, two of the same pixels, one around a hole.
+        region("sea", ellipse(20, 15, 19, 14), 0.9),
+        region("island", ellipse(18, 14, 11, 8), 0.8),
+        region("house", ellipse(16, 14, 4, 3), 0.7),
+        region("boat", ellipse(28, 16, 6, 4), 0.6),
+        region("ship", ellipse(28, 16, 6, 4), 0.5),
+        region("shore", ellipse(18, 14, 13, 10) & ~ellipse(18, 14, 11, 8), 0.4),
+        region("bird", ellipse(33, 15, 2, 2), 0.3),
+    ],
+)
+"""Every region has pixels that are also another's, or lie in another's box."""
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A viewer in a process of its own."""
@@ -78,9 +94,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         image_id="a%2Fb/<i>\n🦊.png",
         caption='<img src=x onerror="alert(1)"> \u202eעברית',
     )
-    records = [*example_records(), odd]
+    records = [*example_records(), odd, OVERLAPPING]
     data = write_dataset(folder / "data", records)
-    write_images(folder / "images", example_records())
+    write_images(folder / "images", [*example_records(), OVERLAPPING])
     server = subprocess.Popen(
         [
             *(sys.executable, "-m", "pad_pipeline", "view", data),
@@ -159,7 +175,7 @@ def test_pages_fit_and_can_be_read(tab, scheme: str, size: dict[str, int]) -> No
 
 def test_filters_work_and_their_address_can_be_shared(tab) -> None:
     tab.goto("/")
-    assert tab.locator(".card").count() == 8
+    assert tab.locator(".card").count() == 9
     tab.fill("input[name=tag]", "apple")
     tab.click("text=More filters")
     tab.fill("input[name=min_score]", "0.8")
@@ -210,23 +226,139 @@ def test_regions_and_rows_light_up_together_and_are_switched_by_tag(tab) -> None
     assert tab.locator(".legend button").count() == 1  # both regions are trees
     tab.locator("tr[data-region='0']").hover()
     assert tab.locator(".shape.hot").get_attribute("data-region") == "0"
-    tab.locator(".shape[data-region='1'] .box").hover()
-    assert tab.locator("tr.hot").get_attribute("data-region") == "1"
+    at_picture(tab, "move", 27, 20)
+    until(tab, lambda: tab.locator("tr.hot[data-region='1']").count() == 1)
     tab.click(".legend button")
     assert tab.locator(".shape.off").count() == 2
     tab.click("#all")
     assert tab.locator(".shape.off").count() == 0
     tab.locator("#opacity").fill("80")
     opacity = "getComputedStyle(document.querySelector('.shape:not(.hot) .fill')).opacity"
-    deadline = time.monotonic() + SLOW_MS / 1000  # not by Playwright, which would need `eval`
-    while abs(float(tab.evaluate(opacity)) - 0.8) > 0.01:
-        assert time.monotonic() < deadline
-        tab.wait_for_timeout(50)
+    until(tab, lambda: abs(float(tab.evaluate(opacity)) - 0.8) < 0.01)
     tab.wait_for_load_state("networkidle")
     # The layers are pictures, and lie over the image.
     layer = tab.locator(".fill").first.bounding_box()
     image = tab.locator("#picture svg > image").bounding_box()
     assert layer == pytest.approx(image, abs=1)
+
+
+def at_picture(tab, action: str, x: float, y: float) -> None:
+    """Moves the pointer to a pixel of the image, or clicks there."""
+    tab.wait_for_load_state("networkidle")
+    place = tab.evaluate(
+        """([x, y]) => {
+          const svg = document.querySelector("#picture svg");
+          const whole = svg.querySelector("image").width.baseVal.value;
+          const scale = whole / Number(document.getElementById("picture").dataset.pixels);
+          const { x: left, y: top } = new DOMPoint(x * scale, y * scale)
+            .matrixTransform(svg.getScreenCTM());
+          return [left, top];
+        }""",
+        [x, y],
+    )
+    getattr(tab.mouse, action)(*place)
+
+
+def until(tab, holds: Callable[[], bool]) -> None:
+    """Waits; not by Playwright's way, which would need `eval`."""
+    deadline = time.monotonic() + SLOW_MS / 1000
+    while not holds():
+        assert time.monotonic() < deadline
+        tab.wait_for_timeout(20)
+
+
+def selected(tab) -> int | None:
+    numbers = query(tab).get("region", [])
+    return int(numbers[0]) if numbers else None
+
+
+@pytest.mark.parametrize("zoomed", [False, True])
+def test_every_region_of_overlapping_ones_can_be_clicked(tab, zoomed: bool) -> None:
+    tab.goto("/image/00002%2F00000008.png")
+    if zoomed:
+        tab.keyboard.press("+")
+    places = {
+        (34, 5): [0],  # the sea alone
+        (18, 20): [1, 0],  # the island, in the box of the shore
+        (16, 14): [2, 1, 0],
+        (32, 18): [3, 4, 0],  # the boat and the ship: one mask, one area
+        (33, 15): [6, 3, 4, 0],
+        (18, 4.5): [5, 0],
+    }
+    reached = set()
+    if zoomed:  # by half: what is still on the page
+        places = {(x, y): numbers for (x, y), numbers in places.items() if x < 33 and 6 < y < 24}
+    for (x, y), expected in places.items():
+        tab.keyboard.press("Escape")
+        found: list[int] = []
+        for _ in expected:
+            at_picture(tab, "click", x, y)
+            until(tab, lambda: selected(tab) not in (None, *found))
+            found.append(selected(tab))
+        assert sorted(found) == sorted(expected)
+        assert found[0] == expected[0] or {found[0], expected[0]} == {3, 4}
+        reached.update(found)
+    assert reached == ({0, 1, 2, 3, 4} if zoomed else set(range(7)))
+
+
+def test_the_picture_zooms_and_moves(tab) -> None:
+    def view() -> list[float]:
+        box = tab.locator("#picture svg").get_attribute("viewBox")
+        return [float(value) for value in box.split()]
+
+    tab.goto("/image/00002%2F00000008.png")
+    whole = view()
+    letters = tab.locator(".shape-label text").first
+    before = letters.bounding_box()["height"]
+    at_picture(tab, "move", 33, 15)
+    tab.mouse.wheel(0, -600)
+    until(tab, lambda: tab.inner_text("#zoomed") != "")
+    x, _, width, height = view()
+    assert width < whole[2] / 2
+    assert width / height == pytest.approx(whole[2] / whole[3], rel=1e-3)
+    # The pixel under the pointer stays where it is.
+    scale = whole[2] / 40
+    assert x < 33 * scale < x + width
+    assert letters.bounding_box()["height"] == pytest.approx(before, rel=0.05)
+    box = tab.locator("#picture svg").bounding_box()
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    tab.mouse.move(*middle)
+    tab.mouse.down()
+    tab.mouse.move(middle[0] + 60, middle[1] + 40, steps=4)
+    tab.mouse.up()
+    moved = view()
+    assert moved[0] < x
+    assert moved[2:] == pytest.approx([width, height])
+    assert "region" not in query(tab)  # dragging selects nothing
+    tab.keyboard.press("1")
+    assert view() == pytest.approx(whole)  # at 1:1 the image is smaller than the page has room
+    tab.keyboard.press("+")
+    assert view()[2] == pytest.approx(whole[2] / 1.5)
+    tab.keyboard.press("0")
+    assert view() == pytest.approx(whole)
+
+
+def test_the_score_slider_leaves_out_regions_as_it_moves(tab) -> None:
+    tab.goto("/image/00002%2F00000008.png")
+    slider = tab.locator("#from-score")
+    slider.fill("55")
+    assert tab.locator(".regions tbody tr:visible").count() == 4
+    assert tab.locator(".shape.below").count() == 3
+    assert "0.55: 4 of 7" in tab.inner_text("output[for=from-score]")
+    at_picture(tab, "click", 33, 15)  # the bird is not there any more
+    until(tab, lambda: selected(tab) is not None)
+    assert selected(tab) == 3
+    tab.goto("/image/00000%2F00000000.png")  # it stays as it was set
+    assert tab.locator(".regions tbody tr:visible").count() == 1
+
+
+def test_the_question_mark_shows_the_keys(tab) -> None:
+    for page, rows in (("/", 3), ("/image/00002%2F00000008.png", 9)):
+        tab.goto(page)
+        tab.keyboard.press("?")
+        assert tab.locator("dialog[open] tr").count() == rows
+        tab.keyboard.press("Escape")
+        assert tab.locator("dialog[open]").count() == 0
 
 
 def test_the_focus_goes_through_the_page_in_its_order(tab) -> None:

@@ -16,7 +16,7 @@ import pytest
 from tests.cli.command_lines import commands_in, parse
 from tests.cli.runner import call
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
 
 
 def start(*arguments: object, cache: Path) -> subprocess.Popen[str]:
@@ -80,7 +80,9 @@ def test_what_is_wrong_is_one_sentence(capfd, shared_data: Path, arguments, sent
 
 
 def test_the_commands_of_the_readme_that_serve_can_be_parsed() -> None:
-    lines = [words for words in commands_in(README.read_text("utf-8")) if words[0] == "view"]
+    pages = (ROOT / "README.md", ROOT / "docs" / "view.md")
+    text = "".join(page.read_text("utf-8") for page in pages)
+    lines = [words for words in commands_in(text) if words[0] == "view" and len(words) > 1]
     assert len(lines) >= 2
     for words in lines:
         assert parse(words) == "view"

@@ -57,13 +57,56 @@ if (picture) {
     button.addEventListener("mouseleave", () => heat(null));
   }
 
-  for (const shape of svg.querySelectorAll(".shape")) {
-    const number = Number(shape.dataset.region);
-    const box = shape.querySelector(".box");
-    box.addEventListener("mouseenter", () => heat(number));
-    box.addEventListener("mouseleave", () => heat(null));
-    box.addEventListener("click", () => select(selected === number ? -1 : number));
-  }
+  const hits = new RegionHits(svg);
+  const isShown = (number) => parts(number).every((part) => !part.matches(".off, .below"));
+  const under = (event) => {
+    const { x, y } = zoom.point(event);
+    return hits.at(x, y).filter(isShown);
+  };
+  const zoomed = document.getElementById("zoomed");
+  const zoom = new Zoom(svg, Number(picture.dataset.pixels), (factor) => {
+    zoomed.textContent = factor > 1.001 ? `${factor.toFixed(1)} ×` : "";
+    for (const label of svg.querySelectorAll(".shape-label")) {
+      // As large on the page as before, held at the corner that is nearest to its box.
+      const rect = label.querySelector("rect");
+      const x = Number(rect.getAttribute("x"));
+      const y = Number(rect.getAttribute("y")) + Number(rect.getAttribute("height"));
+      label.setAttribute("transform", `translate(${x} ${y}) scale(${1 / factor}) translate(${-x} ${-y})`);
+    }
+  });
+  svg.addEventListener("pointerenter", () => hits.load());
+  svg.addEventListener("pointermove", (event) => {
+    if (zoom.dragged) return;
+    const [first] = under(event);
+    svg.classList.toggle("at-region", first !== undefined);
+    heat(first ?? null);
+  });
+  svg.addEventListener("pointerleave", () => heat(null));
+  svg.addEventListener("click", async (event) => {
+    if (zoom.dragged) return;
+    await hits.load();
+    // The smallest region at this place; clicked again, the next larger one, in the end none.
+    const numbers = under(event);
+    select(numbers[numbers.indexOf(selected) + 1] ?? -1);
+  });
+  document.getElementById("fit").addEventListener("click", () => zoom.fit());
+  document.getElementById("actual").addEventListener("click", () => zoom.actual());
+
+  const from = document.getElementById("from-score");
+  const setFrom = () => {
+    const least = Number(from.value) / 100;
+    let count = 0;
+    rows.forEach((row, number) => {
+      const below = Number(row.dataset.score) < least;
+      for (const part of parts(number)) part.classList.toggle("below", below);
+      count += below ? 0 : 1;
+    });
+    from.nextElementSibling.textContent = `${least.toFixed(2)}: ${count} of ${rows.length}`;
+  };
+  from?.addEventListener("input", () => {
+    setFrom();
+    remember("from-score", from.value);
+  });
   rows.forEach((row, number) => {
     row.addEventListener("mouseenter", () => heat(number));
     row.addEventListener("mouseleave", () => heat(null));
@@ -103,13 +146,18 @@ if (picture) {
     if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
     const key = event.key.toLowerCase();
     const step = { j: 1, k: -1, arrowdown: 1, arrowup: -1 }[key];
-    if (step && rows.length && !(key.startsWith("arrow") && !event.target.closest("#regions"))) {
+    const shown = rows.map((_, number) => number).filter((number) => !rows[number].matches(".below"));
+    if (step && shown.length && !(key.startsWith("arrow") && !event.target.closest("#regions"))) {
       event.preventDefault();
-      const from = selected < 0 && step < 0 ? 0 : selected;
-      select((from + step + rows.length) % rows.length);
+      const before = shown.indexOf(selected) < 0 && step < 0 ? 0 : shown.indexOf(selected);
+      select(shown[(before + step + shown.length) % shown.length]);
     }
     if (key === "x" && selected >= 0) show(selected, !isOn(selected));
     if (key === "escape") select(-1);
+    if (key === "0") zoom.fit();
+    if (key === "1") zoom.actual();
+    if (key === "+" || key === "=") zoom.by(1.5);
+    if (key === "-") zoom.by(1 / 1.5);
     for (const [name, letter] of Object.entries(switches)) {
       if (key === letter.toLowerCase()) document.getElementById(name).click();
     }
@@ -124,6 +172,8 @@ if (picture) {
   };
   if (recalled("opacity") !== null) opacity.value = recalled("opacity");
   setOpacity();
+  if (from && recalled("from-score") !== null) from.value = recalled("from-score");
+  if (from) setFrom();
   for (const name of Object.keys(switches)) {
     if (recalled(name) !== null) document.getElementById(name).checked = recalled(name) === "1";
     setSwitch(name);

@@ -17,7 +17,8 @@ document.addEventListener("keydown", (event) => {
       field.select();
     }
   }
-  if (event.target.matches("input[type=range]")) return;
+  if (event.key === "?") document.getElementById("keys").showModal();
+  if (event.target.matches("input[type=range]") || document.querySelector("dialog[open]")) return;
   const rel = { ArrowLeft: "prev", ArrowRight: "next" }[event.key];
   const link = rel && document.querySelector(`a[rel=${rel}]`);
   if (link) {
