@@ -14,7 +14,7 @@ from rich.text import Text
 
 from pad_pipeline.dataset.reader import find_record
 from pad_pipeline.dataset.record_images import read_record_images
-from pad_pipeline.drawing.colours import tag_colour
+from pad_pipeline.drawing.colours import colour, distinct_colours
 from pad_pipeline.drawing.console import stdout_console
 from pad_pipeline.drawing.record import draw_record
 from pad_pipeline.drawing.terminal import (
@@ -87,9 +87,10 @@ def _facts(record: PadRecord) -> list[Text | Table]:
         for name in ("", "tag", "score", "box x0, y0, x1, y1", "area", "pred. IoU"):
             table.add_column(name, justify="left" if name in ("", "tag") else "right")
         pixels = max(record.width * record.height, 1)
+        colours = distinct_colours(region.tag for region in record.labels)
         for region in record.labels:
             table.add_row(
-                Text("●", Style(color=terminal_colour(tag_colour(region.tag)))),
+                Text("●", Style(color=terminal_colour(colour(colours[region.tag])))),
                 Text(printable(region.tag)),
                 f"{region.score:.2f}",
                 ", ".join(f"{value:.0f}" for value in region.bbox),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pad_pipeline.drawing.colours import tag_colour
+from pad_pipeline.drawing.colours import Colour
 from pad_pipeline.drawing.label_places import Rect
 from pad_pipeline.records import Region
 
@@ -18,17 +18,18 @@ SMOOTH = 2
 def draw_boxes(
     canvas: Image.Image,
     regions: Sequence[Region],
+    colours: Mapping[str, Colour],
     scale: float,
     line_width: float,
     corner_radius: float,
 ) -> Image.Image:
-    """The picture with the regions' boxes; lengths are output pixels."""
+    """The picture with the regions' boxes; `colours` is by tag, lengths are output pixels."""
     layer = Image.new("RGBA", (canvas.width * SMOOTH, canvas.height * SMOOTH))
     draw = ImageDraw.Draw(layer)
     for region in regions:
         x0, y0, x1, y1 = (SMOOTH * value for value in shown_box(region, scale, canvas.size))
         radius = min(SMOOTH * corner_radius, (x1 - x0) / 2, (y1 - y0) / 2)
-        outline = (*tag_colour(region.tag), 235)
+        outline = (*colours[region.tag], 235)
         draw.rounded_rectangle(
             (x0, y0, x1, y1), radius, outline=outline, width=round(SMOOTH * line_width)
         )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
 from pad_pipeline.drawing.boxes import SMOOTH, shown_box
-from pad_pipeline.drawing.colours import tag_colour
+from pad_pipeline.drawing.colours import Colour
 from pad_pipeline.drawing.fonts import elide, load_font
 from pad_pipeline.drawing.label_places import Rect, place_labels
 from pad_pipeline.records import Region
@@ -28,9 +28,16 @@ class Label:
 
 
 def draw_labels(
-    canvas: Image.Image, regions: Sequence[Region], scale: float, font_size: int
+    canvas: Image.Image,
+    regions: Sequence[Region],
+    colours: Mapping[str, Colour],
+    scale: float,
+    font_size: int,
 ) -> Image.Image:
-    """The picture with the regions' labels; letters are `font_size` output pixels high."""
+    """The picture with the regions' labels, whose letters are `font_size` output pixels high.
+
+    `colours` is by tag.
+    """
     font = load_font(font_size)
     pad, dot = font_size * _PAD, font_size * _DOT
     places = place_region_labels(regions, scale, canvas.size, font_size)
@@ -43,7 +50,7 @@ def draw_labels(
         centre, radius = (y0 + y1) / 2, SMOOTH * dot / 2
         left = x0 + SMOOTH * pad
         draw.ellipse(
-            (left, centre - radius, left + 2 * radius, centre + radius), fill=tag_colour(region.tag)
+            (left, centre - radius, left + 2 * radius, centre + radius), fill=colours[region.tag]
         )
     canvas = Image.alpha_composite(canvas.convert("RGBA"), layer.reduce(SMOOTH)).convert("RGB")
     draw = ImageDraw.Draw(canvas)

@@ -10,12 +10,15 @@ from PIL import Image
 
 from pad_pipeline import masks
 from pad_pipeline.drawing.boxes import draw_boxes
-from pad_pipeline.drawing.colours import tag_colour
+from pad_pipeline.drawing.colours import Colour, colour, distinct_colours
 from pad_pipeline.drawing.fonts import font_size_for
 from pad_pipeline.drawing.labels import draw_labels
 from pad_pipeline.drawing.masks import mask_layers, tint_mask
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import PadRecord, Region
+
+OPACITY = 0.16
+"""Of a mask's tint: light enough that the picture's own colours are seen through it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ def draw_record(
     image: NDArray[np.uint8],
     record: PadRecord,
     *,
-    opacity: float = 0.36,
+    opacity: float = OPACITY,
     scale: float | None = None,
     boxes: bool = True,
     labels: bool = True,
@@ -40,10 +43,10 @@ def draw_record(
     """An RGB picture of the record's regions on `image`, (H, W, 3) uint8 RGB.
 
     `opacity` is that of the masks' tint, `scale` the output pixels per image pixel: by default 1,
-    and more for images so small that labels would cover them. A region's colour depends on its tag
-    alone, small regions are drawn over large ones, and labels stay inside the picture and keep off
-    each other where there is room. `font_size` is in output pixels. Raises `UserError` where the
-    image is not of the record's size or a mask does not fit it.
+    and more for images so small that labels would cover them. A region's colour depends on the tags
+    of the record alone (`distinct_colours`), small regions are drawn over large ones, and labels
+    stay inside the picture and keep off each other where there is room. `font_size` is in output
+    pixels. Raises `UserError` where the image is not of the record's size or a mask does not fit.
     """
     height, width = image.shape[:2]
     if (width, height) != (record.width, record.height):
@@ -60,13 +63,15 @@ def draw_record(
         canvas = canvas.resize(size, Image.Resampling.LANCZOS)
     pixels = np.asarray(canvas).astype(np.float32)
     by_area = sorted(record.labels, key=lambda region: -region.area)
+    colours = _colours(record)
     for region in by_area:
-        tint_mask(pixels, _decode(record, region), tag_colour(region.tag), opacity, scale, pen.rim)
+        mask = _decode(record, region)
+        tint_mask(pixels, mask, colours[region.tag], opacity, scale, pen.rim)
     canvas = Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
     if boxes:
-        canvas = draw_boxes(canvas, by_area, scale, pen.line, pen.font_size / 3)
+        canvas = draw_boxes(canvas, by_area, colours, scale, pen.line, pen.font_size / 3)
     if labels:
-        canvas = draw_labels(canvas, by_area, scale, pen.font_size)
+        canvas = draw_labels(canvas, by_area, colours, scale, pen.font_size)
     return canvas
 
 
@@ -80,7 +85,12 @@ def draw_layer(record: PadRecord, region: Region, scale: float) -> tuple[Image.I
     size = (max(1, round(record.width * scale)), max(1, round(record.height * scale)))
     pen = _pen(size, len(record.labels), None)
     mask = _decode(record, region)
-    return mask_layers(mask, tag_colour(region.tag), size, scale, pen.rim)
+    return mask_layers(mask, _colours(record)[region.tag], size, scale, pen.rim)
+
+
+def _colours(record: PadRecord) -> dict[str, Colour]:
+    numbers = distinct_colours(region.tag for region in record.labels)
+    return {tag: colour(number) for tag, number in numbers.items()}
 
 
 def _pen(size: tuple[int, int], num_regions: int, font_size: int | None) -> _Pen:

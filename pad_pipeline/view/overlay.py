@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from pad_pipeline.drawing.boxes import shown_box
+from pad_pipeline.drawing.colours import distinct_colours
 from pad_pipeline.drawing.fonts import font_size_for
 from pad_pipeline.drawing.labels import Label, place_region_labels
 from pad_pipeline.records import PadRecord, Region
@@ -35,11 +36,15 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """A picture's overlay of `width` × `height` units; the shapes of small regions come last."""
+    """A picture's overlay of `width` × `height` units; the shapes of small regions come last.
+
+    `colours` are the numbers of the tags' colours on this picture.
+    """
 
     width: int
     height: int
     font_size: int
+    colours: Mapping[str, int]
     shapes: tuple[Shape, ...]
 
 
@@ -58,7 +63,8 @@ def overlay(record: PadRecord, regions: Sequence[Region] | None = None) -> Overl
         box = (round(x0, 1), round(y0, 1), round(x1 - x0, 1), round(y1 - y0, 1))
         fill, rim = (of_image(record.image_id, f"layer/{number}/{p}") for p in ("fill", "rim"))
         shapes.append(Shape(number, region, box, label, fill, rim))
-    return Overlay(*size, letters, tuple(shapes))
+    colours = distinct_colours(region.tag for region in record.labels)
+    return Overlay(*size, letters, colours, tuple(shapes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,7 @@ class Sketch:
     width: int
     height: int
     font_size: int
+    colours: Mapping[str, int]
     outlines: tuple[Outline, ...]
 
 
@@ -107,4 +114,6 @@ def sketch(width: int, height: int, rows: Sequence[Row], marked: Collection[int]
         is_marked = row["number"] in marked
         label = next(labels) if is_marked else None
         outlines.append(Outline(region.tag, region.score, box, is_marked, label))
-    return Sketch(*size, letters, tuple(sorted(outlines, key=lambda outline: outline.marked)))
+    colours = distinct_colours(region.tag for region in regions)
+    outlines.sort(key=lambda outline: outline.marked)
+    return Sketch(*size, letters, colours, tuple(outlines))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -41,9 +41,13 @@ def num_label(first: int, shown: int, total: int) -> str:
     return f"{first + 1:,}–{first + shown:,} of {total:,}"
 
 
-def tag_class(tag: str) -> str:
-    """The class that gives an element the colour of a tag."""
-    return f"c{colour_number(tag)}"
+def tag_class(tag: str, colours: Mapping[str, int] | None = None) -> str:
+    """The class that gives an element the colour of a tag.
+
+    `colours` are those of the tags of one picture, where that differs from the tags' own.
+    """
+    number = (colours or {}).get(tag)
+    return f"c{colour_number(tag) if number is None else number}"
 
 
 @lru_cache(maxsize=1)

@@ -293,12 +293,28 @@ def test_every_region_of_overlapping_ones_can_be_clicked(tab, zoomed: bool) -> N
         found: list[int] = []
         for _ in expected:
             at_picture(tab, "click", x, y)
-            until(tab, lambda: selected(tab) not in (None, *found))
+            before = (None, *found)
+            until(tab, lambda before=before: selected(tab) not in before)
             found.append(selected(tab))
         assert sorted(found) == sorted(expected)
         assert found[0] == expected[0] or {found[0], expected[0]} == {3, 4}
         reached.update(found)
     assert reached == ({0, 1, 2, 3, 4} if zoomed else set(range(7)))
+
+
+def test_labels_can_be_read_on_a_phone_and_stay_in_the_picture(tab) -> None:
+    tab.set_viewport_size(PHONE)
+    tab.goto("/image/00002%2F00000008.png")
+    tab.wait_for_load_state("networkidle")
+    picture = tab.locator("#picture svg").bounding_box()
+    labels = tab.locator(".shape-label").all()
+    assert len(labels) == 7
+    until(tab, lambda: all(label.get_attribute("transform") for label in labels))
+    for label in labels:
+        assert label.locator("text").bounding_box()["height"] >= 10
+        place = label.bounding_box()
+        assert place["x"] >= picture["x"] - 1
+        assert place["x"] + place["width"] <= picture["x"] + picture["width"] + 1
 
 
 def test_the_picture_zooms_and_moves(tab) -> None:

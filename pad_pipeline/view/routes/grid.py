@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from pad_pipeline.drawing.colours import distinct_colours
 from pad_pipeline.view.addresses import of_image
 from pad_pipeline.view.dependencies import CurrentViewer, QueryFilters
 from pad_pipeline.view.filters import SORTS, STATUSES, Filters
@@ -37,6 +38,7 @@ def grid(
             **row,
             "href": of_image(row["image_id"], query=filters.query()),
             "tags": _main_tags(regions[row["position"]]),
+            "colours": distinct_colours(region["tag"] for region in regions[row["position"]]),
         }
         for row in rows
     ]

@@ -66,14 +66,24 @@ if (picture) {
   const zoomed = document.getElementById("zoomed");
   const zoom = new Zoom(svg, Number(picture.dataset.pixels), (factor) => {
     zoomed.textContent = factor > 1.001 ? `${factor.toFixed(1)} ×` : "";
-    for (const label of svg.querySelectorAll(".shape-label")) {
-      // As large on the page as before, held at the corner that is nearest to its box.
-      const rect = label.querySelector("rect");
-      const x = Number(rect.getAttribute("x"));
-      const y = Number(rect.getAttribute("y")) + Number(rect.getAttribute("height"));
-      label.setAttribute("transform", `translate(${x} ${y}) scale(${1 / factor}) translate(${-x} ${-y})`);
-    }
+    sizeLabels();
   });
+  // Labels are as large on the page at every zoom, and never too small to read; each is held at
+  // its lower left corner, as far as that keeps it inside the picture.
+  const LEAST_LETTERS = 10.5;
+  const sizeLabels = () => {
+    const unit = svg.getScreenCTM().a;
+    for (const label of svg.querySelectorAll(".shape-label")) {
+      const rect = label.querySelector("rect");
+      const [x, y, width, height] = ["x", "y", "width", "height"].map((name) => Number(rect.getAttribute(name)));
+      const letters = Number(label.querySelector("text").getAttribute("font-size")) * unit;
+      const scale = Math.max(1 / zoom.factor, LEAST_LETTERS / letters);
+      const left = Math.max(0, Math.min(x, zoom.whole.w - width * scale));
+      const top = Math.max(0, y + height - height * scale);
+      label.setAttribute("transform", `translate(${left} ${top}) scale(${scale}) translate(${-x} ${-y})`);
+    }
+  };
+  new ResizeObserver(sizeLabels).observe(svg);
   svg.addEventListener("pointerenter", () => hits.load());
   svg.addEventListener("pointermove", (event) => {
     if (zoom.dragged) return;
