@@ -235,27 +235,24 @@ def make_shard(
     field = PAD_SCHEMA.field
     region = field("labels").type.value_type
     bbox = region.field("bbox").type
-    labels = pa.StructArray.from_arrays(
-        [
-            pa.array(region_tags.tolist(), pa.string()),
-            pa.array(make.beta(4, 5, total).astype(np.float32)),
-            pa.FixedSizeListArray.from_arrays(pa.array(boxes.ravel()), type=bbox),
-            pa.array(["PPYo0" + "0" * int(n) for n in make.integers(20, 200, total)]),
-            pa.array(area),
-            pa.array(make.beta(9, 2, total).astype(np.float32)),
-        ],
-        fields=list(region),
+    labels = structs(
+        region,
+        total,
+        tag=pa.array(region_tags.tolist(), pa.string()),
+        score=pa.array(make.beta(4, 5, total).astype(np.float32)),
+        bbox=pa.FixedSizeListArray.from_arrays(pa.array(boxes.ravel()), type=bbox),
+        rle_mask=pa.array(["PPYo0" + "0" * int(n) for n in make.integers(20, 200, total)]),
+        area=pa.array(area),
+        predicted_iou=pa.array(make.beta(9, 2, total).astype(np.float32)),
     )
     given_counts = np.where(failed, 0, counts + make.poisson(2.0, number))
     extra = int(given_counts.sum())
-    given = pa.StructArray.from_arrays(
-        [
-            pa.array(
-                tags[np.searchsorted(ends, make.random(extra)).clip(max=len(tags) - 1)].tolist()
-            ),
-            pa.array(make.uniform(0.68, 1, extra).astype(np.float32)),
-        ],
-        fields=list(field("tags").type.value_type),
+    names = tags[np.searchsorted(ends, make.random(extra)).clip(max=len(tags) - 1)].tolist()
+    given = structs(
+        field("tags").type.value_type,
+        extra,
+        tag=pa.array(names),
+        score=pa.array(make.uniform(0.68, 1, extra).astype(np.float32)),
     )
     words = make.integers(0, len(WORDS), (number, 12))
     error = {"stage": "decode", "type": "ImageError", "message": "the file is empty (0 bytes)"}
@@ -269,12 +266,21 @@ def make_shard(
         "error": [error if is_failed else None for is_failed in failed],
         "tags": pa.ListArray.from_arrays(offsets(given_counts), given, type=field("tags").type),
         "labels": pa.ListArray.from_arrays(offsets(counts), labels, type=field("labels").type),
+        "captions": pa.nulls(number, field("captions").type),
     }
     arrays = [
         value if isinstance(value, pa.Array) else pa.array(value, field(name).type)
         for name, value in columns.items()
     ]
     return pa.table(arrays, schema=PAD_SCHEMA)
+
+
+def structs(kind: pa.StructType, number: int, **arrays: pa.Array) -> pa.StructArray:
+    """The structs of a kind; what is not given is as the models leave it."""
+    for field in kind:
+        nothing = pa.nulls(number, field.type) if field.nullable else pa.array(["model"] * number)
+        arrays.setdefault(field.name, nothing)
+    return pa.StructArray.from_arrays([arrays[field.name] for field in kind], fields=list(kind))
 
 
 def offsets(counts: np.ndarray) -> pa.Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any, Literal, TypeVar, cast
 
@@ -13,14 +13,32 @@ import pyarrow as pa
 Status = Literal["ok", "empty", "failed"]
 
 _Item = TypeVar("_Item", "Tag", "Region")
+_ITEMS = ("tags", "labels")
+
+
+TagOrigin = Literal["model", "classes", "captions", "column", "boxes"]
+"""Who says that a tag applies: the tagger, a list for all images, the image's captions, a column of
+the source, the labels of given boxes."""
+
+RegionOrigin = Literal["model", "boxes", "masks"]
+"""What of a region was given: nothing, the box with its label, or the mask as well."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A word that the tagger found in the image, with its probability (0–1)."""
+    """A word or phrase that applies to the image.
+
+    `score` is the tagger's probability (0–1), 1 for a tag that it did not find. A phrase of a
+    caption has its place there: characters `caption_start` to `caption_end` (exclusive, counted in
+    code points) of the caption number `caption_index` (0 is `PadRecord.caption`).
+    """
 
     tag: str
     score: float
+    origin: TagOrigin = "model"
+    caption_index: int | None = None
+    caption_start: int | None = None
+    caption_end: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +48,9 @@ class Region:
     `bbox` is (x0, y0, x1, y1) in pixels of the original image as the detector gave it, so it may
     lie a fraction of a pixel outside. `rle_mask` is the COCO compressed RLE `counts` string,
     column-major, of a mask of the image's own (height, width). `area` counts mask pixels, `score`
-    is the detector's (0–1), `predicted_iou` the segmenter's own estimate of its mask.
+    is the detector's (0–1), `predicted_iou` the segmenter's own estimate of its mask; both are 1
+    where box or mask were given without. `stability` is how little the mask changes with its
+    threshold (0–1), None where the run did not ask for it.
     """
 
     tag: str
@@ -39,6 +59,8 @@ class Region:
     rle_mask: str
     area: int
     predicted_iou: float
+    origin: RegionOrigin = "model"
+    stability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +78,9 @@ class PadRecord:
 
     `width` and `height` are pixels after EXIF orientation, 0 where the image could not be decoded.
     `status` is "ok" (at least one region), "empty" (decoded, no region) or "failed" (`error` says
-    why). `tags` holds all the tagger's tags, also those without a region.
+    why). `tags` holds all tags, also those without a region; one that is known from several origins
+    or phrases stands there once for each. `captions` are all captions of an image that has several,
+    `caption` first; None where it has one or none.
     """
 
     image_id: str
@@ -68,6 +92,14 @@ class PadRecord:
     error: RecordError | None
     tags: tuple[Tag, ...]
     labels: tuple[Region, ...]
+    captions: tuple[str, ...] | None = None
+
+    @property
+    def all_captions(self) -> tuple[str, ...]:
+        """Every caption of the image, `caption` first."""
+        if self.captions is not None:
+            return self.captions
+        return () if self.caption is None else (self.caption,)
 
 
 def _element(kind: pa.DataType) -> pa.Field:
@@ -76,7 +108,14 @@ def _element(kind: pa.DataType) -> pa.Field:
 
 
 _TAG = pa.struct(
-    [pa.field("tag", pa.string(), nullable=False), pa.field("score", pa.float32(), nullable=False)]
+    [
+        pa.field("tag", pa.string(), nullable=False),
+        pa.field("score", pa.float32(), nullable=False),
+        pa.field("origin", pa.string(), nullable=False),
+        pa.field("caption_index", pa.int32()),
+        pa.field("caption_start", pa.int32()),
+        pa.field("caption_end", pa.int32()),
+    ]
 )
 _REGION = pa.struct(
     [
@@ -86,9 +125,13 @@ _REGION = pa.struct(
         pa.field("rle_mask", pa.string(), nullable=False),
         pa.field("area", pa.int64(), nullable=False),
         pa.field("predicted_iou", pa.float32(), nullable=False),
+        pa.field("origin", pa.string(), nullable=False),
+        pa.field("stability", pa.float32()),
     ]
 )
 _ERROR = pa.struct([pa.field(name, pa.string()) for name in ("stage", "type", "message")])
+
+SCHEMA_VERSION = 2
 
 PAD_SCHEMA = pa.schema(
     [
@@ -101,10 +144,52 @@ PAD_SCHEMA = pa.schema(
         pa.field("error", _ERROR),
         pa.field("tags", pa.list_(_element(_TAG)), nullable=False),
         pa.field("labels", pa.list_(_element(_REGION)), nullable=False),
+        pa.field("captions", pa.list_(_element(pa.string()))),
     ],
-    metadata={"pad_schema_version": "1"},
+    metadata={"pad_schema_version": str(SCHEMA_VERSION)},
 )
 """The columns of every shard, in order."""
+
+_SINCE_2 = {
+    "": {"captions"},
+    "tags": {"origin", "caption_index", "caption_start", "caption_end"},
+    "labels": {"origin", "stability"},
+}
+
+
+def _first_schema() -> pa.Schema:
+    fields = []
+    for field in PAD_SCHEMA:
+        if field.name in _SINCE_2[""]:
+            continue
+        if added := _SINCE_2.get(field.name):
+            kept = [part for part in field.type.value_type if part.name not in added]
+            field = field.with_type(pa.list_(_element(pa.struct(kept))))
+        fields.append(field)
+    return pa.schema(fields, metadata={"pad_schema_version": "1"})
+
+
+SCHEMAS: dict[int, pa.Schema] = {1: _first_schema(), SCHEMA_VERSION: PAD_SCHEMA}
+"""The columns of the shards of every version that is read."""
+
+
+def as_version(table: pa.Table, version: int) -> pa.Table:
+    """A table under `PAD_SCHEMA` as a shard of a data set of an earlier version has it."""
+    schema = SCHEMAS[version]
+    if table.schema.equals(schema, check_metadata=True):
+        return table
+    columns = [_narrowed(table[field.name].combine_chunks(), field.type) for field in schema]
+    return pa.table(columns, schema=schema)
+
+
+def _narrowed(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The array without the fields of its structs that `kind` does not have."""
+    if values.type == kind or not pa.types.is_list(kind):
+        return values
+    structs = values.values
+    parts = [structs.field(field.name) for field in kind.value_type]
+    whole = pa.StructArray.from_arrays(parts, fields=list(kind.value_type))
+    return pa.ListArray.from_arrays(values.offsets, whole, type=kind)
 
 
 def records_to_table(records: Sequence[PadRecord]) -> pa.Table:
@@ -113,7 +198,7 @@ def records_to_table(records: Sequence[PadRecord]) -> pa.Table:
     columns: dict[str, pa.Array] = {}
     for column in PAD_SCHEMA:
         values = [getattr(record, column.name) for record in records]
-        if column.name in ("tags", "labels"):
+        if column.name in _ITEMS:
             offsets = np.cumsum([0, *map(len, values)], dtype=np.int32)
             structs = _structs([item for row in values for item in row], column.type.value_type)
             columns[column.name] = pa.ListArray.from_arrays(offsets, structs, type=column.type)
@@ -127,16 +212,16 @@ def records_to_table(records: Sequence[PadRecord]) -> pa.Table:
 
 def _structs(items: Sequence[Tag | Region], kind: pa.StructType) -> pa.StructArray:
     """The items as structs; each attribute is one of the struct's fields."""
-    fields = list(kind)
+    parts = list(kind)
     arrays = []
-    for field in fields:
+    for field in parts:
         values = [getattr(item, field.name) for item in items]
         if pa.types.is_fixed_size_list(field.type):
             flat = pa.array([number for row in values for number in row], field.type.value_type)
             arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=field.type))
         else:
             arrays.append(pa.array(values, field.type))
-    return pa.StructArray.from_arrays(arrays, fields=fields)
+    return pa.StructArray.from_arrays(arrays, fields=parts)
 
 
 def table_to_records(table: pa.Table) -> list[PadRecord]:
@@ -154,9 +239,10 @@ def batch_to_records(batch: pa.RecordBatch, *, masks: bool = True) -> list[PadRe
         batch.column(name).to_pylist()
         for name in ("image_id", "uri", "width", "height", "caption", "status", "error")
     ]
-    tags = _lists(batch.column("tags"), Tag, ("tag", "score"))
-    region = ("tag", "score", "bbox", "rle_mask" if masks else None, "area", "predicted_iou")
-    labels = _lists(batch.column("labels"), Region, region)
+    tags = _lists(batch.column("tags"), Tag)
+    labels = _lists(batch.column("labels"), Region, masks=masks)
+    has_captions = "captions" in batch.schema.names  # not before version 2
+    captions = batch.column("captions").to_pylist() if has_captions else [None] * batch.num_rows
     return [
         PadRecord(
             image_id=image_id,
@@ -168,21 +254,37 @@ def batch_to_records(batch: pa.RecordBatch, *, masks: bool = True) -> list[PadRe
             error=RecordError(**error) if error else None,
             tags=tags_of_row,
             labels=labels_of_row,
+            captions=None if captions_of_row is None else tuple(captions_of_row),
         )
-        for image_id, uri, width, height, caption, status, error, tags_of_row, labels_of_row in zip(
-            *plain, tags, labels, strict=True
-        )
+        for (
+            *(image_id, uri, width, height, caption, status, error),
+            tags_of_row,
+            labels_of_row,
+            captions_of_row,
+        ) in zip(*plain, tags, labels, captions, strict=True)
     ]
 
 
 def _lists(
-    column: pa.ListArray, make: Callable[..., _Item], fields: Sequence[str | None]
+    column: pa.ListArray, make: Callable[..., _Item], *, masks: bool = True
 ) -> list[tuple[_Item, ...]]:
-    """Row by row the column's structs, each `make(*fields)`; the empty string for a None field."""
+    """Row by row the column's structs, each as `make` of its fields.
+
+    Fields that the column's version does not have get their defaults, and masks that are not
+    wanted the empty string.
+    """
     offsets = column.offsets.to_pylist()
     first, last = offsets[0], offsets[-1]
     structs = column.values.slice(first, last - first)
-    columns = [[""] * len(structs) if name is None else _values(structs, name) for name in fields]
+    there = {field.name for field in structs.type}
+    columns = []
+    for field in fields(make):
+        if field.name == "rle_mask" and not masks:
+            columns.append([""] * len(structs))
+        elif field.name in there or field.default is MISSING:
+            columns.append(_values(structs, field.name))
+        else:
+            columns.append([field.default] * len(structs))
     items = list(map(make, *columns))
     return [tuple(items[start - first : end - first]) for start, end in pairwise(offsets)]
 

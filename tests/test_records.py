@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 
 from pad_pipeline.records import (
     PAD_SCHEMA,
+    SCHEMAS,
     PadRecord,
     RecordError,
     Region,
     Tag,
+    as_version,
     records_to_table,
     table_to_records,
     to_pad_json,
@@ -32,6 +35,18 @@ regions = st.builds(
     rle_mask=st.text("01ab", max_size=8),
     area=st.integers(0, 2**40),
     predicted_iou=unit,
+    origin=st.sampled_from(["model", "boxes", "masks"]),
+    stability=st.none() | unit,
+)
+places = st.none() | st.integers(0, 2**31 - 1)
+tags = st.builds(
+    Tag,
+    st.text(max_size=8),
+    unit,
+    st.sampled_from(["model", "classes", "captions"]),
+    places,
+    places,
+    places,
 )
 records = st.builds(
     PadRecord,
@@ -42,9 +57,66 @@ records = st.builds(
     caption=st.none() | st.text(max_size=8),
     status=st.sampled_from(["ok", "empty", "failed"]),
     error=st.none() | st.builds(RecordError, st.text(), st.text(), st.text()),
-    tags=st.lists(st.builds(Tag, st.text(max_size=8), unit), max_size=3).map(tuple),
+    tags=st.lists(tags, max_size=3).map(tuple),
     labels=st.lists(regions, max_size=3).map(tuple),
+    captions=st.none() | st.lists(st.text(max_size=8), max_size=3).map(tuple),
 )
+
+VERSION_1 = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("caption", pa.string()),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field(
+            "error", pa.struct([(name, pa.string()) for name in ("stage", "type", "message")])
+        ),
+        pa.field(
+            "tags",
+            pa.list_(
+                pa.field(
+                    "element",
+                    pa.struct(
+                        [
+                            pa.field("tag", pa.string(), nullable=False),
+                            pa.field("score", pa.float32(), nullable=False),
+                        ]
+                    ),
+                    nullable=False,
+                )
+            ),
+            nullable=False,
+        ),
+        pa.field(
+            "labels",
+            pa.list_(
+                pa.field(
+                    "element",
+                    pa.struct(
+                        [
+                            pa.field("tag", pa.string(), nullable=False),
+                            pa.field("score", pa.float32(), nullable=False),
+                            pa.field(
+                                "bbox",
+                                pa.list_(pa.field("element", pa.float32(), nullable=False), 4),
+                                nullable=False,
+                            ),
+                            pa.field("rle_mask", pa.string(), nullable=False),
+                            pa.field("area", pa.int64(), nullable=False),
+                            pa.field("predicted_iou", pa.float32(), nullable=False),
+                        ]
+                    ),
+                    nullable=False,
+                )
+            ),
+            nullable=False,
+        ),
+    ],
+    metadata={"pad_schema_version": "1"},
+)
+"""As the first release wrote it."""
 
 
 @settings(max_examples=60, deadline=None)
@@ -56,6 +128,25 @@ def test_records_survive_a_parquet_file(rows):
     assert table.schema.equals(PAD_SCHEMA, check_metadata=True)
     assert table_to_records(table) == rows
     assert table_to_records(table.slice(1, 2)) == rows[1:3]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(records, max_size=4), st.integers(0, 2))
+def test_the_first_version_is_read_and_written(rows, start):
+    assert SCHEMAS[1].equals(VERSION_1, check_metadata=True)
+    file = io.BytesIO()
+    pq.write_table(as_version(records_to_table(rows).slice(start), 1), file)
+    table = pq.read_table(file)
+    assert table.schema.equals(VERSION_1, check_metadata=True)
+    assert table_to_records(table) == [
+        replace(
+            row,
+            captions=None,
+            tags=tuple(Tag(tag.tag, tag.score) for tag in row.tags),
+            labels=tuple(replace(r, origin="model", stability=None) for r in row.labels),
+        )
+        for row in rows[start:]
+    ]
 
 
 def test_no_records_make_an_empty_table_of_the_schema():

@@ -35,13 +35,13 @@ from pad_pipeline.annotate.run_files import (
 from pad_pipeline.annotate.shard_layout import ShardLayout
 from pad_pipeline.dataset.manifest import write_manifest
 from pad_pipeline.dataset.writer import manifest_entry, read_table, write_table
-from pad_pipeline.records import PAD_SCHEMA
+from pad_pipeline.records import as_version
 
 logger = logging.getLogger(__name__)
 
 FLUSH_INTERVAL_S = 0.5
 
-_PART_SCHEMA = PAD_SCHEMA.append(pa.field("chunk", pa.int64(), nullable=False))
+_CHUNK = pa.field("chunk", pa.int64(), nullable=False)
 
 
 @dataclass
@@ -78,13 +78,14 @@ class Ledger:
     def commit(self, chunk: int, table: pa.Table) -> None:
         """Commit the records of one chunk (`PAD_SCHEMA`, one row per image, in order).
 
-        A chunk that is committed already is ignored. The records are on disk at the latest half a
-        second and one commit later, or after `flush`.
+        A chunk that is committed already is ignored. A run that an earlier version of the program
+        has begun is finished as it would have been, without the columns added since. The records
+        are on disk at the latest half a second and one commit later, or after `flush`.
         """
         if self.done[chunk]:
             return
         self.done[chunk] = True
-        self._buffer[chunk] = table
+        self._buffer[chunk] = as_version(table, self.manifest["schema_version"])
         self.num_finished += table.num_rows
         self.num_failed += count_failed(table)
         shard = self.layout.shard_of(chunk)
@@ -102,7 +103,7 @@ class Ledger:
         for shard, chunks in by_shard.items():
             table = pa.concat_tables(
                 self._buffer[chunk].append_column(
-                    _PART_SCHEMA.field("chunk"),
+                    _CHUNK,
                     pa.array(np.full(self._buffer[chunk].num_rows, chunk), pa.int64()),
                 )
                 for chunk in chunks

@@ -29,13 +29,13 @@ from pad_pipeline.dataset.manifest import (
     FORMAT,
     MANIFEST,
     RUN,
-    SCHEMA_VERSION,
     read_manifest,
     write_manifest,
 )
 from pad_pipeline.dataset.writer import read_table
 from pad_pipeline.engine.config import AnnotateConfig, earlier_default
 from pad_pipeline.errors import UserError
+from pad_pipeline.records import SCHEMA_VERSION
 from pad_pipeline.sources import ManifestRow
 
 logger = logging.getLogger(__name__)

@@ -30,6 +30,7 @@ from pad_pipeline.dataset.writer import read_table, write_table
 from pad_pipeline.engine.config import from_manifest
 from pad_pipeline.engine.plan import StageSpec
 from pad_pipeline.errors import UserError
+from pad_pipeline.records import as_version
 from pad_pipeline.sources import ManifestRow, list_source
 from pad_pipeline.storage.locks import only_run_on
 
@@ -139,7 +140,7 @@ def _merge(output: str, url: str, manifest: Mapping[str, Any]) -> None:
     """Put the records of the retry in the place of the failed ones; again has no effect."""
     retried: dict[str, tuple[pa.Table, int]] = {}
     for name in storage.list_files(url, ".parquet"):
-        table = read_table(storage.join(url, name))
+        table = as_version(read_table(storage.join(url, name)), manifest["schema_version"])
         for position, image_id in enumerate(table["image_id"].to_pylist()):
             retried[image_id] = (table, position)
     unfinished = {k: v for k, v in manifest.items() if k != "shards"} | {"state": "running"}

@@ -35,7 +35,7 @@ def annotate(
     ray: Annotated[RayOptions, arg(name="")],
     preset: Preset = "paper",
 ) -> None:
-    """Images in, Patch-Aligned Dataset out: tags, boxes and masks of every image, on Ray.
+    """Write tags, boxes and masks of every image to a data set.
 
     The same command again continues where it stopped.
 
@@ -73,12 +73,13 @@ def plan(
     num_images: int | None = None,
     json: str | None = None,
 ) -> None:
-    """Propose layout, pools and batch sizes for a given number of GPUs; time and GPU-hours.
+    """Propose layout, pools and batch sizes for a number of GPUs.
 
-    A few images go through every stage in this process, on this machine's GPU or CPU, and are
-    timed; with --costs nothing is loaded. The cost model: stage i takes s seconds per image and
-    has n workers of a GPU each. Pools do min(n / s) images/s, fused does GPUs / sum(s), the engine
-    takes 3 % of both; time = start-up + images / rate, GPU-hours = GPUs x time.
+    The proposal comes with its time and GPU-hours. A few images go through every stage in this
+    process, on this machine's GPU or CPU, and are timed; with --costs nothing is loaded. The cost
+    model: stage i takes s seconds per image and has n workers of a GPU each. Pools do min(n / s)
+    images/s, fused does GPUs / sum(s), the engine takes 3 % of both; time = start-up + images /
+    rate, GPU-hours = GPUs x time.
 
     Args:
         gpus: GPUs of the cluster, of one kind.
@@ -118,7 +119,7 @@ def status(
     dataset: Positional[Annotated[str, arg(metavar="DATASET")]],
     json: bool = False,
 ) -> None:
-    """Show how a run stands: running, finished or interrupted, its rates, what failed and why.
+    """Show whether a run goes on, how fast, and what failed and why.
 
     Reads files only, so it works from any machine, whether the run is alive or not.
 
@@ -151,9 +152,10 @@ def retry_failed(
     layout: Literal["auto", "fused", "pools"] = "auto",
     hang_after_s: float = AnnotateConfig.hang_after_s,
 ) -> None:
-    """Annotate the failed images of a finished data set once more, and only those.
+    """Annotate the failed images of a data set once more.
 
-    The same command again continues where it stopped.
+    The data set must be finished; its other images stay as they are. The same command again
+    continues where it stopped.
 
     Args:
         layout: As for `annotate`.
@@ -173,7 +175,7 @@ def retry_failed(
 
 
 def demo(output: str = "demo", num_images: int = 48, seed: int = 0) -> None:
-    """Draw illustrated scenes, annotate them with the embedded small models, measure the result.
+    """Draw scenes and annotate them with the embedded models.
 
     Args:
         output: Folder for the scenes, the data set and the contact sheet.

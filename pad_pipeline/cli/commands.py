@@ -1,61 +1,18 @@
-"""The tree of commands, and the two passes in which arguments are parsed."""
+"""The tree of commands."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Union
+from typing import Literal
 
-import tyro
-from tyro.conf import CascadeSubcommandArgs, FlagCreatePairsOff, arg, subcommand
+from tyro.conf import Positional
 
 from pad_pipeline.cli import annotate, dataset, evaluate, models, serve, train, view
 from pad_pipeline.cli.options import choose_preset
+from pad_pipeline.cli.parsing import Commands, Group, parse
 from pad_pipeline.engine.config import PRESETS
 from pad_pipeline.serve.config import ServiceConfig
 from pad_pipeline.train.run.config import PRESETS as TRAIN_PRESETS
-
-PROGRAM = "pad-pipeline"
-
-_DESCRIPTION = (
-    "Annotate images with tags, boxes and masks (RAM, Grounding DINO, SAM on Ray), and train "
-    "patch-aligned projectors on the result."
-)
-
-Command = Callable[..., None]
-
-# A flag without --no-…, that the help of every command lists and any of them takes
-_Everywhere = CascadeSubcommandArgs[FlagCreatePairsOff[bool]]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Commands behind a common word."""
-
-    help: str
-    commands: Mapping[str, Command]
-
-
-Commands = Mapping[str, Command | Group]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EarlyOptions:
-    """What must be known before a command can be parsed, wherever it stands among the arguments."""
-
-    version: FlagCreatePairsOff[bool] = False
-    debug: FlagCreatePairsOff[bool] = False
-    ray_logs: bool = False
-    preset: str = "paper"
-
-
-def parse_early(argv: Sequence[str]) -> EarlyOptions:
-    """The first pass: these options alone, all other arguments left for the second."""
-    options, _ = tyro.cli(
-        EarlyOptions, prog=PROGRAM, args=argv, add_help=False, return_unknown_args=True
-    )
-    return options
 
 
 def build_commands(preset: str) -> Commands:
@@ -95,7 +52,7 @@ def build_commands(preset: str) -> Commands:
         "show": dataset.show,
         "analyze": evaluate.analyze,
         "evaluate": Group(
-            "Evaluate projectors and models: alignment, captions, boxes, questions.",
+            "Score alignment, captions, boxes and answers of models.",
             {
                 "alignment": evaluate.analyze,
                 "captions": evaluate.captions,
@@ -105,43 +62,16 @@ def build_commands(preset: str) -> Commands:
             },
         ),
         "reproduce": evaluate.reproduce,
+        "completion": print_completion,
     }
 
 
-def run_command(commands: Commands, argv: Sequence[str]) -> None:
-    """The second pass: call the command that the arguments name.
+def print_completion(shell: Positional[Literal["bash", "zsh", "fish"]]) -> None:
+    """Print the script with which a shell completes commands.
 
-    Ends the process with code 2 where they cannot be parsed, with 0 after `--help`.
+    For bash, it belongs into ~/.local/share/bash-completion/completions/pad-pipeline.
+
+    Args:
+        shell: Which shell.
     """
-
-    def program(command: Any, version: bool = False, debug: bool = False) -> None:
-        """The program.
-
-        Args:
-            version: Print the version and exit.
-            debug: Show tracebacks and all log lines.
-        """
-
-    flag = Annotated[_Everywhere, arg(help_behavior_hint="")]
-    program.__annotations__ = {"command": _choice(commands), "version": flag, "debug": flag}
-    tyro.cli(program, prog=PROGRAM, description=_DESCRIPTION, args=argv)
-
-
-def _choice(commands: Commands) -> Any:
-    """The type of an argument that is one of the commands."""
-    kinds = []
-    for name, command in commands.items():
-        if isinstance(command, Group):
-            kind = subcommand(name, constructor=_group(command), description=command.help)
-        else:
-            kind = subcommand(name, constructor=command)
-        kinds.append(Annotated[Any, kind])
-    return Annotated[Union[tuple(kinds)], arg(name="")]  # noqa: UP007
-
-
-def _group(group: Group) -> Command:
-    def choose(command: Any) -> None:
-        del command
-
-    choose.__annotations__ = {"command": _choice(group.commands)}
-    return choose
+    parse(build_commands("paper"), ["--tyro-print-completion", shell])

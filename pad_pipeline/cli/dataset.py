@@ -17,7 +17,7 @@ def export(
     select: Annotated[Selection, arg(name="")],
     images: Images = None,
 ) -> None:
-    """Write a data set in another format, all of it or a selection.
+    """Write a data set, or a selection of it, in another format.
 
     Args:
         dest: File (pad-json, coco, llava) or folder (webdataset) to write.
@@ -30,7 +30,10 @@ def export(
 
 
 def validate(dataset: DataSet) -> None:
-    """Check every record, mask and count of a data set; the exit code is 1 if anything is wrong."""
+    """Check every record, mask and count of a data set.
+
+    The exit code is 1 if anything is wrong.
+    """
     from pad_pipeline.cli.reports.dataset import print_validation
     from pad_pipeline.dataset.validate import validate as run
 
@@ -83,7 +86,9 @@ def show(
     images: Images = None,
     width: int = 72,
 ) -> None:
-    """Show one image of a data set in the terminal: a small picture and its regions.
+    """Show one image of a data set in the terminal.
+
+    A small picture and its regions.
 
     Args:
         image_id: Which image.

@@ -22,7 +22,9 @@ def analyze(
     iterations: int = 5,
     num_pictures: int = 8,
 ) -> None:
-    """Measure a projector: entropy before and after, Align(V, W), cosine, matching pursuit.
+    """Measure how well a projector's tokens match words.
+
+    Entropy before and after, Align(V, W), cosine, matching pursuit.
 
     Args:
         annotations: Data set that `annotate` wrote.
@@ -114,7 +116,9 @@ def score(
 
 
 def reproduce(output: str = "reproduction", quick: bool = False) -> None:
-    """The paper's Tables 1 to 3 in miniature, on the embedded small models.
+    """Run the paper's Tables 1 to 3 in miniature.
+
+    On the embedded small models.
 
     Args:
         output: Folder for results.json and the loss curves.

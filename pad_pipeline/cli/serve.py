@@ -24,7 +24,7 @@ def serve(
     ray: Annotated[RayOptions, arg(name="")],
     preset: Preset = "paper",
 ) -> None:
-    """Annotate images over HTTP, on Ray Serve, with the stages of `annotate`.
+    """Annotate images over HTTP, with the stages of `annotate`.
 
     POST /annotate takes an image and returns its record, or with ?render=1 its picture; /docs lists
     the rest. Ctrl-C or SIGTERM: accepted requests are finished, then the command ends.

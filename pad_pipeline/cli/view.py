@@ -16,10 +16,10 @@ def view(
     host: str = "127.0.0.1",
     port: int = 8500,
 ) -> None:
-    """Show a data set in the browser: pictures with masks, filters, tags, failures, comparisons.
+    """Show a data set in the browser.
 
-    The data set may be unfinished. Nothing is written except an index in the cache folder
-    (PAD_CACHE, else ~/.cache/pad-pipeline).
+    Pictures with masks, filters, tags, failures and comparisons. The data set may be unfinished.
+    Nothing is written except an index in the cache folder (PAD_CACHE, else ~/.cache/pad-pipeline).
 
     Args:
         run: Folders that `analyze` or `reproduce` wrote: what projectors find in single images.

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
+from pad_pipeline.records import SCHEMA_VERSION, SCHEMAS
 
 MANIFEST = "_manifest.json"
 RUN = "_run"
 """The folder of the files of an unfinished run, beside the manifest."""
 FORMAT = "pad"
-SCHEMA_VERSION = 1
 
 State = Literal["running", "finished", "unknown"]
 
@@ -41,9 +41,9 @@ def read_manifest(dataset_url: str) -> dict[str, Any]:
             "another folder"
         )
     version = manifest.get("schema_version")
-    if version != SCHEMA_VERSION:
+    if not isinstance(version, int) or version not in SCHEMAS:
         raise UserError(
-            f"{url} has schema version {version}, and this release supports version "
+            f"{url} has schema version {version}, and this release supports versions up to "
             f"{SCHEMA_VERSION}: use the release that wrote it, or choose another folder"
         )
     shards = manifest.get("shards", [])

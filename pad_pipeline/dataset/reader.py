@@ -15,7 +15,7 @@ from pad_pipeline import storage
 from pad_pipeline.dataset.manifest import MANIFEST, State, read_manifest, state_of
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.errors import UserError, first_line
-from pad_pipeline.records import PAD_SCHEMA, PadRecord, batch_to_records
+from pad_pipeline.records import PAD_SCHEMA, SCHEMAS, PadRecord, batch_to_records
 from pad_pipeline.storage.parquet import ParquetFile
 
 _BATCH_ROWS = 512
@@ -92,10 +92,17 @@ def list_dataset(url: str) -> tuple[dict[str, Any], list[str]]:
     return manifest, names
 
 
-def schema_problem(schema: pa.Schema) -> str | None:
-    """What differs from `PAD_SCHEMA`, in words; None where the columns are equal."""
-    if schema.equals(PAD_SCHEMA):
+def schema_problem(schema: pa.Schema, version: int | None = None) -> str | None:
+    """What differs from `PAD_SCHEMA`, in words; None where the columns are equal.
+
+    They may be those of any version that is read; with `version`, of this one.
+    """
+    allowed = [SCHEMAS[version]] if version is not None else SCHEMAS.values()
+    if any(schema.equals(one) for one in allowed):
         return None
+    others = [str(number) for number, one in SCHEMAS.items() if schema.equals(one)]
+    if others:
+        return f"has the columns of version {others[0]}, where the manifest says {version}"
     wanted, found = ({field.name: field for field in s} for s in (PAD_SCHEMA, schema))
     missing, extra = wanted.keys() - found.keys(), found.keys() - wanted.keys()
     if missing or extra:
@@ -112,8 +119,9 @@ def iter_batches(
 ) -> Iterator[tuple[Shard, pa.RecordBatch]]:
     """All rows in order, a few hundred at a time, as Arrow.
 
-    `columns` are names of `PAD_SCHEMA` or dotted Parquet paths such as
-    "labels.list.element.score". Raises `UserError` naming the shard where one cannot be read.
+    The columns are those of the data set's own version. `columns` are names of `PAD_SCHEMA` or
+    dotted Parquet paths such as "labels.list.element.score". Raises `UserError` naming the shard
+    where one cannot be read.
     """
     for shard in dataset.shards:
         with _readable(shard.url) as file:

@@ -90,8 +90,9 @@ def compute_stats(url: str, select: Selection | None = None) -> Stats:
         per_image[min(len(record.labels), MANY_REGIONS)] += 1
         found = {region.tag for region in record.labels}
         region_tags.update(region.tag for region in record.labels)
-        image_tags.update(tag.tag for tag in record.tags)
-        without_region.update(tag.tag for tag in record.tags if tag.tag not in found)
+        names = {tag.tag for tag in record.tags}  # one may be there from several origins
+        image_tags.update(names)
+        without_region.update(names - found)
         pixels = max(record.width * record.height, 1)
         spread["area"].add(region.area / pixels for region in record.labels)
         spread["score"].add(region.score for region in record.labels)

@@ -66,8 +66,10 @@ def validate(url: str) -> ValidationReport:
         raise UserError(f"{url} is not a data set of PAD records: no manifest and no *.parquet")
     problems, warnings, tally = Findings(), Findings(), Tally()
     stated = {shard["name"]: shard for shard in manifest.get("shards", [])}
+    version = manifest.get("schema_version")
     rows = {
-        name: _check_shard(url, name, stated.get(name), problems, warnings, tally) for name in names
+        name: _check_shard(url, name, stated.get(name), version, problems, warnings, tally)
+        for name in names
     }
     if manifest:
         _check_manifest(manifest, stated, rows, problems)
@@ -99,6 +101,7 @@ def _check_shard(
     url: str,
     name: str,
     stated: dict[str, Any] | None,
+    version: int | None,
     problems: Findings,
     warnings: Findings,
     tally: Tally,
@@ -110,7 +113,7 @@ def _check_shard(
     num_rows = 0
     try:
         file = ParquetFile(data)
-        different = schema_problem(file.schema_arrow)
+        different = schema_problem(file.schema_arrow, version)
         if different:
             problems.add("schema", f"it {different}", name)
             return file.metadata.num_rows

@@ -80,6 +80,7 @@ def _samples(
 def _to_json(record: PadRecord) -> dict[str, Any]:
     return {
         **to_pad_json(record),
+        "captions": list(record.all_captions),
         "labels": [asdict(region) for region in record.labels],
         "tags": [asdict(tag) for tag in record.tags],
         "status": record.status,

@@ -15,7 +15,7 @@ from pad_pipeline.models.ram.config import DEFAULT_THRESHOLD
 from pad_pipeline.models.sidecar import read_sidecar_config
 from pad_pipeline.storage.atomic import replacing
 
-Kind = Literal["ram", "ram-plus", "grounding-dino", "sam"]
+Kind = Literal["ram", "ram-plus", "grounding-dino", "sam", "mobile-sam"]
 
 
 def convert(
@@ -149,11 +149,23 @@ def _write_sam(checkpoint: Path, output: Path, options: Options) -> None:
     save_sam(load_sam(checkpoint, Runtime()), output)
 
 
+def _write_mobile_sam(checkpoint: Path, output: Path, options: Options) -> None:
+    from pad_pipeline.models.sam.load import build_mobile_sam, save_sam
+    from pad_pipeline.models.sam.onnx_package import PACKAGE_SUFFIXES, read_onnx_package
+    from pad_pipeline.models.sam.segmenter import SamSegmenter
+
+    del options
+    of_package = checkpoint.name.endswith(PACKAGE_SUFFIXES)
+    state = read_onnx_package(checkpoint) if of_package else read_checkpoint(checkpoint)
+    save_sam(SamSegmenter(build_mobile_sam(state, source=str(checkpoint)), Runtime()), output)
+
+
 _WRITERS: Mapping[str, Callable[[Path, Path, Options], None]] = {
     "ram": _write_ram,
     "ram-plus": _write_ram_plus,
     "grounding-dino": _write_grounding_dino,
     "sam": _write_sam,
+    "mobile-sam": _write_mobile_sam,
 }
 
 _NAMES_BESIDE: Mapping[Kind, tuple[str, ...]] = {
@@ -168,6 +180,7 @@ _TAKES: Mapping[str, tuple[str, ...]] = {
     "ram-plus": ("tags", "thresholds"),
     "grounding-dino": ("tokenizer",),
     "sam": (),
+    "mobile-sam": (),
 }
 """The options that each kind has a use for."""
 

@@ -51,6 +51,7 @@ DETECTORS: Mapping[str, Callable[..., Detector]] = {
 
 SEGMENTERS: Mapping[str, Callable[..., Segmenter]] = {
     "sam": _sam,
+    "mobile_sam": _sam,
     "sam_hq": _sam,
     "sam2": _sam,
     "sam2_video": _sam,

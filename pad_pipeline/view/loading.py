@@ -117,10 +117,14 @@ def _insert(
     }
     _append(con, "regions", pa.table(regions))
     image_tags, _, parents = _flat(batch.column("tags"))
+    tag_ids = _tag_ids(image_tags.field("tag"), tags)
+    # One that is there from several origins or phrases counts once.
+    _, first = np.unique(parents * max(len(tags), 1) + tag_ids, return_index=True)
+    first.sort()
     rows = {
-        "position": positions[parents],
-        "tag_id": _tag_ids(image_tags.field("tag"), tags),
-        "score": image_tags.field("score"),
+        "position": positions[parents[first]],
+        "tag_id": tag_ids[first],
+        "score": image_tags.field("score").take(pa.array(first)),
     }
     _append(con, "image_tags", pa.table(rows))
 

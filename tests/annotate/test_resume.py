@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import pytest
 
 from pad_pipeline.annotate.run_files import images_url, read_images
 from pad_pipeline.dataset.manifest import write_manifest
+from pad_pipeline.dataset.reader import open_dataset
+from pad_pipeline.dataset.validate import validate
 from pad_pipeline.errors import UserError
+from pad_pipeline.records import SCHEMAS
 from pad_pipeline.sources import ManifestRow
-from tests.annotate.runs import ROWS, begin, records
+from tests.annotate.runs import ROWS, begin, complete, records
 
 
 def test_finished_chunks_are_not_pending_again(tmp_path: Path) -> None:
@@ -70,6 +74,20 @@ def test_a_finished_data_set_does_not_care_where_its_images_are(tmp_path: Path) 
     assert begin(tmp_path, moved(ROWS)).finished
     with pytest.raises(UserError, match="1 added"):
         begin(tmp_path, [*ROWS, replace(ROWS[0], image_id="new.png")])
+
+
+def test_a_run_of_the_first_schema_is_finished_in_it(tmp_path: Path) -> None:
+    """A data set has shards of one kind, whichever release wrote the last of them."""
+    ledger = begin(tmp_path)
+    write_manifest(str(tmp_path), ledger.manifest | {"schema_version": 1})
+    ledger.manifest["schema_version"] = 1
+    ledger.commit(0, records(ledger, 0))
+    ledger.flush()
+    complete(begin(tmp_path), random.Random(0))
+    for shard in tmp_path.glob("*.parquet"):
+        assert pq.read_schema(shard).equals(SCHEMAS[1], check_metadata=True)
+    assert "schema" not in validate(str(tmp_path)).num_problems
+    assert open_dataset(str(tmp_path)).manifest["schema_version"] == 1
 
 
 def test_a_run_of_an_earlier_release_goes_on(tmp_path: Path) -> None:

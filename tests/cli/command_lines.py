@@ -10,14 +10,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pad_pipeline.cli.commands import (
-    Command,
-    Commands,
-    Group,
-    build_commands,
-    parse_early,
-    run_command,
-)
+from pad_pipeline.cli.commands import build_commands
+from pad_pipeline.cli.parsing import Command, Commands, Group, parse_early, run_command
 
 _COMMAND = re.compile(r"(?<![\w/.-])pad-pipeline (?=[a-z-])(.*)")
 _END = re.compile(r"[;&|>`')]|\s#\s|\\n")

@@ -8,12 +8,13 @@ import re
 import pytest
 
 from pad_pipeline import __version__
-from pad_pipeline.cli.commands import Commands, Group, build_commands
+from pad_pipeline.cli.commands import build_commands
+from pad_pipeline.cli.parsing import Commands, Group
 from pad_pipeline.engine.config import PRESETS
 from pad_pipeline.train.run.config import TrainConfig
 from tests.cli.runner import call
 
-EVERYWHERE = {"-h", "--help", "--version", "--debug"}
+EVERYWHERE = {"-h", "--help", "-V", "--version", "--debug"}
 RAY = {"--ray-address", "--ray-logs", "--no-ray-logs"}
 SOURCE = {"--captions", "--images"}
 POOL = ("min-workers", "max-workers", "gpus", "cpus")
@@ -151,6 +152,7 @@ OPTIONS = {
     "evaluate vqa": {"--answers", "--output", "--against", "--benchmark"},
     "evaluate score": {"--against"},
     "reproduce": {"--output", "--quick", "--no-quick"},
+    "completion": set(),
 }
 
 
@@ -168,7 +170,7 @@ def entries(text: str) -> list[str]:
 
 def help_of(capfd: pytest.CaptureFixture[str], monkeypatch, *arguments: str) -> str:
     monkeypatch.setenv("COLUMNS", "100")
-    outcome = call(capfd, *arguments, "--help")
+    outcome = call(capfd, *arguments, "--help-all")
     assert outcome.code == 0, outcome.err
     return outcome.out
 
@@ -186,12 +188,14 @@ def test_there_are_these_commands() -> None:
     assert names_of(build_commands("paper")) == set(OPTIONS)
 
 
-@pytest.mark.parametrize("command", ["", *OPTIONS])
+@pytest.mark.parametrize("command", OPTIONS)
 def test_the_options_stay_what_they_are(capfd, monkeypatch, command: str) -> None:
     listed = entries(help_of(capfd, monkeypatch, *command.split()))
     heads = [entry.split("  ")[0] for entry in listed]
-    found = [name for head in heads for name in re.findall(r"(?<![\w-])-{1,2}[a-z][\w.-]*", head)]
-    assert sorted(found) == sorted(OPTIONS.get(command, set()) | EVERYWHERE)
+    found = [
+        name for head in heads for name in re.findall(r"(?<![\w-])-{1,2}[a-zA-Z][\w.-]*", head)
+    ]
+    assert sorted(found) == sorted(OPTIONS[command] | EVERYWHERE)
 
 
 @pytest.mark.parametrize("command", OPTIONS)

@@ -14,7 +14,15 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from pad_pipeline import masks
-from pad_pipeline.records import PadRecord, RecordError, Region, Tag, records_to_table
+from pad_pipeline.records import (
+    SCHEMA_VERSION,
+    PadRecord,
+    RecordError,
+    Region,
+    Tag,
+    as_version,
+    records_to_table,
+)
 
 WIDTH, HEIGHT = 40, 30
 
@@ -76,7 +84,11 @@ def example_records() -> list[PadRecord]:
 
 
 def write_dataset(
-    folder: Path, records: Sequence[PadRecord], rows_per_shard: int = 3, **manifest: Any
+    folder: Path,
+    records: Sequence[PadRecord],
+    rows_per_shard: int = 3,
+    schema_version: int = SCHEMA_VERSION,
+    **manifest: Any,
 ) -> str:
     """Writes shards and manifest as `annotate` does; returns the data set's path."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,12 +96,12 @@ def write_dataset(
     for number, start in enumerate(range(0, len(records), rows_per_shard)):
         rows = records[start : start + rows_per_shard]
         path = folder / f"pad-{number:05d}.parquet"
-        pq.write_table(records_to_table(rows), path)
+        pq.write_table(as_version(records_to_table(rows), schema_version), path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         shards.append({"name": path.name, "rows": len(rows), "sha256": digest})
     stated = {
         "format": "pad",
-        "schema_version": 1,
+        "schema_version": schema_version,
         "state": "finished",
         "num_images": len(records),
         "num_shards": len(shards),

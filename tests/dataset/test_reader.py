@@ -14,8 +14,33 @@ import pytest
 from pad_pipeline.dataset import reader
 from pad_pipeline.dataset.reader import find_record, iter_batches, iter_records, open_dataset
 from pad_pipeline.dataset.selection import Selection
+from pad_pipeline.dataset.stats import compute_stats
+from pad_pipeline.dataset.validate import validate
 from pad_pipeline.errors import UserError
+from pad_pipeline.export.formats import export
 from tests.dataset.example import example_records, write_dataset
+
+
+def test_a_data_set_of_the_first_version_is_read_validated_and_exported(tmp_path):
+    new = write_dataset(tmp_path / "new", example_records())
+    old = write_dataset(tmp_path / "old", example_records(), schema_version=1)
+    assert list(iter_records(open_dataset(old))) == list(iter_records(open_dataset(new)))
+    assert next(iter_records(open_dataset(old), masks=False)).labels[0].rle_mask == ""
+    assert validate(old).ok
+    assert compute_stats(old).num_regions == 6
+    for name in ("pad-json", "coco", "llava"):
+        export(old, str(tmp_path / f"old-{name}"), name)
+        export(new, str(tmp_path / f"new-{name}"), name)
+        texts = [(tmp_path / f"{age}-{name}").read_text() for age in ("old", "new")]
+        assert texts[0] == texts[1]
+
+
+def test_a_shard_of_another_version_than_the_manifest_is_a_problem(tmp_path):
+    url = write_dataset(tmp_path / "set", example_records(), schema_version=1)
+    set_manifest(tmp_path / "set", schema_version=2)
+    report = validate(url)
+    assert report.num_problems == {"schema": 3}
+    assert "has the columns of version 1, where the manifest says 2" in report.problems[0].message
 
 
 def test_records_come_back_in_order(tmp_path):
@@ -108,7 +133,7 @@ def test_a_data_set_in_an_object_store(tmp_path):
         (lambda s: (s / "pad-00001.parquet").unlink(), "names pad-00001.parquet, which is not"),
         (lambda s: (s / "_manifest.json").write_text("{"), "not valid JSON"),
         (lambda s: (s / "_manifest.json").write_text("[]"), "not the manifest of a PAD"),
-        (lambda s: set_manifest(s, schema_version=2), "schema version 2"),
+        (lambda s: set_manifest(s, schema_version=3), "schema version 3"),
         (lambda s: cut(s / "pad-00001.parquet", 300), "pad-00001.parquet is damaged"),
         (
             lambda s: pq.write_table(pa.table({"image_id": ["a"]}), s / "pad-00001.parquet"),

@@ -30,6 +30,13 @@ from tests.dataset.example import (
 )
 
 
+def test_a_tag_of_several_origins_counts_once(tmp_path):
+    phrases = (Tag("apple", 0.7), Tag("apple", 1.0, "captions", 0, 2, 7), Tag("sky", 0.6))
+    stats = compute_stats(write_dataset(tmp_path / "set", [record(0, tags=phrases)]))
+    assert (stats.num_tags_given, stats.num_tags_without_region) == (2, 2)
+    assert stats.top_tags_without_region == (("apple", 1), ("sky", 1))
+
+
 def test_counts_of_the_example(tmp_path):
     stats = compute_stats(write_dataset(tmp_path / "set", example_records()))
     assert stats.state == "finished"

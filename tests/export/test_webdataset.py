@@ -40,7 +40,8 @@ def test_webdataset_holds_the_images_and_their_records(url, tmp_path, monkeypatc
     assert [files[f"{stem}.png"] for stem in stems] == list(images.values())
     assert rows[0]["size"] == [WIDTH, HEIGHT]
     assert rows[0]["labels"][1]["predicted_iou"] == 0.5
-    assert rows[1]["tags"] == [{"tag": "cloud", "score": 0.75}]
+    [tag] = rows[1]["tags"]
+    assert (tag["tag"], tag["score"], tag["origin"]) == ("cloud", 0.75, "model")
 
 
 def test_webdataset_is_the_same_bytes_again(url, tmp_path):

@@ -259,7 +259,7 @@ def test_every_option_that_it_names_exists(capfd) -> None:
     commands = ("annotate", "serve", "export", "demo", "stats", "render", "view", "analyze")
     commands += ("reproduce", "train pretrain", "train finetune", "train inspect", "models verify")
     for command in commands:
-        done = call(capfd, *command.split(), "--help")
+        done = call(capfd, *command.split(), "--help-all")
         assert done.code == 0, done.err
         helps += done.out
     known = {"--thresholds", "--debug"}  # of `models convert`, and of every command

@@ -42,6 +42,8 @@ def many_records(number: int = 150) -> list[PadRecord]:
             for _ in range(make.poisson(2))
         ]
         image_tags = [Tag(str(tag), 0.7) for tag in make.choice(TAGS, 2, replace=False)]
+        if index % 5 == 0:  # found by the tagger, and named by the caption
+            image_tags.append(Tag(image_tags[0].tag, 1.0, "captions", 0, 2, 5))
         caption = f"{make.choice(['Red', 'blue'])} {make.choice(['car', 'boat'])} {index % 7}"
         changes = {"tags": tuple(image_tags), "caption": caption if index % 11 else None}
         found.append(record(index, labels, **changes))

@@ -23,7 +23,13 @@ from pad_pipeline.models.checkpoints import read_checkpoint
 from pad_pipeline.models.pretrained import load_pretrained, quiet, read_config
 from pad_pipeline.models.sam.attention import use_fused_attention
 from pad_pipeline.models.sam.encoder import use_kernels
-from pad_pipeline.models.sam.segmenter import FAMILIES, SamSegmenter, family_of
+from pad_pipeline.models.sam.mobile import MobileSam
+from pad_pipeline.models.sam.mobile_state_dict import (
+    infer_mobile_config,
+    is_mobile_sam,
+    to_mobile_sam,
+)
+from pad_pipeline.models.sam.segmenter import SamSegmenter
 from pad_pipeline.models.sam.state_dict import (
     DECODER_HEADS,
     check_original,
@@ -36,6 +42,7 @@ from pad_pipeline.models.sidecar import read_sidecar_config
 MODEL_CLASSES = {
     "sam": SamModel,
     "sam_hq": SamHQModel,
+    "mobile_sam": MobileSam,
     "sam2": Sam2Model,
     "sam2_video": Sam2Model,  # what the released SAM 2 repositories call themselves
 }
@@ -53,7 +60,7 @@ def load_sam(
     attention: str = "sdpa",
     **options: Any,
 ) -> SamSegmenter:
-    """The segmenter of a hub id, a directory or an original `sam_vit_*.pth` file.
+    """The segmenter of a hub id, a directory or an original SAM or MobileSAM file.
 
     `options` go to `SamSegmenter`; without `max_images`, what `images_at_once` gives.
     `decoder_heads` matters for original files of unusual sizes alone,
@@ -75,12 +82,14 @@ def load_sam(
 
 
 def encoder_to_runtime(model: Any, runtime: Runtime) -> None:
-    """The model's image encoder in the runtime's dtype, with the fastest attention, compiled."""
+    """The model's image encoder in the runtime's dtype, in the fastest way, compiled."""
     encoder = model.vision_encoder.to(runtime.torch_dtype)
-    if family_of(model) is not FAMILIES["sam2"]:
+    if has_global_attention(model):
         use_fused_attention(encoder)
         if use_kernels(encoder):
             return  # four products and own kernels a layer: nothing is left to compile
+    if isinstance(model, MobileSam):  # a third of the time on a CPU, see benchmarks/mobile_sam.py
+        encoder.to(memory_format=torch.channels_last)
     if runtime.compile:
         encoder.compile()
 
@@ -90,13 +99,24 @@ def build_sam(
 ) -> SamModel:
     """A `SamModel` of the config with the tensors of an original state dict, all of them used."""
     config._attn_implementation = attention
-    with torch.device("meta"):
-        model = SamModel(config)
-    load_strictly(
-        model,
-        {name: tensor.float() for name, tensor in to_transformers(state).items()},
-        source=source,
-    )
+    return _build(SamModel, config, to_transformers(state), source)
+
+
+def build_mobile_sam(
+    state: Mapping[str, Tensor], *, source: str, decoder_heads: int = DECODER_HEADS
+) -> MobileSam:
+    """A `MobileSam` with the tensors of an original state dict, all of them used."""
+    config = infer_mobile_config(state, source=source, decoder_heads=decoder_heads)
+    return _build(MobileSam, config, to_mobile_sam(state), source)
+
+
+def _build(model_class: Any, config: Any, state: Mapping[str, Tensor], source: str) -> Any:
+    try:
+        with torch.device("meta"):
+            model = model_class(config)
+    except ValueError as error:
+        raise UserError(f"{source} has tensors of impossible shapes: {error}") from error
+    load_strictly(model, {name: tensor.float() for name, tensor in state.items()}, source=source)
     model.tie_weights()
     return model.eval()
 
@@ -140,6 +160,9 @@ def _load_original(
 ) -> tuple[Any, dict[str, Any]]:
     """The model of an original file, and the segmenter's options in a config.json beside it."""
     state, source = read_checkpoint(path), str(path)
+    if is_mobile_sam(state):
+        heads = decoder_heads or DECODER_HEADS
+        return build_mobile_sam(state, source=source, decoder_heads=heads), {}
     check_original(state, source=source)
     beside = read_sidecar_config(path, "sam")
     if beside is None or decoder_heads is not None:
@@ -174,12 +197,15 @@ def _normalisation(reference: str | Path) -> dict[str, Any]:
     }
 
 
+def has_global_attention(model: Any) -> bool:
+    """Whether blocks of the encoder attend over a whole image with biases, as SAM's ViT does."""
+    return model.config_class.model_type in ("sam", "sam_hq")
+
+
 def images_at_once(model: Any, runtime: Runtime) -> int | None:
     """Images whose biases for global attention fit `ATTENTION_BYTES` together; None: no biases."""
-    if family_of(model) is FAMILIES["sam2"]:
-        return None
-    if runtime.device != "cpu":
-        return None  # folded into the features, see `attention`
+    if not has_global_attention(model) or runtime.device != "cpu":
+        return None  # on a GPU they are folded into the features, see `attention`
     vision = model.config.vision_config
     tokens = (vision.image_size // vision.patch_size) ** 2
     per_image = vision.num_attention_heads * tokens**2 * runtime.torch_dtype.itemsize

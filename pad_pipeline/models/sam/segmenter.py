@@ -1,4 +1,4 @@
-"""Segment Anything (SAM, SAM-HQ, SAM 2) on transformers' models: one mask per box.
+"""Segment Anything (SAM, MobileSAM, SAM-HQ, SAM 2) on transformers' models: one mask per box.
 
 Legend of the shape suffixes: B images, N boxes (of several images), C channels, H and W rows and
 columns, M masks per box.
@@ -98,6 +98,7 @@ def _decode(
 
 FAMILIES = {
     "sam": Family("longest-side", _embed_sam, _decode),
+    "mobile_sam": Family("longest-side", _embed_sam, _decode),
     "sam_hq": Family("longest-side", _embed_sam_hq, _decode_sam_hq),
     "sam2": Family("squash", _embed_sam2, _decode_sam2),
 }
@@ -112,7 +113,7 @@ def family_of(model: Any) -> Family:
 class SamSegmenter:
     """A `Segmenter`: embeds every image once and decodes the boxes of all images in groups.
 
-    `model` is a transformers `SamModel`, `SamHQModel` or `Sam2Model` in evaluation mode on the
+    `model` is a `SamModel`, `MobileSam`, `SamHQModel` or `Sam2Model` in evaluation mode on the
     runtime's device, its vision encoder in the runtime's dtype and the rest in float32 (a box's
     corners lose their place in half precision). No call holds more than `max_boxes` decoded boxes
     and `max_pixels` upsampled mask pixels, however many boxes come in. `max_images` is what one

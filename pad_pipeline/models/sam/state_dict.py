@@ -14,7 +14,7 @@ from pad_pipeline.errors import UserError
 DECODER_HEADS = 8
 """Attention heads of the mask decoder in every released file; its weights do not show them."""
 
-_SHARED_POSITIONS = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
+SHARED_POSITIONS = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 
 _RENAMES = (
     (r"^image_encoder\.", "vision_encoder."),
@@ -64,7 +64,7 @@ def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             depth[found[1]] = max(depth.get(found[1], 0), int(found[2]) + 1)
     renamed: dict[str, Tensor] = {}
     for key, tensor in state.items():
-        if key == _SHARED_POSITIONS:
+        if key == SHARED_POSITIONS:
             renamed["shared_image_embedding.positional_embedding"] = tensor
             renamed["prompt_encoder.shared_embedding.positional_embedding"] = tensor
             continue
@@ -134,10 +134,52 @@ def config_from_golden(
     return config
 
 
+def prompt_sizes(state: Mapping[str, Tensor], image_size: int, patch_size: int) -> dict[str, Any]:
+    """The options of `SamPromptEncoderConfig` that the tensors' shapes show."""
+    return {
+        "hidden_size": state["mask_decoder.iou_token.weight"].shape[1],
+        "image_size": image_size,
+        "patch_size": patch_size,
+        "mask_input_channels": state["prompt_encoder.mask_downscaling.3.weight"].shape[0],
+        "num_point_embeddings": count(state, r"prompt_encoder\.point_embeddings\.(\d+)\."),
+    }
+
+
+def decoder_sizes(state: Mapping[str, Tensor], heads: int) -> dict[str, Any]:
+    """The options of `SamMaskDecoderConfig` that the tensors' shapes show, and the heads."""
+    hidden = state["mask_decoder.iou_token.weight"].shape[1]
+    inner = state["mask_decoder.transformer.final_attn_token_to_image.q_proj.weight"].shape[0]
+    if inner % heads:
+        raise ValueError(
+            f"its mask decoder's attention is {inner} wide, which {heads} heads do not "
+            "divide; say how many heads it has (decoder_heads)"
+        )
+    head = "mask_decoder.iou_prediction_head.layers"
+    return {
+        "hidden_size": hidden,
+        "mlp_dim": state["mask_decoder.transformer.layers.0.mlp.lin1.weight"].shape[0],
+        "num_hidden_layers": count(state, r"mask_decoder\.transformer\.layers\.(\d+)\."),
+        "num_attention_heads": heads,
+        "attention_downsample_rate": hidden // inner,
+        "num_multimask_outputs": state["mask_decoder.mask_tokens.weight"].shape[0] - 1,
+        "iou_head_depth": count(state, r"mask_decoder\.iou_prediction_head\.layers\.(\d+)\."),
+        "iou_head_hidden_dim": state[f"{head}.0.weight"].shape[0],
+        "layer_norm_eps": 1e-5,  # the original's; transformers' default is 1e-6
+    }
+
+
+def count(state: Mapping[str, Tensor], pattern: str) -> int:
+    """One more than the largest number that the pattern's group matches in a key."""
+    found = [int(match[1]) for key in state if (match := re.match(pattern, key))]
+    if not found:
+        raise KeyError(pattern.replace("\\", ""))
+    return max(found) + 1
+
+
 def _config_from_shapes(state: Mapping[str, Tensor], decoder_heads: int) -> SamConfig:
     width, channels, patch, _ = state["image_encoder.patch_embed.proj.weight"].shape
     grid = state["image_encoder.pos_embed"].shape[1]
-    depth = _count(state, r"image_encoder\.blocks\.(\d+)\.")
+    depth = count(state, r"image_encoder\.blocks\.(\d+)\.")
     tables = [tuple(state[f"image_encoder.blocks.{i}.attn.rel_pos_h"].shape) for i in range(depth)]
     sides = [(rows + 1) // 2 for rows, _ in tables]
     windows = sorted({side for side in sides if side != grid})
@@ -147,14 +189,6 @@ def _config_from_shapes(state: Mapping[str, Tensor], decoder_heads: int) -> SamC
             f"its blocks have windows of {windows} and head widths of {sorted(head_widths)}; "
             "all must agree"
         )
-    hidden = state["mask_decoder.iou_token.weight"].shape[1]
-    inner = state["mask_decoder.transformer.final_attn_token_to_image.q_proj.weight"].shape[0]
-    if inner % decoder_heads:
-        raise ValueError(
-            f"its mask decoder's attention is {inner} wide, which {decoder_heads} heads do not "
-            "divide; say how many heads it has (decoder_heads)"
-        )
-    head = "mask_decoder.iou_prediction_head.layers"
     vision: dict[str, Any] = {
         "hidden_size": width,
         "num_channels": channels,
@@ -166,37 +200,13 @@ def _config_from_shapes(state: Mapping[str, Tensor], decoder_heads: int) -> SamC
         "output_channels": state["image_encoder.neck.0.weight"].shape[0],
         "window_size": windows[0] if windows else 0,
         "global_attn_indexes": [i for i, side in enumerate(sides) if side == grid],
-        "num_pos_feats": state[_SHARED_POSITIONS].shape[1],
+        "num_pos_feats": state[SHARED_POSITIONS].shape[1],
         "qkv_bias": "image_encoder.blocks.0.attn.qkv.bias" in state,
         "initializer_range": 0.02,  # transformers' own default of 1e-10 only serves as a trap
     }
     vision["mlp_ratio"] = vision["mlp_dim"] / width
-    prompt = {
-        "hidden_size": hidden,
-        "image_size": grid * patch,
-        "patch_size": patch,
-        "mask_input_channels": state["prompt_encoder.mask_downscaling.3.weight"].shape[0],
-        "num_point_embeddings": _count(state, r"prompt_encoder\.point_embeddings\.(\d+)\."),
-    }
-    decoder = {
-        "hidden_size": hidden,
-        "mlp_dim": state["mask_decoder.transformer.layers.0.mlp.lin1.weight"].shape[0],
-        "num_hidden_layers": _count(state, r"mask_decoder\.transformer\.layers\.(\d+)\."),
-        "num_attention_heads": decoder_heads,
-        "attention_downsample_rate": hidden // inner,
-        "num_multimask_outputs": state["mask_decoder.mask_tokens.weight"].shape[0] - 1,
-        "iou_head_depth": _count(state, r"mask_decoder\.iou_prediction_head\.layers\.(\d+)\."),
-        "iou_head_hidden_dim": state[f"{head}.0.weight"].shape[0],
-        "layer_norm_eps": 1e-5,  # the original's; transformers' default is 1e-6
-    }
     return SamConfig(
-        vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder
+        vision_config=vision,
+        prompt_encoder_config=prompt_sizes(state, grid * patch, patch),
+        mask_decoder_config=decoder_sizes(state, decoder_heads),
     )
-
-
-def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    """One more than the largest number that the pattern's group matches in a key."""
-    found = [int(match[1]) for key in state if (match := re.match(pattern, key))]
-    if not found:
-        raise KeyError(pattern.replace("\\", ""))
-    return max(found) + 1

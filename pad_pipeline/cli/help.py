@@ -1,0 +1,124 @@
+"""What `--help` shows: the commands in groups, and of a long list of options the common ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from tyro.conf import Suppress
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
+
+from pad_pipeline.cli.options import RayOptions
+from pad_pipeline.engine import config as engine
+
+ALL_OPTIONS = "--help-all"
+
+GROUPS = {
+    "Annotate": ("annotate", "plan", "status", "retry-failed", "demo"),
+    "Data set": ("view", "show", "stats", "validate", "render", "export"),
+    "Train": ("train", "evaluate", "analyze", "reproduce"),
+    "Models": ("models",),
+    "Serve": ("serve",),
+    "Shell": ("completion",),
+}
+"""The commands in the order and groups in which `--help` lists them."""
+
+COMMON_OPTIONS: Mapping[type, frozenset[str]] = {
+    engine.AnnotateConfig: frozenset(
+        ["tag", "detect", "suppress", "segment", "device", "layout", "max_failed_share"]
+    ),
+    engine.TagConfig: frozenset({"model"}),
+    engine.DetectConfig: frozenset({"model", "box_threshold"}),
+    engine.SuppressConfig: frozenset({"iou_threshold"}),
+    engine.SegmentConfig: frozenset({"model"}),
+    RayOptions: frozenset({"ray_address"}),
+}
+"""Of these classes, the settings that a first look needs; `--help-all` shows the others too."""
+
+
+class HelpRules:
+    """How tyro reads the classes of options when it is about to print help.
+
+    The sentences of a field's docstring become one paragraph; without `show_all`, settings of
+    `COMMON_OPTIONS`' classes that are not named there are left out.
+    """
+
+    def __init__(self, show_all: bool) -> None:
+        self.registry = ConstructorRegistry()
+        """What `tyro.cli` takes."""
+        self._shown = {} if show_all else COMMON_OPTIONS
+        self.any_hidden = False
+        """Whether an option was left out, once help has been printed."""
+        self._inside = False
+        self.registry.struct_rule(self._rule)
+
+    def _rule(self, info: StructTypeInfo) -> StructConstructorSpec | None:
+        if self._inside or not dataclasses.is_dataclass(info.type):
+            return None
+        self._inside = True
+        try:
+            spec = ConstructorRegistry.get_struct_spec(info)
+        finally:
+            self._inside = False
+        if not isinstance(spec, StructConstructorSpec):
+            return None
+        shown = self._shown.get(info.type)
+        fields = []
+        for field in spec.fields:
+            hidden = shown is not None and field.name not in shown
+            self.any_hidden |= hidden
+            fields.append(
+                dataclasses.replace(
+                    field,
+                    type=Suppress[field.type] if hidden else field.type,
+                    helptext=partial(_one_paragraph, field.helptext),
+                )
+            )
+        return dataclasses.replace(spec, fields=tuple(fields))
+
+
+def _one_paragraph(text: str | Callable[[], str | None] | None) -> str | None:
+    found = text() if callable(text) else text
+    return None if found is None else " ".join(found.split())
+
+
+def format_overview(program: str, about: str, commands: Mapping[str, Any]) -> str:
+    """All commands in their groups, a line each.
+
+    Args:
+        program: What one types.
+        about: A sentence or two on the program.
+        commands: Functions, or objects with a `help`, by name.
+    """
+    rows = {
+        title: {name: summary(commands[name]) for name in names} for title, names in GROUPS.items()
+    }
+    rows["Everywhere"] = {
+        "-h, --help": "Show the options of a command, or this page.",
+        ALL_OPTIONS: "Show the rare options too.",
+        "-V, --version": "Print the version and exit.",
+        "--debug": "Show tracebacks and all log lines.",
+    }
+    width = max(len(name) for row in rows.values() for name in row)
+    lines = [f"usage: {program} COMMAND [OPTIONS]", "", *textwrap.wrap(about, 78)]
+    for title, row in rows.items():
+        lines += ["", title, *(f"  {name:<{width}}  {text}" for name, text in row.items())]
+    return "\n".join(lines) + "\n"
+
+
+def summary(command: Any) -> str:
+    """The first sentence of what a command says of itself."""
+    while isinstance(command, partial):
+        command = command.func
+    text = getattr(command, "help", None) or inspect.getdoc(command) or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def similar_names(word: str, names: Sequence[str]) -> list[str]:
+    """The names that one may have meant by a word, best first."""
+    return difflib.get_close_matches(word, names, n=2, cutoff=0.6)
