@@ -71,7 +71,7 @@ def training_step(
             Setting("max_length"),
         )
     optimizer.zero_grad(set_to_none=True)
-    totals = torch.zeros(6, dtype=torch.float64)
+    totals = torch.zeros(6, dtype=torch.float64, device=model.device)
     bad: list[str] = []
     for batch in batches:
         batch = batch.to(model.device)
@@ -108,7 +108,7 @@ def evaluation_step(
     model: VisionLanguageModel, batches: Sequence[Batch], config: TrainConfig, workers: Workers
 ) -> StepMetrics:
     """The same metrics without training."""
-    totals = torch.zeros(6, dtype=torch.float64)
+    totals = torch.zeros(6, dtype=torch.float64, device=model.device)
     counts = [0.0, 0.0]
     for batch in batches:
         counts[0] += batch.num_targets
@@ -151,15 +151,16 @@ def _num_images_with_regions(model: VisionLanguageModel, batch: Batch, best_patc
 
 
 def _totals(caption_sum: Tensor, patch: PatchLoss, batch: Batch) -> Tensor:
+    """Sums of a batch on its device, so that nobody waits for it."""
     values = [
-        caption_sum.detach().double(),
-        patch.total.detach().double(),
-        patch.cosine_total.double(),
-        patch.num_regions.double(),
-        patch.num_dropped.double(),
+        caption_sum.detach(),
+        patch.total.detach(),
+        patch.cosine_total,
+        patch.num_regions,
+        patch.num_dropped,
+        batch.attention_BT.sum(),
     ]
-    found = torch.stack([value.cpu() for value in values])
-    return torch.cat([found, torch.tensor([float(batch.num_tokens)], dtype=torch.float64)])
+    return torch.stack([value.double() for value in values])
 
 
 def _step_metrics(

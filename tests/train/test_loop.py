@@ -211,14 +211,15 @@ def test_two_workers_give_the_curve_of_one(folder: Path, reference: Path, tmp_pa
     np.testing.assert_allclose(curves(tmp_path / "run"), curves(reference), rtol=1e-6, atol=1e-6)
 
 
-def test_stage_two_sharded_over_two_workers_gives_the_curve_of_one(
+def test_stage_two_packed_and_sharded_gives_the_curve_of_one_padded_worker(
     folder: Path, reference: Path, tmp_path: Path
 ) -> None:
     source = str(folder / "conversations.json")
-    config = replace(FINETUNE, micro_batch=2, global_batch=7)  # uneven: 4 samples and 3
+    config = replace(FINETUNE, micro_batch=2, global_batch=7, max_length=200)  # 4 samples and 3
     alone = str(tmp_path / "alone")
     run = open_run(alone, "finetune", config, source, None, str(reference))
     train(run, config, OneWorker())
+    config = replace(config, pack_tokens=200)  # packs of one to three samples
     sharded = str(tmp_path / "sharded")
     open_run(sharded, "finetune", config, source, None, str(reference))
     with pytest.raises(torch.multiprocessing.ProcessExitedException):
@@ -273,3 +274,25 @@ def test_samples_with_problems_are_counted_once_over_workers_and_ends(
     report = launch("pretrain", config, source=source, output=url)
     assert "left out               1 without a caption" in report
     assert any("7 samples cut, as the text is longer than" in line for line in report)
+
+
+def test_a_packed_run_gives_the_curve_of_a_padded_one_after_any_end(
+    folder: Path, reference: Path, tmp_path: Path
+) -> None:
+    config = replace(PRETRAIN, max_length=100, pack_tokens=170)  # two samples a pack
+    wanted = tmp_path / "padded"
+    pretrain(folder, wanted, replace(config, pack_tokens=0))
+
+    def kill(done: int, num_steps: int, values: dict) -> None:
+        if done == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        pretrain(folder, tmp_path / "run", config, on_step=kill)
+    pretrain(folder, tmp_path / "run", config)
+    np.testing.assert_allclose(curves(tmp_path / "run"), curves(wanted), rtol=1e-5, atol=1e-5)
+    assert [line["validation/loss"] for line in read_metrics(str(tmp_path / "run"))[3::4]] == (
+        pytest.approx(
+            [line["validation/loss"] for line in read_metrics(str(wanted))[3::4]], rel=1e-5
+        )
+    )

@@ -1,4 +1,4 @@
-"""A micro-batch as the model takes it: padded ids, pixels, covered patches, label ids.
+"""A micro-batch as the model takes it: ids, pixels, covered patches, label ids.
 
 Legend: B samples, I images, T sequence, S vision patches (grid²), R regions (padded), C, H, W
 pixels.
@@ -24,7 +24,9 @@ class Batch:
     `input_ids_BT` is 0 where an image token or padding stands. `image_mask_BT` marks the places of
     the image tokens, for every image as many as the projector gives, in the order of
     `pixels_ICHW` (float32, normalised). `labels_BT` are ids, `IGNORE_INDEX` where nothing is
-    predicted; the token at t is predicted from those before it. `coverage_IRS` is the fraction of
+    predicted; the token at t is predicted from those before it. `packed_lengths` are the tokens of
+    each sample where all stand in one row, one behind another; () where each has a row of its own,
+    padded on the right. `coverage_IRS` is the fraction of
     each patch that a region covers, `region_mask_IR` marks which regions are real and not padding,
     `label_index_IR` which row of `label_ids` (token ids of each distinct tag) names the region.
     """
@@ -39,6 +41,7 @@ class Batch:
     region_mask_IR: Tensor
     label_index_IR: Tensor
     label_ids: list[list[int]]
+    packed_lengths: tuple[int, ...] = ()
     problems: Counter[Problem] = field(default_factory=Counter)
     """Samples that are used in part only, or not at all."""
 

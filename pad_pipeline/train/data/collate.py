@@ -1,4 +1,4 @@
-"""Examples to one batch: sequences padded at their end, image tokens expanded, tags numbered."""
+"""Examples to one batch: image tokens expanded, sequences padded or packed, tags numbered."""
 
 from __future__ import annotations
 
@@ -15,11 +15,21 @@ from pad_pipeline.train.data.vision_input import VisionInput
 
 
 def collate(
-    examples: Sequence[Example], image: VisionInput, label_ids: Callable[[str], list[int]]
+    examples: Sequence[Example],
+    image: VisionInput,
+    label_ids: Callable[[str], list[int]],
+    *,
+    packed: bool = False,
 ) -> Batch:
-    """The examples as one batch; `label_ids` gives the token ids of a tag."""
+    """The examples as one batch; `label_ids` gives the token ids of a tag.
+
+    Each has a row of its own, padded on the right; `packed` puts all in one row without padding.
+    """
     tokens = image.num_tokens
     rows = [_expand(example, tokens) for example in examples]
+    lengths = tuple(len(ids) for ids, _, _ in rows) if packed else ()
+    if packed:
+        rows = [_join(rows)]
     longest = max(len(ids) for ids, _, _ in rows)
     input_ids = torch.zeros(len(rows), longest, dtype=torch.long)
     labels = torch.full((len(rows), longest), IGNORE_INDEX)
@@ -44,11 +54,26 @@ def collate(
         region_mask_IR=region_mask,
         label_index_IR=label_index,
         label_ids=[label_ids(tag) for tag in tags],
+        packed_lengths=lengths,
         problems=Counter(example.problem for example in examples if example.problem),
     )
 
 
-def _expand(example: Example, tokens: int) -> tuple[list[int], list[int], list[bool]]:
+_Row = tuple[list[int], list[int], list[bool]]
+"""Ids, labels, and whether an image token stands there."""
+
+
+def _join(rows: Sequence[_Row]) -> _Row:
+    """One row behind another. Nothing predicts a sample's first token, so it has no label."""
+    joined: _Row = ([], [], [])
+    for ids, labels, is_image in rows:
+        joined[0].extend(ids)
+        joined[1].extend([IGNORE_INDEX, *labels[1:]])
+        joined[2].extend(is_image)
+    return joined
+
+
+def _expand(example: Example, tokens: int) -> _Row:
     """Ids (0 for images), labels and whether an image token, once images take `tokens` places."""
     ids: list[int] = []
     labels: list[int] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -48,6 +48,20 @@ class Example:
     reason: str = ""
     """What is wrong with this text, where the kind of problem does not say it."""
 
+    def length(self, num_tokens: int) -> int:
+        """Tokens of the sequence where each image takes `num_tokens`."""
+        return expanded_length(self.input_ids, num_tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleSize:
+    """What a sample adds to the work of a step."""
+
+    tokens: int
+    targets: int
+    images: int
+    regions: int
+
 
 class ExampleReader:
     """Reads, decodes and encodes samples; safe to share between threads."""
@@ -91,6 +105,17 @@ class ExampleReader:
             tags=tags,
             problem=problem,
             reason=reason,
+        )
+
+    def size(self, sample: TrainingSample) -> SampleSize:
+        """The size of the sample in training, found without reading its image."""
+        ids, labels, _ = self._fit(self._encode(sample)[0])
+        images = ids.count(IMAGE_TOKEN_INDEX)
+        return SampleSize(
+            tokens=expanded_length(ids, self.image.num_tokens),
+            targets=sum(label != IGNORE_INDEX for label in labels),
+            images=images,
+            regions=len(sample.tags) if images else 0,
         )
 
     def _encode(self, sample: TrainingSample) -> tuple[EncodedText, Problem | None, str]:
@@ -151,6 +176,11 @@ class ExampleReader:
                 f"was annotated with {sample.width}x{sample.height}: it is not the same image"
             )
         return pixels
+
+
+def expanded_length(ids: Sequence[int], num_tokens: int) -> int:
+    """Tokens of a text where each image takes `num_tokens`."""
+    return len(ids) + ids.count(IMAGE_TOKEN_INDEX) * (num_tokens - 1)
 
 
 def _what_was_cut(encoded: EncodedText, ids: list[int], labels: list[int]) -> Problem:

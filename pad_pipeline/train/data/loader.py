@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pad_pipeline.train.data.batch import Batch
 from pad_pipeline.train.data.collate import collate
 from pad_pipeline.train.data.examples import Example, ExampleReader
+from pad_pipeline.train.data.packing import pack
 from pad_pipeline.train.data.problems import DESCRIPTIONS, Problem
 from pad_pipeline.train.data.sample_file import TrainingSamples
 from pad_pipeline.train.data.sampler import StepSampler
@@ -43,11 +44,16 @@ class Loader:
         return self.reader.read(self.samples[index])
 
     def collate(self, examples: Sequence[Example]) -> Batch:
-        """The examples as one batch, padded at the end of each sequence."""
-        return collate(examples, self.reader.image, self.reader.label_ids)
+        """The examples as one batch, packed or padded as the config says."""
+        return collate(
+            examples,
+            self.reader.image,
+            self.reader.label_ids,
+            packed=self.config.pack_tokens > 0,
+        )
 
     def micro_batches(self, indices: Sequence[int] | NDArray[np.int64]) -> list[Batch]:
-        """The samples as batches of at most `micro_batch`."""
+        """The samples as batches of at most `micro_batch` samples, or `pack_tokens` tokens."""
         return self._collate_all([self.load(int(index)) for index in indices])
 
     def steps(
@@ -83,9 +89,10 @@ class Loader:
 
     def _collate_all(self, examples: Sequence[Example]) -> list[Batch]:
         self._log_first_problems(examples)
-        size = self.config.micro_batch
+        lengths = [example.length(self.reader.image.num_tokens) for example in examples]
         return [
-            self.collate(examples[start : start + size]) for start in range(0, len(examples), size)
+            self.collate([examples[index] for index in indices])
+            for indices in micro_batch_indices(lengths, self.config)
         ]
 
     def _log_first_problems(self, examples: Sequence[Example]) -> None:
@@ -97,3 +104,11 @@ class Loader:
                 logger.warning(
                     f"sample %s is {DESCRIPTIONS[example.problem]}%s", example.id, reason
                 )
+
+
+def micro_batch_indices(lengths: Sequence[int], config: TrainConfig) -> list[list[int]]:
+    """Which of a worker's samples pass through the model together, by their tokens' numbers."""
+    if config.pack_tokens:
+        return pack(lengths, config.pack_tokens)
+    size, number = config.micro_batch, len(lengths)
+    return [list(range(start, min(start + size, number))) for start in range(0, number, size)]

@@ -23,6 +23,12 @@ from pad_pipeline.train.choices import TrainingStage
 from pad_pipeline.train.constants import IGNORE_INDEX
 from pad_pipeline.train.data.batch import Batch
 from pad_pipeline.train.model.compatibility import check_compatible
+from pad_pipeline.train.model.packed_attention import (
+    PACKED,
+    check_packable,
+    has_varlen_kernels,
+    sample_bounds,
+)
 from pad_pipeline.train.model.projectors import Projector
 
 
@@ -155,12 +161,34 @@ class VisionLanguageModel(nn.Module):
             for name, (trained, frozen) in self.parameter_counts().items()
         )
 
-    def enable_activation_checkpointing(self) -> None:
-        """Compute the LLM's activations again in the backward pass; in training mode only."""
+    def enable_activation_checkpointing(self, kept_layers: int = 0) -> None:
+        """Compute the LLM's activations again in the backward pass; in training mode only.
+
+        The last `kept_layers` layers keep theirs: of them the backward pass needs them first.
+        """
         self.llm.activation_checkpointing_enable()
         # transformers lets the word embeddings ask for gradients, for a kind of checkpointing that
         # is not used here.
         self.llm.disable_input_require_grads()
+        layers = self.llm.get_decoder().layers
+        for layer in layers[len(layers) - min(kept_layers, len(layers)) :]:
+            layer.gradient_checkpointing = False
+
+    def enable_packing(self, max_length: int) -> str:
+        """Take batches whose samples stand in one row; returns how attention is computed then.
+
+        Raises `UserError` where the LLM's attention cannot be packed for samples of `max_length`.
+        """
+        check_packable(self.llm.config, max_length)
+        self.llm.set_attn_implementation(PACKED)
+        if has_varlen_kernels(self.device, self.dtype):
+            return "torch's kernels for sequences of varying length"
+        return "scaled dot-product attention, sample by sample"
+
+    def compile_layers(self) -> None:
+        """Compile the layers of the LLM one by one: they share one program."""
+        for layer in self.llm.get_decoder().layers:
+            layer.compile(dynamic=True)
 
     # The passes
 
@@ -208,15 +236,26 @@ class VisionLanguageModel(nn.Module):
             batch.image_mask_BT.unsqueeze(-1), tokens_IPD.to(words_BTD.dtype)
         )
 
-    def hidden(self, inputs_BTD: Tensor) -> Tensor:
+    def hidden(self, inputs_BTD: Tensor, packed_lengths: Sequence[int] = ()) -> Tensor:
         """The LLM's last hidden states (B, T, D), before the output layer.
 
         No attention mask: padding on the right is never seen by what stands before it, and the
-        fastest kernels take no mask.
+        fastest kernels take no mask. `packed_lengths` are the tokens of the samples where all
+        stand in one row (see `enable_packing`); each sees itself only.
         """
+        options: dict[str, Any] = {}
+        if packed_lengths:
+            assert self.llm.config._attn_implementation == PACKED, "packing is not enabled"
+            bounds, positions = sample_bounds(packed_lengths, inputs_BTD.device)
+            longest = max(packed_lengths)
+            options = {
+                "position_ids": positions,
+                **{"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds},
+                **{"max_length_q": longest, "max_length_k": longest},
+            }
         decoder = self.llm.get_decoder()
         with self._precision(self.llm.get_output_embeddings().weight):
-            return decoder(inputs_embeds=inputs_BTD, use_cache=False).last_hidden_state
+            return decoder(inputs_embeds=inputs_BTD, use_cache=False, **options).last_hidden_state
 
     def logits(self, hidden_D: Tensor) -> Tensor:
         """Scores (..., W) of hidden states (..., D), at least float32."""
@@ -237,7 +276,7 @@ class VisionLanguageModel(nn.Module):
         )
         targets_BT = batch.labels_BT[:, 1:]
         supervised_BT = targets_BT != IGNORE_INDEX
-        hidden_BTD = self.hidden(self.embed(batch, tokens_IPD))
+        hidden_BTD = self.hidden(self.embed(batch, tokens_IPD), batch.packed_lengths)
         places_N = supervised_BT.flatten().nonzero().squeeze(-1)  # waits for the device, once
         hidden_ND = hidden_BTD[:, :-1].flatten(0, 1)[places_N]
         targets_N = targets_BT.flatten()[places_N]

@@ -46,6 +46,9 @@ class TrainConfig:
     """Samples per optimiser step, over all workers."""
     micro_batch: AtLeastOne = 8
     """Samples per forward pass of one worker; gradients add up to the global batch."""
+    pack_tokens: NotNegative = 0
+    """Tokens per forward pass of one worker, with samples one behind another and no padding; takes
+    the place of `micro_batch`. 0 pads."""
     epochs: AtLeastOne = 1
     """Times that every sample is seen."""
     max_steps: Annotated[int | None, Ge(1)] = None
@@ -81,6 +84,10 @@ class TrainConfig:
     CPU. What is trained is kept in float32."""
     activation_checkpointing: bool = False
     """Compute activations again in the backward pass: slower, much less memory."""
+    kept_layers: NotNegative = 0
+    """Layers of the language model that keep their activations all the same."""
+    compile: bool = False
+    """Compile the language model's layers, one by one."""
     num_validation: NotNegative = 100
     """Samples that are held out and measured; 0 holds out none."""
     validate_every: AtLeastOne = 200
@@ -108,6 +115,27 @@ class TrainConfig:
                 Setting("workers", self.workers),
                 "; every worker needs a sample per step",
             )
+        if self.pack_tokens and self.pack_tokens < self.max_length:
+            raise UserError(
+                Setting("pack_tokens", self.pack_tokens),
+                " is less than ",
+                Setting("max_length", self.max_length),
+                "; a pack holds at least one sample, so give as many tokens or more",
+            )
+        if self.pack_tokens and self.patch_loss == "contrastive":
+            raise UserError(
+                Setting("patch_loss", "contrastive"),
+                " compares the samples of a forward pass, whose number ",
+                Setting("pack_tokens"),
+                " would change; use one of the two",
+            )
+        if self.kept_layers and not self.activation_checkpointing:
+            raise UserError(
+                Setting("kept_layers"),
+                " is for ",
+                Setting("activation_checkpointing", True),
+                "; without it all layers keep their activations",
+            )
         if math.isqrt(self.image_tokens) ** 2 != self.image_tokens:
             raise UserError(
                 Setting("image_tokens"), f" must be a square number, not {self.image_tokens}"
@@ -119,7 +147,10 @@ _NOT_IDENTITY = (
     "max_bad_share",
     "device",
     "micro_batch",
+    "pack_tokens",
     "activation_checkpointing",
+    "kept_layers",
+    "compile",
     "validate_every",
     "checkpoint_every",
     "workers",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import tempfile
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
@@ -18,11 +19,14 @@ from pad_pipeline.normalisation import CLIP_MEAN, CLIP_STD
 from pad_pipeline.train.data.vision_input import VisionInput
 from pad_pipeline.train.model.load import load_model
 from pad_pipeline.train.model.lora import add_lora
+from pad_pipeline.train.model.packed_attention import check_packable
 from pad_pipeline.train.model.projector_files import PROJECTOR_FILES, SETTINGS_FILE
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.run.config import TrainConfig
 from pad_pipeline.train.run.folder import Run, config_of, read_run
 from pad_pipeline.train.text.encode import load_tokenizer
+
+logger = logging.getLogger(__name__)
 
 LLM_FOLDER = "llm"
 
@@ -71,7 +75,12 @@ def load_run_model(run: Run, config: TrainConfig) -> tuple[VisionLanguageModel, 
         add_lora(model, config.lora_rank, config.lora_alpha)
     model.freeze(stage)
     if config.activation_checkpointing:
-        model.enable_activation_checkpointing()
+        model.enable_activation_checkpointing(config.kept_layers)
+    if config.pack_tokens:
+        way = model.enable_packing(config.max_length)
+        logger.info("packs of up to %s tokens: %s", f"{config.pack_tokens:,}", way)
+    if config.compile:
+        model.compile_layers()
     return model, tokenizer
 
 
@@ -101,7 +110,9 @@ def load_finished_model(
 
 def check_models(config: TrainConfig) -> None:
     """Raise `UserError` where tower, projector, language model or tokenizer do not fit together."""
-    load_skeleton(config)
+    model = load_skeleton(config)
+    if config.pack_tokens:
+        check_packable(model.llm.config, config.max_length)
     load_tokenizer(locate(config.llm, "language"))
 
 
