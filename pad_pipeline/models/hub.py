@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import UserError, first_line
 
 TIMEOUT_S = 10
 """How long the hub may take to answer which commit is the newest."""
@@ -51,21 +54,81 @@ def snapshot_of(hub_id: str) -> Path:
     commit = _newest_commit(hub_id)
     if commit is None:
         return _from_cache(hub_id)
+    return _download(hub_id, cache_dir=cache_folder())
+
+
+def download_model(hub_id: str, folder: Path) -> None:
+    """Settings and weights of the newest commit into a folder, which may hold a part of them.
+
+    Raises `UserError` where that fails; what has arrived stays, and the next call goes on from it.
+    """
+    _download(hub_id, local_dir=folder)
+    _forget_bookkeeping(folder)
+
+
+def download_file(hub_id: str, file: str, folder: Path) -> Path:
+    """One file of the newest commit into a folder, as `download_model`; its path."""
+    from huggingface_hub import hf_hub_download
+
+    with _hub_errors(hub_id):
+        return Path(hf_hub_download(hub_id, file, local_dir=folder))
+
+
+def _download(hub_id: str, **place: Path) -> Path:
     from huggingface_hub import snapshot_download
 
-    try:
+    with _hub_errors(hub_id):
         for weights in WEIGHTS:
-            folder = snapshot_download(
-                hub_id, allow_patterns=[*SETTINGS, weights], cache_dir=cache_folder()
-            )
+            folder = snapshot_download(hub_id, allow_patterns=[*SETTINGS, weights], **place)
             if any(Path(folder).glob(weights)):
                 return Path(folder)
-    except OSError as error:
+    raise UserError(f"{hub_id} holds no weights ({', '.join(WEIGHTS)}); give another model")
+
+
+def _forget_bookkeeping(folder: Path) -> None:
+    """Without huggingface_hub's notes for an interrupted download."""
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+
+
+@contextmanager
+def _hub_errors(hub_id: str) -> Iterator[None]:
+    """What goes wrong in a download, for the user."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
+
+    try:
+        yield
+    except LocalEntryNotFoundError as error:
         raise UserError(
-            f"{hub_id} could not be downloaded: {str(error).strip().splitlines()[0]}; check the "
+            f"{hub_id} could not be downloaded: {constants.ENDPOINT} cannot be reached; check the "
+            "network and rerun the command to resume, or name a mirror of the hub (HF_ENDPOINT)"
+        ) from error
+    except (OSError, HTTPError) as error:
+        if isinstance(error, HfHubHTTPError) and (refusal := _refusal(hub_id, error)):
+            raise refusal from error
+        raise UserError(
+            f"{hub_id} could not be downloaded: {first_line(error).rstrip('.')}; check the "
             "network and free disk space, then rerun the command to resume"
         ) from error
-    raise UserError(f"{hub_id} holds no weights ({', '.join(WEIGHTS)}); give another model")
+
+
+def _refusal(hub_id: str, error: Exception) -> UserError | None:
+    """What to do where the hub does not give a model to this user; None: it has other troubles."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import GatedRepoError
+
+    status = error.response.status_code  # type: ignore[attr-defined]
+    if isinstance(error, GatedRepoError):
+        return UserError(
+            f"{hub_id} is given to those alone who have accepted its terms (HTTP {status}): accept "
+            f"them at {constants.ENDPOINT}/{hub_id}, then log in by `hf auth login` or set HF_TOKEN"
+        )
+    if status in (401, 403, 404):
+        return UserError(
+            f"model {hub_id!r} was not found or you have no access to it (HTTP {status}); "
+            "check the name, or log in where it is a private one (HF_TOKEN)"
+        )
+    return None
 
 
 def _from_cache(hub_id: str) -> Path:
@@ -92,12 +155,8 @@ def _newest_commit(hub_id: str) -> str | None:
         url = hf_hub_url(hub_id, "config.json")
         return get_hf_file_metadata(url, timeout=TIMEOUT_S).commit_hash
     except HfHubHTTPError as error:
-        status = error.response.status_code
-        if status in (401, 403, 404):
-            raise UserError(
-                f"model {hub_id!r} was not found or you have no access to it (HTTP {status}); "
-                "check the name, or log in where it is a private one (HF_TOKEN)"
-            ) from error
+        if refusal := _refusal(hub_id, error):
+            raise refusal from error
         return None
     except (HTTPError, OSError):
         return None

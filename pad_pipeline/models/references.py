@@ -12,6 +12,9 @@ from pad_pipeline.errors import UserError
 
 Role = Literal["tagger", "detector", "segmenter"]
 
+Kind = Literal["ram", "ram-plus", "grounding-dino", "sam", "mobile-sam"]
+"""The layouts of original checkpoints that `convert` reads."""
+
 EMBEDDED = "embedded"
 """The name of the small models that ship with the package."""
 

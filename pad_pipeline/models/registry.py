@@ -24,7 +24,7 @@ def _ram(reference: str | Path, runtime: Runtime) -> Tagger:
     if not Path(reference).is_dir():
         raise UserError(
             f"{reference} is not a tagger's directory: a RAM checkpoint does not hold its tags; "
-            "write one with `pad-pipeline models convert ram CHECKPOINT --tags FILE --output DIR`"
+            "write one with `pad-pipeline models convert ram CHECKPOINT --output DIR`"
         )
     return load_ram(reference, runtime)
 

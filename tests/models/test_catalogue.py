@@ -46,10 +46,12 @@ def test_every_default_of_the_presets_is_known(preset: str) -> None:
 
 def test_hub_models_need_no_conversion_and_the_others_name_a_file() -> None:
     for model in KNOWN:
-        assert model.source.startswith("https://")
-        assert model.licence == "Apache-2.0"
+        assert model.source.startswith(("https://", "npm:"))
+        assert "Apache-2.0" in model.licence
         assert (model.convert is None) == ("/" in model.reference)
         assert (model.file == "model.safetensors") == (model.convert is None)
+        assert (model.sha256 is None) == (model.convert is None)
+        assert model.sha256 is None or len(model.sha256) == 64
 
 
 @pytest.mark.parametrize(

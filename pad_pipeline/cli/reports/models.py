@@ -26,9 +26,7 @@ def print_models() -> None:
         say(f"{entry.reference}  ({entry.role or 'unknown'}: {title})")
         if known is not None:
             say(f"    weights: {known.source} {known.file}, {known.size_gb:g} GB, {known.licence}")
-            if known.convert is not None:
-                also = f", with {known.also}" if known.also else ""
-                say(f"    needs `pad-pipeline models convert {known.convert}`{also}")
+            say(f"    get it by `pad-pipeline models fetch {known.reference}`")
         say(f"    on disk: {entry.path or 'no'}")
     say(f"models folder: {models_folder()} (set PAD_MODELS to change it)")
 

@@ -16,6 +16,11 @@ from pad_pipeline.resampling import Filter
 DEFAULT_THRESHOLD = 0.68
 """The original's threshold for every tag where no list of thresholds is given."""
 
+RELEASED_TAGS = Path(__file__).parent / "released" / "ram_tag_list.txt"
+"""The 4,585 tags of the released models, in the order of their checkpoints."""
+
+RELEASED_THRESHOLDS = RELEASED_TAGS.with_name("ram_tag_list_threshold.txt")
+
 DESCRIPTIONS_PER_CLASS = 51
 """How many sentences describe each tag in the original RAM++."""
 
