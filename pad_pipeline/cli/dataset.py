@@ -91,7 +91,7 @@ def show(
     A small picture and its regions.
 
     Args:
-        image_id: Which image.
+        image_id: Which image; `bus.jpg` also finds `sub/bus.jpg` where there is one such.
         width: Columns of the picture; 0 leaves it out.
     """
     from pad_pipeline.dataset.preview import print_preview

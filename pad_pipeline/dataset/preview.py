@@ -12,7 +12,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from pad_pipeline.dataset.reader import find_record
+from pad_pipeline.dataset.reader import find_ids, find_record, open_dataset
 from pad_pipeline.dataset.record_images import read_record_images
 from pad_pipeline.drawing.colours import colour, distinct_colours
 from pad_pipeline.drawing.console import stdout_console
@@ -34,17 +34,13 @@ _DRAWN_SIDE = 480
 def print_preview(url: str, image_id: str, *, images: str | None = None, width: int = 72) -> None:
     """Print one image's record on stdout, its picture at most `width` columns wide.
 
+    `image_id` may be the end of an id, from a slash on, that no other id has.
     The picture is drawn where stdout shows colours and the image can be read. Raises `UserError`
     where the data set has no such image or cannot be read.
     """
     if width < 0:
         raise UserError(Setting("width"), f" must be at least 0 columns, not {width}")
-    record = find_record(url, image_id)
-    if record is None:
-        raise UserError(
-            f"{url} has no image called {image_id!r}; `pad-pipeline view {url}` finds them by tag "
-            "and caption"
-        )
+    record = _find(url, image_id)
     console = stdout_console()
     parts: list[Text | Table] = [_heading(record)]
     if width and console.color_system in ("truecolor", "256") and record.status != "failed":
@@ -53,6 +49,23 @@ def print_preview(url: str, image_id: str, *, images: str | None = None, width: 
             parts.append(half_blocks(picture, min(width, console.width)))
     parts += _facts(record)
     console.print(Group(*parts))
+
+
+def _find(url: str, name: str) -> PadRecord:
+    """The record with this id, else the only one whose id ends with it."""
+    dataset = open_dataset(url)
+    record = find_record(dataset, name)
+    if record is None:
+        similar = find_ids(dataset, name)
+        if len(similar) > 1:
+            raise UserError(f"{url} has several images called {name!r}: {', '.join(similar)}")
+        record = find_record(dataset, similar[0]) if similar else None
+    if record is None:
+        raise UserError(
+            f"{url} has no image called {name!r}; `pad-pipeline view {url}` finds them by tag "
+            "and caption"
+        )
+    return record
 
 
 def _picture(record: PadRecord, images: str | None) -> NDArray[np.uint8] | None:

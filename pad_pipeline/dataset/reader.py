@@ -149,6 +149,20 @@ def iter_records(
                 yield record
 
 
+def find_ids(dataset: Dataset | str, name: str, limit: int = 10) -> list[str]:
+    """Up to `limit` ids whose last parts are `name`, as `sub/bus.jpg` for `bus.jpg`; reads ids."""
+    if isinstance(dataset, str):
+        dataset = open_dataset(dataset)
+    found: list[str] = []
+    for shard in dataset.shards:
+        with _readable(shard.url) as file:
+            ids = file.read(columns=["image_id"]).column("image_id")
+            found += ids.filter(pc.ends_with(ids, f"/{name}")).to_pylist()
+        if len(found) >= limit:
+            break
+    return found[:limit]
+
+
 def find_record(dataset: Dataset | str, image_id: str) -> PadRecord | None:
     """The record of one image, None where the data set does not have it; reads only the ids."""
     if isinstance(dataset, str):

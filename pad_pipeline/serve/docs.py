@@ -19,7 +19,7 @@ tr { border-top: 1px solid color-mix(in srgb, currentColor 25%, transparent); }
 
 _EXAMPLES = {
     "/annotate": (
-        "curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' '{url}/annotate'\n"
+        "curl --data-binary @photo.jpg '{url}/annotate'\n"
         "curl -F image=@photo.jpg -F caption='a dog' -F min_score=0.4 '{url}/annotate'\n"
         "curl -F image=@photo.jpg '{url}/annotate?render=1' -o picture.png"
     ),
@@ -27,8 +27,8 @@ _EXAMPLES = {
 }
 
 
-def page(document: dict[str, Any], url: str = "http://127.0.0.1:8000") -> str:
-    """The HTML page of an OpenAPI document."""
+def page(document: dict[str, Any], url: str) -> str:
+    """The HTML page of an OpenAPI document; `url` is the service's address in the examples."""
     info = document["info"]
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",

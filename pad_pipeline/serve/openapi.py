@@ -32,6 +32,7 @@ IMAGE_BODY = _body(
     {
         "application/octet-stream": {"schema": _FILE},
         "image/*": {"schema": _FILE},
+        "application/x-www-form-urlencoded": {"schema": _FILE},
         "multipart/form-data": _form(AnnotateOptions, _FILE),
     }
 )

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from fastapi.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+)
 
 from pad_pipeline.engine.sample import Sample
 from pad_pipeline.images import ImageLimits
@@ -159,7 +165,14 @@ async def readyz(service: CurrentService) -> dict[str, str]:
 @public.get("/docs", include_in_schema=False)
 async def docs_page(request: Request) -> HTMLResponse:
     """The OpenAPI document as a page that loads nothing from elsewhere, which FastAPI's would."""
-    return HTMLResponse(docs.page(request.app.openapi()), headers=docs.HEADERS)
+    url = str(request.base_url).rstrip("/")
+    return HTMLResponse(docs.page(request.app.openapi(), url), headers=docs.HEADERS)
+
+
+@public.get("/", include_in_schema=False)
+async def front_page() -> RedirectResponse:
+    """Who opens the service's address in a browser sees what it offers."""
+    return RedirectResponse("docs")
 
 
 @metrics.get(

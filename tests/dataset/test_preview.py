@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.runner import call
-from tests.dataset.example import example_records, write_dataset, write_images
+from tests.dataset.example import example_records, record, write_dataset, write_images
 
 
 @pytest.fixture
@@ -62,3 +62,17 @@ def test_failed_and_unknown_images_are_explained(capfd, data: str) -> None:
     assert "failed: decode: ImageError: the file is empty (0 bytes)" in done.out
     assert "has no image called 'x.png'" in call(capfd, "show", data, "x.png").sentence
     assert "at least 0 columns" in call(capfd, "show", data, "x", "--width", -1).sentence
+
+
+def test_the_end_of_an_id_is_enough_where_it_is_the_only_one(capfd, tmp_path: Path) -> None:
+    ids = ("a/bus.jpg", "a/car.jpg", "b/car.jpg", "car.jpeg", "minibus.jpg")
+    data = write_dataset(
+        tmp_path / "data", [record(number, image_id=name) for number, name in enumerate(ids)]
+    )
+    shown = call(capfd, "show", data, "bus.jpg")
+    assert shown.code == 0
+    assert shown.out.startswith("a/bus.jpg")
+    assert call(capfd, "show", data, "b/car.jpg").out.startswith("b/car.jpg")
+    several = call(capfd, "show", data, "car.jpg").sentence
+    assert "several images called 'car.jpg': a/car.jpg, b/car.jpg" in several
+    assert "no image called 'us.jpg'" in call(capfd, "show", data, "us.jpg").sentence

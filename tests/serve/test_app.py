@@ -135,9 +135,13 @@ def test_what_is_no_image_is_an_error(data: bytes, message: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
-def test_other_types_of_body_are_refused(kind: str) -> None:
-    answer = play(lambda service: service.post(content=png(), headers={"content-type": kind}))
-    assert cause(answer) == (415, "unsupported_type")
+def test_an_image_is_one_whatever_type_it_is_sent_as(kind: str) -> None:
+    headers = {"content-type": kind}
+    answer = play(lambda service: service.post(content=png(), headers=headers))
+    assert answer.status_code == 200
+    assert answer.json() == expected("image", png())
+    answer = play(lambda service: service.post(content=b"name=dog", headers=headers))
+    assert cause(answer) == (400, "not_an_image")
 
 
 def test_several_images_are_answered_in_order_each_with_its_status() -> None:
@@ -274,13 +278,19 @@ def test_metrics_are_passed_on() -> None:
 
 
 def test_the_page_needs_nothing_from_outside() -> None:
-    answer = play(lambda service: service.client.get("/docs"))
+    headers = {"host": "127.0.0.1:8123"}
+    answer = play(lambda service: service.client.get("/docs", headers=headers))
     assert "POST /annotate/batch" in answer.text
     assert "min_predicted_iou" in answer.text
-    assert "http://127.0.0.1" in answer.text
+    assert "http://127.0.0.1:8123/annotate" in answer.text
     for loaded in ("<script", "<link", "<img", "src=", "@import", "url("):
         assert loaded not in answer.text
     assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_the_front_page_leads_to_the_documentation() -> None:
+    answer = play(lambda service: service.client.get("/"))
+    assert (answer.status_code, answer.headers["location"]) == (307, "docs")
 
 
 def test_neighbours_do_not_share_thresholds() -> None:
