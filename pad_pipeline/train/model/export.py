@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -15,11 +16,12 @@ from pad_pipeline.geometry import CLIP_MEAN_RGB
 from pad_pipeline.models.pretrained import quiet
 from pad_pipeline.normalisation import CLIP_MEAN, CLIP_STD
 from pad_pipeline.storage.atomic import replacing
-from pad_pipeline.train.choices import FrameGeometry
+from pad_pipeline.train.choices import FrameGeometry, Template
 from pad_pipeline.train.model.export_c_abstractor import write_parts
 from pad_pipeline.train.model.export_llava import write_llava
 from pad_pipeline.train.model.export_transformers import write_transformers
 from pad_pipeline.train.model.vlm import VisionLanguageModel
+from pad_pipeline.train.text.chat_template import make_chat_template
 
 ExportFormat = Literal["transformers", "llava"]
 
@@ -35,7 +37,7 @@ def export_run_model(
     image_std: Sequence[float] = CLIP_STD,
     dtype: torch.dtype | None = None,
     vision_name: str | None = None,
-    chat_template: str | None = None,
+    template: Template = "vicuna-v1",
     llm_trained: bool = False,
 ) -> list[str]:
     """Write `model` into the new folder `directory`; returns lines that list what was written.
@@ -45,7 +47,9 @@ def export_run_model(
     (means of the others). The processor crops or pads as the `geometry` of the training did, and
     normalises by `image_mean` and `image_std` (RGB, 0-1). Weights are written in `dtype`, unless
     given the language model's own. Low-rank adapters are merged into their weights, in `model`
-    too. `chat_template` goes to the processor.
+    too. Processor and tokenizer get a chat template that writes conversations as training did:
+    in the format `template` where the language model was trained on them (`llm_trained`), else
+    the image with the text behind it.
 
     "llava": mm_projector.bin under LLaVA's names and a config.json with the settings that go with
     it; `vision_name` is the tower's name in there. `llm_trained` adds what is then missing.
@@ -69,11 +73,14 @@ def export_run_model(
                 if model.has_lora:
                     model.llm = model.llm.merge_and_unload()
                 processor = _image_processor(model, geometry, image_mean, image_std)
+                stage = "finetune" if llm_trained else "pretrain"
                 if model.projector.kind == "c-abstractor":
-                    lines = [write_parts(model, tokenizer, processor, folder, dtype)]
+                    words = copy.deepcopy(tokenizer)
+                    words.chat_template = make_chat_template(tokenizer, template, stage)
+                    lines = [write_parts(model, words, processor, folder, dtype)]
                 else:
                     lines = write_transformers(
-                        model, tokenizer, processor, folder, dtype, chat_template
+                        model, tokenizer, processor, folder, dtype, template, stage
                     )
                 lines += _other_border(geometry, image_mean)
     except (OSError, SafetensorError) as error:

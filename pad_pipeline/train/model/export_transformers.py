@@ -17,9 +17,11 @@ from transformers import (
 from transformers.conversion_mapping import get_model_conversion_mapping
 
 from pad_pipeline.errors import Setting, UserError
+from pad_pipeline.train.choices import Template, TrainingStage
 from pad_pipeline.train.constants import IMAGE_TOKEN_INDEX
 from pad_pipeline.train.model.projectors import Projector
 from pad_pipeline.train.model.vlm import VisionLanguageModel
+from pad_pipeline.train.text.chat_template import find_chat_template
 from pad_pipeline.train.text.encode import encode_caption
 
 IMAGE_WORD, PAD_WORD = "<image>", "<pad>"
@@ -33,7 +35,8 @@ def write_transformers(
     image_processor: LlavaImageProcessorPil,
     folder: Path,
     dtype: torch.dtype | None,
-    chat_template: str | None,
+    template: Template,
+    stage: TrainingStage,
 ) -> list[str]:
     llm, vision_config = model.llm, copy.deepcopy(model.vision.config)
     head = llm.get_output_embeddings()
@@ -92,6 +95,8 @@ def write_transformers(
     # transformers 5 writes these by itself only for models that it has loaded.
     exported._weight_conversions = get_model_conversion_mapping(exported, add_legacy=False)
     exported.save_pretrained(folder)
+    chat_template, is_exact = find_chat_template(original, tokenizer, template, stage)
+    tokenizer.chat_template = chat_template  # programs ask either of the two
     LlavaProcessor(
         image_processor=image_processor,
         tokenizer=tokenizer,
@@ -103,6 +108,8 @@ def write_transformers(
     lines = [
         "loads with LlavaForConditionalGeneration.from_pretrained and AutoProcessor",
         f"{IMAGE_WORD} is token {image_id}, {PAD_WORD} {pad_id}; the vocabulary has {rows} rows",
+        "the chat template writes conversations as training did"
+        + ("" if is_exact else ", but transformers' ids of them differ from those of the training"),
         *_prompts(tokenizer, original),
     ]
     if model.projector.kind == "linear":

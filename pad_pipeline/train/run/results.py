@@ -75,6 +75,7 @@ def export_run(
         dest,
         format=format,
         geometry=config.geometry,
+        template=config.template,
         image_mean=image.mean,
         image_std=image.std,
         dtype=getattr(torch, dtype),

@@ -21,7 +21,7 @@ LLAMA3_SYSTEM = (
 LLAMA3_HEADER = "<|start_header_id|>{role}<|end_header_id|>\n\n"
 LLAMA3_END = "<|eot_id|>"
 LLAMA3_TOKENS = ("<|start_header_id|>", "<|end_header_id|>", LLAMA3_END)
-_LLAMA3_DATE = "26 Jul 2024"
+LLAMA3_DATE = "26 Jul 2024"
 """The date that Llama 3.1's chat template writes by default; later ones would write today's."""
 
 Messages = Sequence[tuple[str, str]]
@@ -145,7 +145,7 @@ def _from_template(tokenizer: Any, spoken: Messages) -> str:
 
     messages = [{"role": role, "content": value} for role, value in spoken]
     try:
-        return tokenizer.apply_chat_template(messages, tokenize=False, date_string=_LLAMA3_DATE)
+        return tokenizer.apply_chat_template(messages, tokenize=False, date_string=LLAMA3_DATE)
     except TemplateError as error:
         raise UserError(
             f"the tokenizer's chat template refuses a conversation with a system text: {error}; "

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from jinja2 import TemplateError
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import (
     AutoProcessor,
+    AutoTokenizer,
     CLIPVisionModel,
     LlamaForCausalLM,
     LlavaForConditionalGeneration,
@@ -23,14 +25,14 @@ from pad_pipeline.errors import UserError
 from pad_pipeline.geometry import geometry
 from pad_pipeline.models.references import EMBEDDED_WEIGHTS
 from pad_pipeline.normalisation import CLIP_MEAN, CLIP_STD
-from pad_pipeline.train.constants import IMAGE_TOKEN_INDEX
+from pad_pipeline.train.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from pad_pipeline.train.model.export import export_run_model
 from pad_pipeline.train.model.load import load_model
 from pad_pipeline.train.model.lora import add_lora
 from pad_pipeline.train.model.projector_files import load_projector
 from pad_pipeline.train.model.projectors import build_projector, llava_state
 from pad_pipeline.train.model.vlm import VisionLanguageModel
-from pad_pipeline.train.text.encode import encode_caption, load_tokenizer
+from pad_pipeline.train.text.encode import encode_caption, encode_conversation, load_tokenizer
 from tests.golden_data import golden_dir
 from tests.train.model.toy_llava import llava_tiny, settings
 from tests.train.text.byte_level import byte_level_tokenizer
@@ -339,3 +341,80 @@ def test_a_full_disk_leaves_nothing(
     with pytest.raises(UserError, match=r"could not be written to .*No space left"):
         export_run_model(small_model(), tokenizer, tmp_path / "out", "llava")
     assert os.listdir(tmp_path) == []
+
+
+def talk(*texts: str) -> list[dict[str, str]]:
+    roles = ("user", "assistant")
+    return [{"from": roles[n % 2], "value": text} for n, text in enumerate(texts)]
+
+
+def chat(*texts: str) -> list[dict[str, Any]]:
+    """The same as transformers takes it, the image as an item behind the first text."""
+    turns = [
+        {"role": ("user", "assistant")[n % 2], "content": [{"type": "text", "text": text}]}
+        for n, text in enumerate(texts)
+    ]
+    turns[0]["content"].append({"type": "image"})
+    return turns
+
+
+@pytest.mark.parametrize(
+    ("kind", "template"),
+    [("embedded", "vicuna-v1"), ("llama 2", "vicuna-v1"), ("llama 3", "llama-3")],
+)
+def test_a_chat_in_transformers_has_the_ids_of_the_training(
+    tmp_path: Path, tokenizer: Any, kind: str, template: Any
+) -> None:
+    if kind == "llama 2":
+        tokenizer = load_tokenizer(golden_dir("llava_text") / "tokenizer")
+    elif kind == "llama 3":
+        tokenizer = byte_level_tokenizer()
+    lines = export_run_model(
+        small_model(words=len(tokenizer)),
+        tokenizer,
+        tmp_path / "out",
+        template=template,
+        llm_trained=True,
+    )
+    assert "the chat template writes conversations as training did" in lines
+    assert tokenizer.chat_template is None, "the caller's tokenizer was changed"
+    processor = AutoProcessor.from_pretrained(tmp_path / "out")
+    texts = ("What is it?", "A red cup.", "And  behind it?", "A table.")
+    whole = encode_conversation(
+        tokenizer, talk(f"<image>\n{texts[0]}", *texts[1:]), template, has_image=True
+    )
+    text = processor.apply_chat_template(chat(*texts), tokenize=False)
+    inputs = processor(images=Image.fromarray(photo()), text=text, return_tensors="pt")
+    image = processor.tokenizer.convert_tokens_to_ids("<image>")
+    assert inputs["input_ids"].tolist() == their_ids(whole.input_ids, image, 16).tolist()
+
+    asked = processor.apply_chat_template(
+        chat(texts[0]), add_generation_prompt=True, tokenize=False
+    )
+    words = AutoTokenizer.from_pretrained(tmp_path / "out")  # as lmms-eval asks, with strings
+    question = [{"role": "user", "content": f"<image>\n{texts[0]}"}]
+    assert words.apply_chat_template(question, add_generation_prompt=True, tokenize=False) == asked
+    inputs = processor(images=Image.fromarray(photo()), text=asked, return_tensors="pt")
+    ids = inputs["input_ids"][0].tolist()
+    assert ids == their_ids(whole.input_ids, image, 16)[0, : len(ids)].tolist()
+    first = next(label for label in whole.labels if label != IGNORE_INDEX)
+    position = whole.labels.index(first) + 15
+    assert position in (len(ids), len(ids) + 1), "the prompt ends where the answer begins"
+    model = LlavaForConditionalGeneration.from_pretrained(tmp_path / "out")
+    answer = model.generate(**inputs, max_new_tokens=3, do_sample=False)
+    assert answer.shape[1] > len(ids)
+    with pytest.raises(TemplateError, match="one image per message"):
+        processor.apply_chat_template(
+            [{"role": "user", "content": [{"type": "image"}, {"type": "image"}]}]
+        )
+
+
+def test_a_chat_with_a_model_of_stage_one_is_an_image_and_its_caption(
+    tmp_path: Path, tokenizer: Any
+) -> None:
+    export_run_model(small_model(), tokenizer, tmp_path / "out")
+    processor = AutoProcessor.from_pretrained(tmp_path / "out")
+    text = processor.apply_chat_template(chat("a cup", "on the table"), tokenize=False)
+    inputs = processor(images=Image.fromarray(photo()), text=text, return_tensors="pt")
+    caption = encode_caption(tokenizer, "a cupon the table")
+    assert inputs["input_ids"].tolist() == their_ids(caption.input_ids, WORDS, 16).tolist()
