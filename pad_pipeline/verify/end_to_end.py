@@ -16,13 +16,14 @@ from pad_pipeline.errors import UserError
 from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.checkpoints import read_checkpoint
 from pad_pipeline.models.grounding_dino.detector import GroundingDinoDetector, Preprocessing
-from pad_pipeline.models.grounding_dino.encode import encode_images, encode_texts
+from pad_pipeline.models.grounding_dino.encode import encode_images
 from pad_pipeline.models.grounding_dino.forward import detect_pairs
 from pad_pipeline.models.grounding_dino.load import (
     build_grounding_dino,
     load_tokenizer,
     to_runtime,
 )
+from pad_pipeline.models.grounding_dino.phrases import encode_texts
 from pad_pipeline.models.grounding_dino.prompts import build_prompts
 from pad_pipeline.models.grounding_dino.state_dict import config_from_golden
 from pad_pipeline.models.protocols import Image
@@ -143,10 +144,10 @@ def _models(folder: Path, recorded: Mapping[str, Any], runtime: Runtime) -> tupl
 def _raw_detection(detector: Any, image: Image, names: list[str]) -> dict[str, Any]:
     """The detector's input and output before it becomes pixels, of the first prompt."""
     prompt = build_prompts(names, detector.tokenizer, label_mode="phrase")[0]
-    pixels, padding = detector.pixels([image])
-    encoded = encode_images(detector.model, pixels, padding)
-    texts = encode_texts(detector.model, torch.tensor([prompt.token_ids], device=pixels.device))
-    logits, pred_boxes = detect_pairs(detector.model, encoded, texts)
+    pixels = detector.pixels([image])
+    encoded = encode_images(detector.network, pixels)
+    texts = encode_texts(detector.network, [prompt.token_ids])
+    logits, pred_boxes = detect_pairs(detector.network, encoded, texts)
     logits = pad_logits(detector.model, logits)
     [(boxes, _, _)] = detector.select([prompt], logits, pred_boxes)
     return {

@@ -18,7 +18,13 @@ from torch import Tensor
 from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.checkpoints import read_checkpoint
 from pad_pipeline.models.grounding_dino.detector import GroundingDinoDetector
-from pad_pipeline.models.grounding_dino.encode import Images, Texts, encode_images, encode_texts
+from pad_pipeline.models.grounding_dino.encode import (
+    Images,
+    Map,
+    backbone_maps,
+    join_levels,
+    project_maps,
+)
 from pad_pipeline.models.grounding_dino.forward import (
     LOGIT_EPS,
     detect_pairs,
@@ -30,6 +36,14 @@ from pad_pipeline.models.grounding_dino.load import (
     load_tokenizer,
     to_runtime,
 )
+from pad_pipeline.models.grounding_dino.network import Network, prepare_network
+from pad_pipeline.models.grounding_dino.phrases import (
+    Texts,
+    encode_phrases,
+    encode_texts,
+    lay_out,
+)
+from pad_pipeline.models.grounding_dino.places import Places
 from pad_pipeline.models.grounding_dino.prompts import Prompt
 from pad_pipeline.models.grounding_dino.state_dict import config_from_golden
 from pad_pipeline.verify.rows import VerifyRow, compare_all, compare_decisions, read_json
@@ -111,9 +125,10 @@ def golden_outputs(
         state, source="the golden checkpoint", config=config_from_golden(config)
     )
     model = to_runtime(model, runtime)
+    network = prepare_network(model)
     tensors: dict[str, Tensor] = {}
     for name, case in expected["cases"].items():
-        outputs = run_case(model, [inputs[image] for image in case["images"]], case, runtime)
+        outputs = run_case(network, [inputs[image] for image in case["images"]], case, runtime)
         if len(set(case["captions"])) > 1:
             name += "_own_masks"
         tensors |= {f"{name}.{key}": tensor.cpu() for key, tensor in outputs.items()}
@@ -142,35 +157,66 @@ def golden_outputs(
 
 @torch.inference_mode()
 def run_case(
-    model: Any, images_CHW: Sequence[Tensor], case: Mapping[str, Any], runtime: Runtime
+    network: Network, images_CHW: Sequence[Tensor], case: Mapping[str, Any], runtime: Runtime
 ) -> dict[str, Tensor]:
     """Every recorded tensor of one case: normalised images, padded, and its `input_ids`."""
-    height, width = (max(image.shape[axis] for image in images_CHW) for axis in (1, 2))
-    pixels, padding = [], []
-    for image in images_CHW:
-        missing = (0, width - image.shape[2], 0, height - image.shape[1])
-        pixels.append(F.pad(image, missing))
-        padding.append(F.pad(torch.zeros(image.shape[1:], dtype=torch.bool), missing, value=True))
-    text_padding = torch.tensor(case["attention_mask"]) == 0
-    image_padding = torch.stack(padding)
-    device = runtime.device
-    with recorded_modules(model) as outputs:
-        images = encode_images(
-            model,
-            torch.stack(pixels).to(device, runtime.torch_dtype),
-            image_padding.to(device) if image_padding.any() else None,
-        )
-        texts = encode_texts(
-            model,
-            torch.tensor(case["input_ids"], device=device),
-            text_padding.to(device) if text_padding.any() else None,
-        )
-        logits, boxes = detect_pairs(model, images, texts)
+    sizes = [(image.shape[1], image.shape[2]) for image in images_CHW]
+    canvas = (max(height for height, _ in sizes), max(width for _, width in sizes))
+    pixels = [
+        F.pad(image, (0, canvas[1] - image.shape[2], 0, canvas[0] - image.shape[1]))
+        for image in images_CHW
+    ]
+    prompts = [
+        ids[: sum(mask)]
+        for ids, mask in zip(case["input_ids"], case["attention_mask"], strict=True)
+    ]
+    with recorded_modules(network.module) as outputs:
+        maps = backbone_maps(network, torch.stack(pixels).to(runtime.device, runtime.torch_dtype))
+        levels = project_maps(network, maps)
+        alike = len(set(sizes)) == 1
+        images = join_levels(network, levels, canvas, None if alike else sizes)
+        texts = encode_texts(network, prompts)
+        logits, boxes = detect_pairs(network, images, texts)
     return {
         **outputs,
-        **_queries_and_boxes(model, outputs, images, texts),
-        "pred_logits": pad_logits(model, logits),
+        **_images(network, maps, levels, images.places),
+        **_texts(network, prompts, texts),
+        **_queries_and_boxes(network, outputs, images, texts),
+        "pred_logits": pad_logits(network.module, logits),
         "pred_boxes": boxes,
+    }
+
+
+def _images(
+    network: Network, maps: Sequence[Map], levels: Sequence[Tensor], places: Places
+) -> dict[str, Tensor]:
+    """The backbone's maps, masks and positions, and the levels made of the maps."""
+    found = {f"input_proj{level}": plane for level, plane in enumerate(levels)}
+    for level, (output, start) in enumerate(
+        zip(maps, places.levels.starts[:, 0].tolist(), strict=False)
+    ):
+        num_images, num_tokens, _ = output.tokens.shape
+        tokens = slice(start, start + num_tokens)
+        of_level = network.module.model.level_embed[level]
+        position = (places.positions[:, tokens] - of_level).expand(num_images, -1, -1)
+        padding = torch.zeros(num_images, num_tokens, dtype=torch.bool, device=network.device)
+        if places.padding is not None:
+            padding = places.padding[:, tokens]
+        found[f"backbone_feature{level}"] = output.tokens.transpose(1, 2).unflatten(2, output.shape)
+        found[f"position{level}"] = position.transpose(1, 2).unflatten(2, output.shape)
+        found[f"backbone_mask{level}"] = padding.unflatten(1, output.shape)
+    return found
+
+
+def _texts(network: Network, prompts: Sequence[Sequence[int]], texts: Texts) -> dict[str, Tensor]:
+    """What the text encoder reads and gives; it runs once for each phrase."""
+    layout = lay_out(prompts, network.module.config.max_text_len)
+    hidden = torch.cat(encode_phrases(network, layout.phrases, projected=False))
+    return {
+        "text_self_attention_masks": texts.within_phrases[:, 0] == 0,
+        "position_ids": torch.from_numpy(layout.positions).long(),
+        "bert_last_hidden_state": hidden[torch.from_numpy(layout.places).to(hidden.device)],
+        "encoded_text": texts.tokens,
     }
 
 
@@ -196,27 +242,6 @@ def recorded_modules(model: Any) -> Iterator[dict[str, Tensor]]:
     def keep_input(module: Any, name: str) -> None:
         on_output(module, lambda inputs, _out: outputs.__setitem__(name, inputs[0]))
 
-    def backbone(_inputs: Any, out: Any) -> None:
-        outputs.update({f"backbone_feature{i}": map_ for i, map_ in enumerate(out.feature_maps)})
-
-    def position(inputs: Any, out: Tensor) -> None:
-        level = sum(name.startswith("position") for name in outputs)
-        if f"backbone_feature{level}" in outputs:  # the original keeps those of the backbone alone
-            features, mask = inputs
-            outputs[f"backbone_mask{level}"] = ~mask
-            outputs[f"position{level}"] = out.to(features.dtype)
-
-    def text(inputs: Any, out: Any) -> None:
-        outputs["text_self_attention_masks"] = inputs[1][:, 0]
-        outputs["position_ids"] = inputs[3]
-        outputs["bert_last_hidden_state"] = out.last_hidden_state
-
-    on_output(core.backbone.conv_encoder.model, backbone)
-    on_output(core.backbone.position_embedding, position)
-    on_output(core.text_backbone, text)
-    keep_output(core.text_projection, "encoded_text")
-    for level, module in enumerate(core.input_proj_vision):
-        keep_output(module, f"input_proj{level}")
     for index, layer in enumerate(core.encoder.layers):
         # the output of the fusion is no module's, but what the next attention takes its values from
         keep_input(layer.deformable_layer.self_attn.value_proj, f"enc{index}_fusion_v")
@@ -233,13 +258,14 @@ def recorded_modules(model: Any) -> Iterator[dict[str, Tensor]]:
 
 
 def _queries_and_boxes(
-    model: Any, outputs: Mapping[str, Tensor], images: Images, texts: Texts
+    network: Network, outputs: Mapping[str, Tensor], images: Images, texts: Texts
 ) -> dict[str, Tensor]:
     """The chosen tokens, and the boxes and normed queries of each decoder layer."""
+    model = network.module
     core, eps = model.model, LOGIT_EPS[model.config.model_type]
     last = len(core.encoder.layers) - 1
     memory, memory_text = outputs[f"enc{last}_out"], outputs[f"enc{last}_text"]
-    top = select_tokens(model, memory, memory_text, images, texts)
+    top = select_tokens(network, memory, memory_text, images, texts)
     boxes = top.boxes.sigmoid()
     found = {
         "memory": memory,
@@ -249,9 +275,9 @@ def _queries_and_boxes(
         "decoder_refpoints_unsigmoid": top.boxes,
         "dec_reference0": boxes,
     }
-    for index, head in enumerate(core.decoder.bbox_embed):
+    for index, layer in enumerate(network.decoder):
         hidden = outputs[f"dec{index}_hidden"]
-        boxes = refine_boxes(head, hidden, boxes, eps)
+        boxes = refine_boxes(layer.move_boxes, hidden, boxes, eps)
         found[f"dec{index}_hs"] = core.decoder.layer_norm(hidden)
         found[f"dec_reference{index + 1}"] = boxes
     return found

@@ -48,9 +48,11 @@ def deformable_error(dtype: torch.dtype, sides: int) -> float:
     shapes, rows, queries, heads, points = [(5, 7), (2, 3)], 2, 33, 2, 2
     levels = Levels.of(shapes, torch.device("cpu"))
     values = torch.randn(rows, sum(h * w for h, w in shapes), heads * 24).to(dtype)
-    offsets = (4 * torch.randn(rows, queries, heads, 2, points, 2)).to(dtype)
-    attention = torch.randn(rows, queries, heads, 2, points).to(dtype)
-    reference = torch.rand(rows, queries, 2, sides)
+    # as the model hands them over: parts of one tensor, and a reference that is not repeated
+    joined = (4 * torch.randn(rows, queries, heads * 2 * points * 3)).to(dtype)
+    offsets = joined[..., : heads * 2 * points * 2].unflatten(-1, (heads, 2, points, 2))
+    attention = joined[..., heads * 2 * points * 2 :].unflatten(-1, (heads, 2, points))
+    reference = torch.rand(1, queries, 1, 2) if sides == 2 else torch.rand(rows, queries, 2, 4)
     found = sample_points(values, offsets, attention, reference, levels.starts, levels.sizes)
     exact = sample_points_with_torch(values.float(), offsets, attention, reference, levels)
     return float((found.float() - exact).norm() / exact.norm())

@@ -142,7 +142,8 @@ def build(kernel: Kernel, arch: int) -> Any:
 
 def kind(name: str) -> str:
     """The type of a kernel's argument by its name."""
-    if name in ("height", "width", "across", "num_queries", "num_tokens"):
+    counts = ("height", "width", "across", "num_queries", "num_tokens")
+    if name in counts or name.startswith("reference_") or name.endswith("_stride"):
         return "i32"
     if name in ("scale", "scale_2", "eps"):
         return "fp32"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from pad_pipeline.models.device_image import upload
 from pad_pipeline.models.kernel_trial import kernel_works, try_kernel
+from pad_pipeline.models.layers import join_linears
 
 _KERNEL = "deformable attention"
 
@@ -22,7 +26,7 @@ _KERNEL = "deformable attention"
 class Levels:
     """The (height, width) `shapes` of the maps that the vision tokens run through, one by one.
 
-    As tensors on the model's device, made once per pass: `sizes` (L, 2) float32 width and height;
+    As tensors on the model's device: `sizes` (L, 2) float32 width and height;
     `starts`, `heights` and `widths` (L, 1) int32, the first being each map's first token.
     """
 
@@ -39,8 +43,9 @@ class Levels:
         for height, width in shapes[:-1]:
             starts.append(starts[-1] + height * width)
         rows = [(start, h, w) for start, (h, w) in zip(starts, shapes, strict=True)]
-        table = torch.tensor(rows, dtype=torch.int32, device=device)
-        return cls(tuple(shapes), table[:, [2, 1]].float(), *table.split(1, dim=1))
+        table = np.array(rows, np.int32)
+        columns = (upload(table[:, column, None], device) for column in range(3))
+        return cls(tuple(shapes), upload(table[:, [2, 1]].astype(np.float32), device), *columns)
 
 
 def try_deformable_kernel(device: str | torch.device) -> bool:
@@ -71,8 +76,32 @@ def _kernel_agrees(device: torch.device) -> bool:
     return bool((read.cpu() - 1).abs().max() < 1e-6)
 
 
+@dataclass(frozen=True, slots=True)
+class PointReader:
+    """The layers of a deformable attention: of the tokens' `value`, of a query's `points`.
+
+    `points` gives, for every head, level and point, two offsets and one weight before its softmax:
+    first all offsets (heads, L, P, 2), then all weights (heads, L, P).
+    """
+
+    value: nn.Module
+    points: nn.Linear
+    output: nn.Module
+    shape: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, module: Any) -> PointReader:
+        """Those of transformers' `GroundingDinoMultiscaleDeformableAttention`."""
+        return cls(
+            module.value_proj,
+            join_linears(module.sampling_offsets, module.attention_weights),
+            module.output_proj,
+            (module.n_heads, module.n_levels, module.n_points),
+        )
+
+
 def deformable_attention(
-    module: Any,
+    reader: PointReader,
     queries_RQD: Tensor,
     vision_RSD: Tensor,
     reference: Tensor,
@@ -81,25 +110,25 @@ def deformable_attention(
 ) -> Tensor:
     """Every query's weighted sum of features at points around its reference, (R, Q, D).
 
-    `module` is transformers' `GroundingDinoMultiscaleDeformableAttention`; `reference` is float32,
-    (R, Q, L, 2) x, y or (R, Q, L, 4) centre x, y, width, height in 0–1 of the map of each of the
-    `levels`; tokens where `padding_RS` holds read as zeros. Points are placed in
-    float32 whatever the model's type: bfloat16 has 8 bits, which is a whole token at 256 tokens.
-    Deformable DETR (arXiv 2010.04159), equation 3.
+    `reference` is float32, (R or 1, Q, L or 1, 2) x, y or (R or 1, Q, L or 1, 4) centre x, y,
+    width, height in 0–1 of the map of each of the `levels`; tokens where `padding_RS` holds read as
+    zeros. Points are placed in float32 whatever the model's type: bfloat16 has 8 bits, which is a
+    whole token at 256 tokens. Deformable DETR (arXiv 2010.04159), equation 3.
     """
-    split = (module.n_heads, len(levels.shapes), module.n_points)
-    value = module.value_proj(vision_RSD)
+    value = reader.value(vision_RSD)
     if padding_RS is not None:
         value = value.masked_fill(padding_RS[..., None], 0.0)
-    offsets = module.sampling_offsets(queries_RQD).unflatten(-1, (*split, 2))
-    attention = module.attention_weights(queries_RQD).unflatten(-1, split)
+    points = reader.points(queries_RQD)
+    num_offsets = 2 * math.prod(reader.shape)
+    offsets = points[..., :num_offsets].unflatten(-1, (*reader.shape, 2))
+    attention = points[..., num_offsets:].unflatten(-1, reader.shape)
     if value.is_cuda and kernel_works(_KERNEL) and not torch.is_grad_enabled():
         from pad_pipeline.models.grounding_dino.deformable_triton import sample_points
 
         read = sample_points(value, offsets, attention, reference, levels.starts, levels.sizes)
     else:
         read = sample_points_with_torch(value, offsets, attention, reference, levels)
-    return module.output_proj(read)
+    return reader.output(read)
 
 
 def sample_points_with_torch(

@@ -27,27 +27,33 @@ def sample_points(
     """The weighted sum of the features at every query's points, (R, Q, D); no gradients.
 
     `offsets` are (R, Q, heads, L, P, 2) in tokens, `attention` (R, Q, heads, L, P) before its
-    softmax over L and P, `reference` (R, Q, L, 2 or 4) float32 as in `deformable_attention`;
-    `starts` (L, 1) int32 are the maps' first tokens and `sizes` (L, 2) float32 their width and
-    height. Sums are float32 whatever the values are.
+    softmax over L and P, both may be parts of one (R, Q, …) tensor; `reference` is (R or 1, Q, L or
+    1, 2 or 4) float32 as in `deformable_attention`; `starts` (L, 1) int32 are the maps' first
+    tokens and `sizes` (L, 2) float32 their width and height. Sums are float32 whatever the values
+    are. No input is copied: a query's offsets, weights and reference are dense each, and read at
+    the tensors' own strides.
     """
     num_rows, num_queries, heads, num_levels, points = attention.shape
     num_tokens, width = value_RSD.shape[1:]
     read = torch.empty(
         (num_rows, num_queries, width), dtype=value_RSD.dtype, device=value_RSD.device
     )
-    reference = reference.expand(num_rows, num_queries, num_levels, -1).contiguous()
+    reference = reference.expand(num_rows, num_queries, num_levels, -1)
+    offsets, attention = (_dense_by_query(part) for part in (offsets, attention))
     grid = (triton.cdiv(num_queries, BLOCK), heads, num_rows)
     _sample[grid](  # pyright: ignore[reportIndexIssue]
         value_RSD.contiguous(),
-        offsets.contiguous(),
-        attention.contiguous(),
+        offsets,
+        attention,
         reference,
-        starts.contiguous(),
-        sizes.contiguous(),
+        starts,
+        sizes,
         read,
         num_queries,
         num_tokens,
+        offsets.stride(1),
+        attention.stride(1),
+        *reference.stride()[:3],
         HEADS=heads,
         WIDTH=width // heads,
         LEVELS=num_levels,
@@ -58,6 +64,12 @@ def sample_points(
         PLACES_2=triton.next_power_of_2(num_levels * points),
     )
     return read
+
+
+def _dense_by_query(part: Tensor) -> Tensor:
+    """(R, Q, …) whose queries are dense and equally far apart; a copy only where they are not."""
+    dense = part[0, 0].is_contiguous() and part.stride(0) == part.shape[1] * part.stride(1)
+    return part if dense else part.contiguous()
 
 
 @triton.jit
@@ -71,6 +83,11 @@ def _sample(
     read,
     num_queries,
     num_tokens,
+    offsets_stride,
+    attention_stride,
+    reference_row,
+    reference_query,
+    reference_level,
     HEADS: tl.constexpr,
     WIDTH: tl.constexpr,
     LEVELS: tl.constexpr,
@@ -91,7 +108,7 @@ def _sample(
 
     # the softmax's maximum and sum; its weights are made where they are used
     place = tl.arange(0, PLACES_2)
-    own = attention + (cell * HEADS + head) * places
+    own = attention + cell * attention_stride + head * places
     logits = tl.load(
         own[:, None] + place[None, :],
         mask=valid[:, None] & (place < places)[None, :],
@@ -100,14 +117,14 @@ def _sample(
     largest = tl.where(valid, tl.max(logits, axis=1), 0.0)
     total = tl.where(valid, tl.sum(tl.exp(logits - largest[:, None]), axis=1), 1.0)
 
-    moves = offsets + (cell * HEADS + head) * places * 2
+    moves = offsets + cell * offsets_stride + head * places * 2
     base = value + (row * num_tokens * HEADS + head) * WIDTH
     found = tl.zeros((BLOCK, WIDTH_2), dtype=tl.float32)
     for level in range(LEVELS):
         columns = tl.load(sizes + level * 2)
         lines = tl.load(sizes + level * 2 + 1)
         start = tl.load(starts + level)
-        here = reference + (cell * LEVELS + level) * SIDES
+        here = reference + row * reference_row + query * reference_query + level * reference_level
         centre_x = tl.load(here, mask=valid, other=0.0) * columns - 0.5
         centre_y = tl.load(here + 1, mask=valid, other=0.0) * lines - 0.5
         reach_x, reach_y = 1.0, 1.0

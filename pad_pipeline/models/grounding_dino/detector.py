@@ -12,8 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pad_pipeline.models.base import Runtime, in_batches
-from pad_pipeline.models.grounding_dino.encode import encode_images, encode_texts
+from pad_pipeline.models.device_image import upload
+from pad_pipeline.models.grounding_dino.encode import encode_images
 from pad_pipeline.models.grounding_dino.forward import compiled_steps, detect_pairs
+from pad_pipeline.models.grounding_dino.network import prepare_network
+from pad_pipeline.models.grounding_dino.phrases import encode_texts
+from pad_pipeline.models.grounding_dino.places import Size
 from pad_pipeline.models.grounding_dino.prompts import (
     LabelMode,
     Prompt,
@@ -89,6 +93,7 @@ class GroundingDinoDetector:
         mix_sizes: bool = False,
     ) -> None:
         self.model, self.tokenizer, self.runtime = model, tokenizer, runtime
+        self.network = prepare_network(model)
         self.preprocessing = preprocessing or Preprocessing()
         self.box_threshold, self.text_threshold = box_threshold, text_threshold
         self.label_mode: LabelMode = label_mode
@@ -130,25 +135,30 @@ class GroundingDinoDetector:
                 found[job.index] = _merge(pieces[job.index])
         return found
 
-    def pixels(
-        self, images: Sequence[Image], sizes: Sequence[tuple[int, int]] | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Images as the model reads them, (B, 3, H, W) in its dtype, and where they are padding.
+    def pixels(self, images: Sequence[Image], sizes: Sequence[Size] | None = None) -> Tensor:
+        """Images as the model reads them, (B, 3, H, W) in its dtype.
 
-        `sizes` are the (height, width) after resizing. Padding is (B, H, W), True at the right and
-        bottom of what is smaller than the largest, and None where there is none.
+        `sizes` are the (height, width) after resizing. Images smaller than the largest are padded
+        with 0 at the right and bottom.
         """
         sizes = sizes or [self.input_size(*image.shape[:2]) for image in images]
-        device = self.runtime.device
+        device = self._mean.device
+        resized = [
+            resize_uint8(image, *size, "bilinear", device)
+            for image, size in zip(images, sizes, strict=True)
+        ]
+        if len(set(sizes)) == 1:
+            return self._normalise(torch.stack(resized)).to(self.runtime.torch_dtype)
         height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
-        batch = torch.zeros((len(sizes), 3, height, width), device=device)
-        padding = torch.ones((len(sizes), height, width), dtype=torch.bool, device=device)
-        for row, (image, (rows, columns)) in enumerate(zip(images, sizes, strict=True)):
-            resized = resize_uint8(image, rows, columns, "bilinear", device)
-            batch[row, :, :rows, :columns] = (resized.float() / 255 - self._mean) / self._std
-            padding[row, :rows, :columns] = False
-        alike = len(set(sizes)) == 1
-        return batch.to(self.runtime.torch_dtype), None if alike else padding
+        batch = torch.zeros(
+            (len(sizes), 3, height, width), dtype=self.runtime.torch_dtype, device=device
+        )
+        for canvas, pixels, (rows, columns) in zip(batch, resized, sizes, strict=True):
+            canvas[:, :rows, :columns] = self._normalise(pixels)
+        return batch
+
+    def _normalise(self, pixels: Tensor) -> Tensor:
+        return pixels.float().div_(255).sub_(self._mean).div_(self._std)
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """The (height, width) that an image has after resizing; equal ones can share a pass."""
@@ -157,23 +167,21 @@ class GroundingDinoDetector:
 
     def _run(self, batch: Sequence[_Job], images: Sequence[Image]) -> Iterator[tuple[int, Boxes]]:
         """The boxes of each prompt of each image, with the image's index, in order."""
-        pixels, padding = self.pixels(images, [job.size for job in batch])
-        encoded = encode_images(self.model, pixels, padding)
+        sizes = [job.size for job in batch]
+        pixels = self.pixels(images, sizes)
+        encoded = encode_images(self.network, pixels, sizes if len(set(sizes)) > 1 else None)
         rows = [(place, prompt) for place, job in enumerate(batch) for prompt in job.prompts]
         for part in in_batches(rows, self.max_pairs):
-            unlike = list(dict.fromkeys(prompt for _, prompt in part))
-            ids, blank = pad_token_ids([prompt.token_ids for prompt in unlike])
-            device = self.runtime.device
-            texts = encode_texts(
-                self.model, ids.to(device), None if blank is None else blank.to(device)
-            )
-            places = torch.tensor([place for place, _ in part], device=device)
-            chosen = torch.tensor([unlike.index(prompt) for _, prompt in part], device=device)
-            logits, boxes = detect_pairs(
-                self.model, encoded.rows(places), texts.rows(chosen), steps=self._steps
-            )
-            selected = self.select([prompt for _, prompt in part], logits, boxes)
-            for (place, _), (kept, scores, labels) in zip(part, selected, strict=True):
+            prompts = [prompt for _, prompt in part]
+            texts = encode_texts(self.network, [prompt.token_ids for prompt in prompts])
+            places = [place for place, _ in part]
+            if places == list(range(len(batch))):
+                pairs = encoded
+            else:
+                pairs = encoded.rows(upload(np.array(places), pixels.device))
+            logits, boxes = detect_pairs(self.network, pairs, texts, steps=self._steps)
+            selected = self.select(prompts, logits, boxes)
+            for place, (kept, scores, labels) in zip(places, selected, strict=True):
                 height, width = images[place].shape[:2]
                 xyxy = to_pixels(kept, height, width)
                 yield batch[place].index, Boxes(xyxy, scores, labels, 1)
@@ -185,54 +193,49 @@ class GroundingDinoDetector:
 
         `logits` are RQT and `boxes` RQ4, centre x, y, width and height in 0–1, which they stay.
         """
-        scores, hits = self._score(prompts, logits)
-        selected = []
-        for row, (prompt, boxes_cxcywh) in enumerate(
-            zip(prompts, boxes.cpu().numpy(), strict=True)
-        ):
-            kept = np.flatnonzero(scores[row] > self.box_threshold)
-            labels = tuple(self._label(prompt, hits[row, query]) for query in kept)
-            selected.append((boxes_cxcywh[kept], scores[row, kept], labels))
-        return selected
-
-    def _score(
-        self, prompts: Sequence[Prompt], logits: Tensor
-    ) -> tuple[NDArray[np.float32], NDArray[Any]]:
-        """Scores RQ of the logits RQT, and what the labels follow from: best tag RQ, or tokens RQT.
-
-        The tokens are those above the text threshold.
-        """
-        probabilities = logits.sigmoid()
-        if self.label_mode == "span":
-            most = max(len(prompt.tags) for prompt in prompts)
-            weights = np.zeros((len(prompts), most, logits.shape[-1]), np.float32)
-            for row, prompt in enumerate(prompts):
-                weights[row, : len(prompt.tags)] = span_weights(prompt, logits.shape[-1])
-            of_tags = probabilities @ torch.from_numpy(weights).to(logits.device).transpose(1, 2)
-            scores, hits = of_tags.max(-1)
-        else:
-            scores, hits = probabilities.amax(-1), probabilities > self.text_threshold
-        if not torch.isfinite(scores).all():
+        found_RQN = self.score(prompts, logits, boxes).cpu().numpy()  # here the pass is waited for
+        scores_RQ = found_RQN[..., 4]
+        if not np.isfinite(scores_RQ).all():
             raise FloatingPointError(
                 f"the detector's scores overflow {self.runtime.dtype}; use bfloat16 or float32"
             )
-        return scores.cpu().numpy(), hits.cpu().numpy()
+        selected = []
+        for prompt, row, passes in zip(
+            prompts, found_RQN, scores_RQ > self.box_threshold, strict=True
+        ):
+            kept = row[passes]
+            selected.append((kept[:, :4], kept[:, 4], self._labels(prompt, kept[:, 5:])))
+        return selected
 
-    def _label(self, prompt: Prompt, hit: Any) -> str:
+    def score(self, prompts: Sequence[Prompt], logits: Tensor, boxes: Tensor) -> Tensor:
+        """Boxes, scores, and what labels follow from, as one tensor (R, Q, 5 + N) on the device.
+
+        That is the number of the best tag, or with `label_mode="phrase"` for every token whether
+        it is above the text threshold.
+        """
+        probabilities = logits.sigmoid()
+        if self.label_mode == "phrase":
+            hits = probabilities > self.text_threshold
+            return torch.cat([boxes, probabilities.amax(-1, keepdim=True), hits], -1)
+        weights = upload(_span_weights(prompts, logits.shape[-1]), logits.device)
+        scores, hits = (probabilities @ weights.transpose(1, 2)).max(-1, keepdim=True)
+        return torch.cat([boxes, scores, hits], -1)
+
+    def _labels(self, prompt: Prompt, hits: NDArray[np.float32]) -> tuple[str, ...]:
+        """Of each box: its best tag, or the phrase of all tokens above the text threshold."""
         if self.label_mode == "span":
-            return prompt.tags[int(hit)]
-        return phrase_of(hit, prompt, self.tokenizer)
+            tags = np.array(prompt.tags, object)
+            return tuple(tags[hits[:, 0].astype(np.intp)])
+        return tuple(phrase_of(hit > 0, prompt, self.tokenizer) for hit in hits)
 
 
-def pad_token_ids(ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
-    """(R, T) token ids padded with 0 at the end, and where they are padding (None: nowhere)."""
-    lengths = [len(row) for row in ids]
-    padded = torch.zeros((len(ids), max(lengths)), dtype=torch.int64)
-    for row, tokens in zip(padded, ids, strict=True):
-        row[: len(tokens)] = torch.tensor(tokens)
-    if min(lengths) == max(lengths):
-        return padded, None
-    return padded, torch.arange(max(lengths))[None] >= torch.tensor(lengths)[:, None]
+def _span_weights(prompts: Sequence[Prompt], num_tokens: int) -> NDArray[np.float32]:
+    """(R, tags, tokens) `span_weights` of each prompt, 0 where it has fewer tags than another."""
+    most = max(len(prompt.tags) for prompt in prompts)
+    weights = np.zeros((len(prompts), most, num_tokens), np.float32)
+    for row, prompt in zip(weights, prompts, strict=True):
+        row[: len(prompt.tags)] = span_weights(prompt, num_tokens)
+    return weights
 
 
 def to_pixels(boxes_cxcywh: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

@@ -25,6 +25,7 @@ from pad_pipeline.models.base import Runtime, load_strictly, prepare
 from pad_pipeline.models.checkpoints import read_checkpoint
 from pad_pipeline.models.grounding_dino.deformable_attention import try_deformable_kernel
 from pad_pipeline.models.grounding_dino.detector import GroundingDinoDetector, Preprocessing
+from pad_pipeline.models.grounding_dino.phrases import SEPARATOR_IDS
 from pad_pipeline.models.grounding_dino.prompts import check_separators
 from pad_pipeline.models.grounding_dino.state_dict import (
     convert_grounding_dino,
@@ -51,9 +52,6 @@ COMPUTED_KEYS = (
 
 The first two are computed from the sizes; the last normalises an output that is not used.
 """
-
-SEPARATOR_IDS = (101, 102, 1012, 1029)
-"""Of [CLS], [SEP], "." and "?" in the BERT vocabulary; transformers' model has them built in."""
 
 
 def load_grounding_dino(
@@ -206,6 +204,12 @@ def _check_config(config: Any, reference: str) -> None:
         raise UserError(
             f"{reference} is a one-stage Grounding DINO, which no released model is; expected "
             "two_stage true and query_dim 4 in its config.json"
+        )
+    kind = (config.activation_function, config.position_embedding_type)
+    if kind != ("relu", "sine"):
+        raise UserError(
+            f"{reference} has the activation {kind[0]!r} and {kind[1]!r} positions, which no "
+            "released Grounding DINO has; expected 'relu' and 'sine' in its config.json"
         )
 
 

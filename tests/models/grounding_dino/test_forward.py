@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pad_pipeline.models.base import Runtime
-from pad_pipeline.models.grounding_dino.encode import encode_images, encode_texts
+from pad_pipeline.models.grounding_dino.encode import encode_images
 from pad_pipeline.models.grounding_dino.forward import (
     LOGIT_EPS,
     compiled_steps,
@@ -14,6 +14,8 @@ from pad_pipeline.models.grounding_dino.forward import (
     inverse_sigmoid,
 )
 from pad_pipeline.models.grounding_dino.load import to_runtime
+from pad_pipeline.models.grounding_dino.network import prepare_network
+from pad_pipeline.models.grounding_dino.phrases import encode_texts
 from pad_pipeline.verify.grounding_dino import golden_outputs
 from tests.models.grounding_dino.golden import TOLERANCE, Golden
 
@@ -63,14 +65,14 @@ def test_captions_of_a_batch_keep_their_own_masks(tiny):
 
 
 def test_compiled_steps_give_the_same(tiny):
-    model = to_runtime(tiny.model(), Runtime())
+    network = prepare_network(to_runtime(tiny.model(), Runtime()))
     with torch.inference_mode():
         case = next(iter(tiny.expected["cases"].values()))
-        images = encode_images(model, tiny.inputs[case["images"][0]][None])
-        texts = encode_texts(model, torch.tensor(case["input_ids"][:1]))
+        images = encode_images(network, tiny.inputs[case["images"][0]][None])
+        texts = encode_texts(network, case["input_ids"][:1])
         steps = compiled_steps("eager")  # traced, without the minutes that a C++ compiler takes
-        found = detect_pairs(model, images, texts, steps=steps)
-        expected = detect_pairs(model, images, texts)
+        found = detect_pairs(network, images, texts, steps=steps)
+        expected = detect_pairs(network, images, texts)
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=TOLERANCE, rtol=0)
 

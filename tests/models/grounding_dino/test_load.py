@@ -18,15 +18,15 @@ from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.grounding_dino.detector import (
     GroundingDinoDetector,
     Preprocessing,
-    pad_token_ids,
 )
-from pad_pipeline.models.grounding_dino.encode import encode_images, encode_texts
+from pad_pipeline.models.grounding_dino.encode import encode_images
 from pad_pipeline.models.grounding_dino.forward import detect_pairs
 from pad_pipeline.models.grounding_dino.load import (
     load_grounding_dino,
     load_tokenizer,
     save_grounding_dino,
 )
+from pad_pipeline.models.grounding_dino.phrases import encode_texts
 from pad_pipeline.models.grounding_dino.state_dict import (
     config_from_golden,
 )
@@ -65,14 +65,18 @@ def test_mm_grounding_dino_gives_transformers_numbers(tiny, photo, tmp_path):
     save_grounding_dino(detector, tmp_path)
     loaded = load_grounding_dino(tmp_path, box_threshold=0.0)
     assert isinstance(loaded.model, MMGroundingDinoForObjectDetection)
-    pixels, _ = detector.pixels([photo, photo])
-    ids, padding = pad_token_ids(tiny.tokenizer(["dog. red car.", "cat. tree. sky."])["input_ids"])
+    pixels = detector.pixels([photo, photo])
+    captions = ["dog. red car.", "cat. tree. sky. dog."]
+    prompts = tiny.tokenizer(captions, padding=True, return_tensors="pt")
     with torch.inference_mode():
-        images = encode_images(loaded.model, pixels)
-        texts = encode_texts(loaded.model, ids, padding)
-        logits, boxes = detect_pairs(loaded.model, images, texts)
-        attention = None if padding is None else (~padding).long()
-        expected = model(pixel_values=pixels, input_ids=ids, attention_mask=attention)
+        images = encode_images(loaded.network, pixels)
+        texts = encode_texts(loaded.network, tiny.tokenizer(captions)["input_ids"])
+        logits, boxes = detect_pairs(loaded.network, images, texts)
+        expected = model(
+            pixel_values=pixels,
+            input_ids=prompts["input_ids"],
+            attention_mask=prompts["attention_mask"],
+        )
     wanted = expected.logits[..., : logits.shape[-1]]
     finite = torch.isfinite(wanted)
     assert torch.equal(torch.isfinite(logits), finite)
