@@ -50,7 +50,7 @@ def build_chain(
     if config.device == "cuda":
         # Two chunks in flight use memory in turns of many sizes, which would break it up.
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
-    threads = ThreadPoolExecutor(_num_threads(config), "decode")
+    threads = ThreadPoolExecutor(_num_threads(config), "pictures")
     hold = _keep_upload if config.device == "cuda" and len(names) > 1 else None
     chain = [build_stage(config, name, seconds, threads, hold) for name in names]
     options: dict[str, Any] = {}
@@ -72,8 +72,9 @@ def build_stage(
 ) -> ModelStage:
     """One stage with its model loaded in this process.
 
-    `threads` decode the images, `hold` makes of an image what the models are given (see `Decode`).
-    The config's device must be resolved. Raises `UserError` where the model cannot be loaded.
+    `threads` decode the images and write masks, `hold` makes of an image what the models are given
+    (see `Decode`). The config's device must be resolved. Raises `UserError` where the model cannot
+    be loaded.
     """
     import torch
 
@@ -109,7 +110,10 @@ def build_stage(
             return stages.detect_stage(detector, **options)
         case "segment":
             segmenter = registry.load_segmenter(
-                config.segment.model, runtime, max_boxes=config.segment.box_batch_size
+                config.segment.model,
+                runtime,
+                max_boxes=config.segment.box_batch_size,
+                threads=threads,
             )
             return stages.segment_stage(segmenter, **options)
     raise ValueError(f"no stage is called {name!r}")

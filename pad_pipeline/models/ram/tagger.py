@@ -25,6 +25,9 @@ class RamTagger:
         self.runtime = runtime or Runtime()
         prepare(self.runtime)
         self.model = model.to(self.runtime.device, self.runtime.torch_dtype).eval()
+        # Made now and not by the first call: threads with streams of their own share them.
+        with torch.inference_mode():
+            self.model.labels()
         self._classify = torch.compile(model.classify) if self.runtime.compile else model.classify
 
     def tag(self, images: Sequence[Image]) -> list[list[Tag]]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pad_pipeline.geometry import ImageGeometry
 from pad_pipeline.masks import encode_changes
+
+Runs = list[tuple[str, int]]
+"""The `counts` string and the area in pixels of each mask."""
 
 
 def upsample(low_res_NMHW: Tensor, frame: ImageGeometry, *, padded: bool) -> Tensor:
@@ -27,39 +33,81 @@ def upsample(low_res_NMHW: Tensor, frame: ImageGeometry, *, padded: bool) -> Ten
     return F.interpolate(logits, frame.size[::-1], mode="bilinear", align_corners=False)
 
 
-def encode_logits(
-    low_res_NMHW: Tensor,
-    frame: ImageGeometry,
-    *,
-    padded: bool,
-    max_pixels: int,
-    threshold: float,
-) -> Iterator[tuple[str, int]]:
-    """The COCO compressed `counts` and the area in pixels of the first mask of each row.
+@dataclass
+class MaskEncoder:
+    """Collects masks on their device and writes their COCO compressed `counts`, group by group.
 
-    A pixel belongs to the mask where its logit at original size is strictly above `threshold`. At
-    most `max_pixels` pixels (but always one mask) are upsampled at once.
+    The pixels stay where they are: for a group of masks of any sizes, the places where a
+    column-major mask changes are found at once and copied to the CPU at once, some kilobytes in
+    place of a megabyte. `threads` write the strings meanwhile; without them this thread does. At
+    most `max_pixels` pixels (but always one mask) are upsampled, or collected, at once.
     """
-    largest = max(
-        width * height for width, height in (frame.size, frame.frame if padded else (0, 0))
-    )
-    for logits_NMHW in low_res_NMHW.split(max(1, max_pixels // largest)):
-        full = upsample(logits_NMHW, frame, padded=padded)
-        yield from encode_masks((full > threshold)[:, 0])
+
+    max_pixels: int
+    threshold: float
+    threads: Executor | None = None
+    _changes: list[Tensor] = field(default_factory=list)
+    _sizes: list[tuple[int, int]] = field(default_factory=list)
+    _groups: list[Future[Runs] | Runs] = field(default_factory=list)
+
+    def add_logits(self, low_res_NMHW: Tensor, frame: ImageGeometry, *, padded: bool) -> None:
+        """The first mask of each row, at the image's own size.
+
+        A pixel belongs to the mask where its logit there is strictly above the threshold.
+        """
+        largest = max(
+            width * height for width, height in (frame.size, frame.frame if padded else (0, 0))
+        )
+        for logits_NMHW in low_res_NMHW.split(max(1, self.max_pixels // largest)):
+            full = upsample(logits_NMHW, frame, padded=padded)
+            self.add((full > self.threshold)[:, 0])
+
+    def add(self, masks_NHW: Tensor) -> None:
+        """Bool masks (N, H, W) of one size."""
+        held = sum(height * width for height, width in self._sizes)
+        if self._sizes and held + masks_NHW.numel() > self.max_pixels:
+            self.flush()
+        num, height, width = masks_NHW.shape
+        pixels = masks_NHW.transpose(1, 2).reshape(num, height * width)
+        changes = torch.empty_like(pixels)
+        # The pixel before the first counts as unset: a mask that begins inside changes there.
+        changes[:, 0] = pixels[:, 0]
+        torch.ne(pixels[:, 1:], pixels[:, :-1], out=changes[:, 1:])
+        self._changes.append(changes.flatten())
+        self._sizes += [(height, width)] * num
+
+    def flush(self) -> None:
+        """Write what was collected."""
+        if not self._sizes:
+            return
+        places = torch.nonzero(torch.cat(self._changes))[:, 0].cpu().numpy()
+        self._groups.append(
+            self.threads.submit(write_runs, places, self._sizes)
+            if self.threads
+            else write_runs(places, self._sizes)
+        )
+        self._changes, self._sizes = [], []
+
+    def results(self) -> Runs:
+        """The string and the area in pixels of every mask, in the order in which they came."""
+        self.flush()
+        groups, self._groups = self._groups, []
+        return [
+            runs
+            for group in groups
+            for runs in (group.result() if isinstance(group, Future) else group)
+        ]
 
 
-def encode_masks(masks_NHW: Tensor) -> list[tuple[str, int]]:
-    """Bool masks (N, H, W) on any device -> COCO compressed `counts` and area in pixels of each.
+def write_runs(places: NDArray[np.int64], sizes: Sequence[tuple[int, int]]) -> Runs:
+    """COCO's `counts` and the area of masks that lie end to end, each by columns.
 
-    The pixels stay where they are: only the places where a column-major mask changes are copied
-    to the CPU, some kilobytes in place of a megabyte.
+    `places` are the sorted indices of all pixels that differ from the one before them in their own
+    mask, `sizes` the (height, width) of each mask.
     """
-    num, height, width = masks_NHW.shape
-    flat = masks_NHW.transpose(1, 2).reshape(num, height * width)
-    places = torch.nonzero(flat[:, 1:] != flat[:, :-1]).cpu().numpy()
-    first_pixel_set = flat[:, 0].cpu().numpy()
-    changes = np.split(places[:, 1] + 1, np.searchsorted(places[:, 0], np.arange(1, num)))
+    ends = np.cumsum([height * width for height, width in sizes])
+    own = np.split(places, np.searchsorted(places, ends[:-1]))
     return [
-        encode_changes(np.insert(change, 0, 0) if first else change, height, width)
-        for change, first in zip(changes, first_pixel_set, strict=True)
+        encode_changes(changes - (end - height * width), height, width)
+        for changes, end, (height, width) in zip(own, ends, sizes, strict=True)
     ]

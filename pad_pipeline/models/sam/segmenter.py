@@ -6,7 +6,8 @@ columns, M masks per box.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,9 +19,10 @@ from torch import Tensor
 
 from pad_pipeline.geometry import ImageGeometry, geometry
 from pad_pipeline.models.base import Runtime, in_batches
+from pad_pipeline.models.device_image import upload
 from pad_pipeline.models.protocols import Image, Mask
 from pad_pipeline.models.resize import resize_uint8
-from pad_pipeline.models.sam.masks import encode_logits, upsample
+from pad_pipeline.models.sam.masks import MaskEncoder, upsample
 
 Features = tuple[Tensor, ...]
 """What the image encoder gives, float32, one row per image: the embedding BCHW first."""
@@ -118,6 +120,7 @@ class SamSegmenter:
     corners lose their place in half precision). No call holds more than `max_boxes` decoded boxes
     and `max_pixels` upsampled mask pixels, however many boxes come in. `max_images` is what one
     pass of the encoder may hold where its memory has to be bounded (see `load.images_at_once`).
+    `threads` write the masks' run lengths while the model goes on.
     """
 
     def __init__(
@@ -131,12 +134,14 @@ class SamSegmenter:
         max_images: int | None = None,
         max_boxes: int = 64,
         max_pixels: int = 2**25,
+        threads: Executor | None = None,
     ) -> None:
         self.model = model
         self.family = family_of(model)
         self.size = int(model.config.prompt_encoder_config.image_size)
         self.runtime, self.mask_threshold = runtime, mask_threshold
         self.max_images, self.max_boxes, self.max_pixels = max_images, max_boxes, max_pixels
+        self.threads = threads
         self.pixel_mean, self.pixel_std = tuple(pixel_mean), tuple(pixel_std)
         device = runtime.device
         self._mean = torch.tensor(pixel_mean, dtype=torch.float32, device=device)[:, None, None]
@@ -152,7 +157,8 @@ class SamSegmenter:
         may reach outside. An image without boxes is skipped. Raises `FloatingPointError`
         where the model's numbers overflow its dtype.
         """
-        masks: list[list[Mask]] = [[] for _ in images]
+        encoder = MaskEncoder(self.max_pixels, self.mask_threshold, self.threads)
+        scored: list[tuple[int, float]] = []
         wanted = [index for index, boxes in enumerate(boxes_xyxy) if len(boxes)]
         for group in in_batches(wanted, self.max_images or max(len(wanted), 1)):
             frames, features = self.embed([images[index] for index in group])
@@ -175,7 +181,13 @@ class SamSegmenter:
                 for row in np.unique(of_image):
                     places = np.flatnonzero(of_image == row)
                     own = slice(places[0], places[-1] + 1)  # an image's boxes stand together
-                    masks[group[row]] += self._encode(low_res[own], frames[row], scores[own])
+                    encoder.add_logits(low_res[own], frames[row], padded=self._padded)
+                    scored += [(group[row], score) for score in scores[own]]
+                encoder.flush()
+        masks: list[list[Mask]] = [[] for _ in images]
+        for (index, score), (counts, area) in zip(scored, encoder.results(), strict=True):
+            height, width = images[index].shape[:2]
+            masks[index].append(Mask(counts, height, width, area, score))
         return masks
 
     @torch.inference_mode()
@@ -201,8 +213,8 @@ class SamSegmenter:
 
         `of_image` (N,) says which row of the features each box belongs to.
         """
-        rows = torch.from_numpy(np.asarray(of_image, np.int64)).to(self.runtime.device)
-        boxes = torch.from_numpy(boxes_N4).to(self.runtime.device)
+        device = torch.device(self.runtime.device)
+        rows, boxes = upload(np.asarray(of_image, np.int64), device), upload(boxes_N4, device)
         selected = tuple(feature[rows] for feature in features)
         return self.family.decode(self.model, selected, boxes, multimask)
 
@@ -224,17 +236,3 @@ class SamSegmenter:
     @property
     def _padded(self) -> bool:
         return self.family.fit == "longest-side"
-
-    def _encode(
-        self, low_res_NMHW: Tensor, frame: ImageGeometry, scores: Sequence[float]
-    ) -> Iterator[Mask]:
-        runs = encode_logits(
-            low_res_NMHW,
-            frame,
-            padded=self._padded,
-            max_pixels=self.max_pixels,
-            threshold=self.mask_threshold,
-        )
-        width, height = frame.size
-        for (counts, area), score in zip(runs, scores, strict=True):
-            yield Mask(counts, height, width, area, score)
