@@ -129,12 +129,12 @@ def measure_alone(folder: Path, number: int) -> dict[str, Any]:
     # spread over all the images, so that the part is like the whole
     paths = sorted(folder.iterdir())
     paths = paths[:: max(1, len(paths) // number)][:number]
-    samples = [to_sample(index, str(path), None) for index, path in enumerate(paths)]
+    samples = [to_sample(index, str(path)) for index, path in enumerate(paths)]
     size = config.chunk_size
     chunks = [samples[start : start + size] for start in range(0, len(samples), size)]
     steps = {"decode": Decode(limits, seconds, ThreadPoolExecutor(CORES)), **stages}
     for _ in range(2):
-        warm_up = [to_sample(index, str(path), None) for index, path in enumerate(paths[:size])]
+        warm_up = [to_sample(index, str(path)) for index, path in enumerate(paths[:size])]
         for step in steps.values():
             step(warm_up)
     spent = {}

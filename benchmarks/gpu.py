@@ -32,7 +32,7 @@ from PIL import Image
 
 from pad_pipeline.annotate.planner import propose
 from pad_pipeline.annotate.probe import measure as measure_stages
-from pad_pipeline.annotate.probe import sample_source
+from pad_pipeline.annotate.probe import sample_rows
 from pad_pipeline.engine.config import SuppressConfig, paper
 from pad_pipeline.engine.sample import Sample
 from pad_pipeline.engine.stages import (
@@ -51,6 +51,7 @@ from pad_pipeline.models.base import Runtime, check_device
 from pad_pipeline.models.protocols import Segmenter
 from pad_pipeline.models.references import EMBEDDED
 from pad_pipeline.models.registry import load_detector, load_segmenter, load_tagger
+from pad_pipeline.sources import list_source
 
 LIMIT_IMAGES_PER_S = 113
 """What an H200's measured 790 TFLOP/s in bfloat16 allow for the chain at 4 boxes per image."""
@@ -241,7 +242,7 @@ def plan(runtime: Runtime, arguments: argparse.Namespace) -> dict[str, Any]:
         for index in range(PLANNED_IMAGES):
             pixels = full_size_models.photo_like(*SIZE, seed=index % 8)
             (Path(folder) / f"{index}.jpg").write_bytes(_jpeg(pixels))
-        probe = measure_stages(config, sample_source(folder, PLANNED_IMAGES).rows)
+        probe = measure_stages(config, sample_rows(list_source(folder), PLANNED_IMAGES).rows)
     proposal = propose(config, probe.costs, 1, 558_128, batch_sizes=probe.batch_sizes)
     row = {
         "costs": asdict(probe.costs),

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Iterator
 from typing import Annotated, Any, get_type_hints
 
-from annotated_types import Ge, Gt, Interval, Le, Lt
+from annotated_types import BaseMetadata, Ge, Gt, Interval, Le, Lt
 
 from pad_pipeline.errors import Setting, UserError
 
@@ -45,7 +45,8 @@ def _limits_of(config_type: type) -> dict[str, tuple[Any, ...]]:
     for name, hint in get_type_hints(config_type, include_extras=True).items():
         limits: list[Any] = []
         for note in getattr(hint, "__metadata__", ()):
-            limits += list(note) if isinstance(note, Interval) else [note]
+            if isinstance(note, BaseMetadata | Interval):  # others are for other readers
+                limits += list(note) if isinstance(note, Interval) else [note]
         if limits:
             found[name] = tuple(limits)
     return found

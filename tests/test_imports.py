@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parents[1] / "pad_pipeline"
 LAYERS = (
     ("errors",),
     ("limits",),
-    ("records", "boxes", "masks", "geometry", "resampling", "normalisation", "images"),
+    ("records", "boxes", "masks", "given", "geometry", "resampling", "normalisation", "images"),
     ("storage", "ports", "evaluate/measures"),
     ("dataset/manifest",),
     ("sources", "drawing", "scenes"),
@@ -37,6 +37,7 @@ BESIDE = {
     "geometry": {"normalisation", "resampling"},
     "images": {"boxes", "masks", "records"},
     "masks": {"boxes"},
+    "given": {"masks"},
 }
 """Parts of their own layer that a part may import."""
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pad_pipeline.engine.batches import warn_about_batches_above_chunk
 from pad_pipeline.engine.build import build_chain
-from pad_pipeline.engine.config import AnnotateConfig
+from pad_pipeline.engine.config import AnnotateConfig, resolve_words
 from pad_pipeline.engine.device import resolve_device
+from pad_pipeline.engine.given import check_given
 from pad_pipeline.engine.guard import describe
 from pad_pipeline.engine.sample import Sample, to_record
 from pad_pipeline.engine.stages import Seconds
+from pad_pipeline.engine.words import as_lines, read_words
+from pad_pipeline.given import read_regions
 from pad_pipeline.records import PadRecord
 
 
@@ -27,7 +31,7 @@ class Annotator:
 
     def __init__(self, config: AnnotateConfig) -> None:
         """Load the models. Raises `UserError` where one is missing or does not fit."""
-        self.config = resolve_device(config)
+        self.config = resolve_device(resolve_words(config))
         warn_about_batches_above_chunk(self.config)
         self.seconds: Seconds = {}
         self._chain = build_chain(self.config, self.seconds)
@@ -37,20 +41,39 @@ class Annotator:
         images: Sequence[np.ndarray | bytes | str | Path],
         *,
         captions: Sequence[str | None] | None = None,
+        classes: Sequence[str] | str | None = None,
+        boxes: Sequence[Any] | None = None,
     ) -> list[PadRecord]:
         """One record per image, in order; an image that fails has a record that says why.
 
         An image is HWC uint8 RGB pixels, encoded bytes, or the path of a file. Ids are the paths,
         or the positions in the list. The images go through the models in the chunks in which a run
         on Ray would take them, so the records are the same.
+
+        `classes` are tags for all images in place of the tagger's, as words or as the config has
+        them. `boxes` are boxes in place of
+        the detector's, a list for each image or None: x0, y0, x1, y1 in pixels, or a mapping such
+        as `{"bbox": (x0, y0, x1, y1), "label": "dog"}`. Raises `UserError` where they are not such,
+        or where the config's own tags or boxes are to be given and are not, and `ValueError`
+        where there are more or fewer captions or boxes than images.
         """
-        given = list(captions) if captions is not None else [None] * len(images)
-        if len(given) != len(images):
-            raise ValueError(f"{len(images)} images, but {len(given)} captions")
-        samples = [
-            to_sample(index, image, caption)
-            for index, (image, caption) in enumerate(zip(images, given, strict=True))
-        ]
+        samples = [to_sample(index, image) for index, image in enumerate(images)]
+        for name, values in (("captions", captions), ("boxes", boxes)):
+            if values is not None and len(values) != len(images):
+                raise ValueError(f"{len(images)} images, but {len(values)} {name}")
+        for sample, caption in zip(samples, captions or (), strict=bool(captions)):
+            sample.caption = caption
+        for sample, of_image in zip(samples, boxes or (), strict=bool(boxes)):
+            if of_image is not None:
+                sample.regions = read_regions(of_image, f"image {sample.image_id}")
+        words = None
+        if classes is not None:
+            words = read_words(
+                "classes", classes if isinstance(classes, str) else as_lines(classes)
+            )
+        for sample in samples:
+            sample.classes = words
+            check_given(self.config, sample)
         size = self.config.chunk_size
         records: list[PadRecord] = []
         for start in range(0, len(samples), size):
@@ -61,19 +84,18 @@ class Annotator:
         return records
 
 
-def to_sample(index: int, image: np.ndarray | bytes | str | Path, caption: str | None) -> Sample:
+def to_sample(index: int, image: np.ndarray | bytes | str | Path) -> Sample:
+    """One image as `Annotator.annotate` takes it."""
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(
                 f"image {index} is {image.dtype} of shape {image.shape}; expected uint8 (H, W, 3)"
             )
         height, width = image.shape[:2]
-        return Sample(
-            image_id=str(index), uri="", caption=caption, image=image, width=width, height=height
-        )
+        return Sample(image_id=str(index), uri="", image=image, width=width, height=height)
     if isinstance(image, bytes):
-        return Sample(image_id=str(index), uri="", caption=caption, data=image)
-    sample = Sample(image_id=str(image), uri=str(image), caption=caption)
+        return Sample(image_id=str(index), uri="", data=image)
+    sample = Sample(image_id=str(image), uri=str(image))
     try:
         sample.data = Path(image).read_bytes()
     except OSError as error:

@@ -51,7 +51,7 @@ def propose(
     pools = size_pools(config, num_gpus, costs.by_stage)
     shares = {name: Share(workers=pool.max_workers, gpus=pool.gpus) for name, pool in pools.items()}
     # Suppression needs no GPU, so it gets as many workers as keep it from being the slowest.
-    models = {name: shares[name] for name in MODELS}
+    models = {name: shares[name] for name in config.models}
     rate = predict_pools(
         costs, num_gpus, num_images, models, chunk_size=config.chunk_size
     ).images_per_s

@@ -7,21 +7,21 @@ import hashlib
 import heapq
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from pad_pipeline.annotate.samples import read_samples
 from pad_pipeline.engine.batches import batch_size, warn_about_batches_above_chunk
 from pad_pipeline.engine.build import build_stage, locate_models
-from pad_pipeline.engine.config import STAGE_NAMES, AnnotateConfig
-from pad_pipeline.engine.costs import MODELS, Costs
+from pad_pipeline.engine.config import STAGE_NAMES, AnnotateConfig, resolve_words
+from pad_pipeline.engine.costs import Costs
 from pad_pipeline.engine.device import resolve_device
 from pad_pipeline.engine.sample import Sample
 from pad_pipeline.engine.stages import Decode, Seconds
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.images import ImageLimits
-from pad_pipeline.sources import ManifestRow, list_source
+from pad_pipeline.sources import ManifestRow
 
 logger = logging.getLogger(__name__)
 
@@ -68,18 +68,16 @@ class Probe:
     costs: Costs
 
 
-def sample_source(
-    source: str, number: int, *, captions: str | None = None, images: str | None = None
-) -> SourceSample:
-    """`number` rows of the source, chosen by the hash of their ids and so the same every time.
+def sample_rows(rows: Iterable[ManifestRow], number: int) -> SourceSample:
+    """`number` of a source's rows, chosen by the hash of their ids and so the same every time.
 
-    The whole source is listed, in memory for the chosen rows only. Raises what `list_source` does.
+    The whole source is listed, in memory for the chosen rows only.
     """
     if number < 1:
         raise UserError(Setting("num_images"), f" must be at least 1, not {number}")
     chosen: list[tuple[int, int, ManifestRow]] = []
     count = 0
-    for row in list_source(source, captions=captions, images=images):
+    for row in rows:
         digest = hashlib.blake2b(row.image_id.encode("utf-8", "backslashreplace"), digest_size=8)
         entry = (-int.from_bytes(digest.digest()), count, row)
         if len(chosen) < number:
@@ -87,8 +85,8 @@ def sample_source(
         else:
             heapq.heappushpop(chosen, entry)
         count += 1
-    rows = [row for _, _, row in sorted(chosen, key=lambda entry: entry[1])]
-    return SourceSample(num_images=count, rows=rows)
+    in_order = [row for _, _, row in sorted(chosen, key=lambda entry: entry[1])]
+    return SourceSample(num_images=count, rows=in_order)
 
 
 def measure(config: AnnotateConfig, rows: Sequence[ManifestRow]) -> Probe:
@@ -99,7 +97,7 @@ def measure(config: AnnotateConfig, rows: Sequence[ManifestRow]) -> Probe:
     the results of the fastest. Raises `UserError` where models are missing, or nothing is found in
     the images that would keep all stages busy.
     """
-    config = locate_models(resolve_device(config))
+    config = locate_models(resolve_device(resolve_words(config)))
     warn_about_batches_above_chunk(config)
     samples = read_samples(rows)
     spent: Seconds = {}
@@ -131,7 +129,7 @@ def measure(config: AnnotateConfig, rows: Sequence[ManifestRow]) -> Probe:
             if faster:
                 best[name], results = trial, after
         going = results
-    idle = [name for name in MODELS if not best[name].seconds_per_image]
+    idle = [name for name in config.models if not best[name].seconds_per_image]
     if idle:
         raise UserError(
             f"the stages before {idle[0]!r} found nothing in {len(going)} images, so it cannot be "
@@ -146,9 +144,9 @@ def measure(config: AnnotateConfig, rows: Sequence[ManifestRow]) -> Probe:
         num_failed=len(samples) - sum(sample.error is None for sample in going),
         bytes_per_image=sum(len(sample.data or b"") for sample in good) / len(good),
         trials=trials,
-        batch_sizes={name: best[name].batch_size for name in MODELS},
+        batch_sizes={name: best[name].batch_size for name in config.models},
         costs=Costs(
-            models={name: best[name].seconds_per_image for name in MODELS},
+            models={name: best[name].seconds_per_image for name in config.models},
             decode=spent["decode"] / len(samples),
             suppress=best["suppress"].seconds_per_image,
             load_s=max(trial.load_s for trial in best.values()),
@@ -160,7 +158,7 @@ def measure(config: AnnotateConfig, rows: Sequence[ManifestRow]) -> Probe:
 
 def _variants(config: AnnotateConfig, name: str) -> list[AnnotateConfig]:
     """The config with the batch sizes of a stage that are to be tried; its own comes first."""
-    if name == "suppress" or config.device != "cuda":
+    if name not in config.models or config.device != "cuda":
         return [config]
     own = batch_size(config, name)
     return [

@@ -73,6 +73,7 @@ def open_or_resume(
             "state": "running",
             "num_images": listed.num_images,
             "images_digest": listed.content_digest,
+            "given_digest": listed.given_digest,
             "places_digest": listed.places_digest,
             "rows_per_shard": rows_per_shard,
             "chunk_size": chunk_size,
@@ -188,6 +189,11 @@ def _check_images(output: str, manifest: dict[str, Any], listed: ImageList) -> d
             f"the source has changed since {output} was begun: "
             f"{describe_changes(_images_before(output), listed.read())}. Restore it to continue "
             "the run, or choose another output"
+        )
+    if manifest.get("given_digest", listed.given_digest) != listed.given_digest:
+        raise UserError(
+            f"other boxes, tags or captions are given with the images than when {output} was "
+            "begun. Restore them to continue the run, or choose another output"
         )
     places = manifest.get("places_digest", manifest["images_digest"])
     if places == listed.places_digest or manifest["state"] == "finished":

@@ -21,17 +21,18 @@ from rich.console import Console
 
 from pad_pipeline import storage
 from pad_pipeline.annotate.ledger import Ledger
+from pad_pipeline.annotate.listing import list_given
 from pad_pipeline.annotate.report import RunReport, count_shards
 from pad_pipeline.annotate.run import SUMMARY, annotate_rows
 from pad_pipeline.annotate.run_files import list_images
 from pad_pipeline.annotate.shard_layout import layout_of
 from pad_pipeline.dataset.manifest import read_manifest, require_manifest, write_manifest
 from pad_pipeline.dataset.writer import read_table, write_table
-from pad_pipeline.engine.config import from_manifest
+from pad_pipeline.engine.config import AnnotateConfig, from_manifest
 from pad_pipeline.engine.plan import StageSpec
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import as_version
-from pad_pipeline.sources import ManifestRow, list_source
+from pad_pipeline.sources import ManifestRow
 from pad_pipeline.storage.locks import only_run_on
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,10 @@ def retry_failed(
                     f"{output} is not finished: rerun the original `annotate` command to finish "
                     "it, then run `retry-failed`"
                 )
-            rows = _failed_rows(output, manifest)
+            config = dataclasses.replace(
+                from_manifest(manifest), **{"max_failed_share": 1.0, **(changes or {})}
+            )
+            rows = _failed_rows(output, manifest, config)
             if not rows:
                 logger.info(
                     "nothing to retry in %s: no failed image is still in the source", output
@@ -74,14 +78,11 @@ def retry_failed(
                 return _report(output, manifest, None)
             _remove_stale_retry(url, rows)
             logger.info("annotating %s failed images again", f"{len(rows):,}")
-            config = dataclasses.replace(
-                from_manifest(manifest), **{"max_failed_share": 1.0, **(changes or {})}
-            )
             annotate_rows(
                 rows,
                 url,
                 config,
-                provenance={"source": manifest["source"]},
+                provenance={"source": manifest["source"], "given": manifest.get("given", {})},
                 stages=stages,
                 ray_address=ray_address,
                 ray_logs=ray_logs,
@@ -102,7 +103,9 @@ def _result(url: str) -> dict[str, Any] | None:
     return json.loads(storage.read_bytes(storage.join(url, SUMMARY)))
 
 
-def _failed_rows(output: str, manifest: Mapping[str, Any]) -> list[ManifestRow]:
+def _failed_rows(
+    output: str, manifest: Mapping[str, Any], config: AnnotateConfig
+) -> list[ManifestRow]:
     """The rows of the source whose images have failed; those that it has lost are named."""
     failed: set[str] = set()
     for name in storage.list_files(output, ".parquet"):
@@ -111,8 +114,11 @@ def _failed_rows(output: str, manifest: Mapping[str, Any]) -> list[ManifestRow]:
         failed |= set(table.filter(is_failed)["image_id"].to_pylist())
     if not failed:
         return []
-    listed = list_source(
-        manifest["source"], captions=manifest.get("captions"), images=manifest.get("images")
+    listed = list_given(
+        manifest["source"],
+        config,
+        captions=manifest.get("captions"),
+        images=manifest.get("images"),
     )
     rows = [row for row in listed if row.image_id in failed]
     lost = sorted(failed - {row.image_id for row in rows})

@@ -9,6 +9,7 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import chain
 from typing import Any
@@ -20,17 +21,18 @@ from rich.console import Console
 from pad_pipeline import __version__, storage
 from pad_pipeline.annotate.heartbeat import Heartbeat
 from pad_pipeline.annotate.ledger import Ledger
+from pad_pipeline.annotate.listing import list_given
 from pad_pipeline.annotate.progress import ProgressLog
 from pad_pipeline.annotate.report import RunReport, count_shards
 from pad_pipeline.annotate.resume import keep_chunks_of_earlier_version, open_or_resume
 from pad_pipeline.engine.build import fingerprints, locate_models
-from pad_pipeline.engine.config import AnnotateConfig, identity
+from pad_pipeline.engine.config import AnnotateConfig, given_of, identity, resolve_words
 from pad_pipeline.engine.device import local_gpus, resolve_device
 from pad_pipeline.engine.isolation import QUARANTINED
 from pad_pipeline.engine.metrics import RunMetrics
 from pad_pipeline.engine.plan import StageSpec, plan
 from pad_pipeline.errors import Setting, UserError
-from pad_pipeline.sources import ManifestRow, list_source
+from pad_pipeline.sources import ManifestRow, is_box_file
 from pad_pipeline.storage.locks import only_run_on
 
 logger = logging.getLogger(__name__)
@@ -76,15 +78,24 @@ def annotate(
     source, output = storage.absolute(source), storage.absolute(output)
     captions = storage.absolute(captions) if captions is not None else None
     images = storage.absolute(images) if images is not None else None
+    config = resolve_words(config)
+    if config.detect.boxes is not None and is_box_file(config.detect.boxes):
+        boxes = storage.absolute(config.detect.boxes)
+        config = replace(config, detect=replace(config.detect, boxes=boxes))
     # Nothing is written before the source has shown an image.
-    listed = list_source(source, captions=captions, images=images)
+    listed = list_given(source, config, captions=captions, images=images)
     rows = chain([next(listed)], listed)
     with only_run_on(output):
         return annotate_rows(
             rows,
             output,
             config,
-            provenance={"source": source, "captions": captions, "images": images},
+            provenance={
+                "source": source,
+                "captions": captions,
+                "images": images,
+                "given": given_of(config),
+            },
             stages=stages,
             ray_address=ray_address,
             ray_logs=ray_logs,

@@ -11,8 +11,9 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import islice
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -43,12 +44,14 @@ def status_url(output: str) -> str:
 class ImageList:
     """The images of a source in their order: their number, checksums, and the file of the list.
 
-    `content_digest` is that of ids, captions and sizes, `places_digest` that of the places where
-    the bytes lie, which may change between two commands.
+    `content_digest` is that of ids, captions and sizes, `given_digest` that of further captions and
+    of tags and regions that are given with the images, `places_digest` that of the places where the
+    bytes lie, which may change between two commands.
     """
 
     num_images: int
     content_digest: str
+    given_digest: str
     places_digest: str
     data: bytes
 
@@ -59,20 +62,24 @@ class ImageList:
 
 def list_images(rows: Iterable[ManifestRow], rows_per_shard: int) -> ImageList:
     """The list of the images as a Parquet file with a row group per shard."""
-    content, places = hashlib.sha256(), hashlib.sha256()
+    content, given, places = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
     count = 0
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, MANIFEST_SCHEMA, compression="zstd") as writer:
         for batch in _batches(rows, rows_per_shard):
             for row in batch:
                 _update(content, row.image_id, row.caption, row.size)
+                if row.captions or row.tags is not None or row.regions is not None:
+                    regions = [astuple(one) for one in row.regions or ()]
+                    _update(given, row.image_id, row.captions, row.tags, regions)
                 _update(places, row.image_id, row.uri, row.caption, row.offset, row.size)
             count += len(batch)
             writer.write_table(rows_to_table(batch), row_group_size=rows_per_shard)
-    return ImageList(count, content.hexdigest(), places.hexdigest(), sink.getvalue())
+    digests = (content.hexdigest(), given.hexdigest(), places.hexdigest())
+    return ImageList(count, *digests, sink.getvalue())
 
 
-def _update(running: hashlib._Hash, *values: str | int | None) -> None:
+def _update(running: hashlib._Hash, *values: Any) -> None:
     running.update(json.dumps(values).encode() + b"\n")
 
 

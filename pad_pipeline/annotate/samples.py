@@ -22,7 +22,14 @@ def read_samples(rows: Sequence[ManifestRow]) -> list[Sample]:
     """
     samples = []
     for row, data in zip(rows, read_many(rows), strict=True):
-        sample = Sample(image_id=row.image_id, uri=row.uri, caption=row.caption)
+        sample = Sample(
+            image_id=row.image_id,
+            uri=row.uri,
+            caption=row.caption,
+            captions=row.captions,
+            column_tags=row.tags or (),
+            regions=row.regions,
+        )
         if isinstance(data, storage.RetriesExhausted):
             # an outage, and no fault of the image: the run ends and can be continued later
             raise UserError(f"cannot read {row.uri}: {data}")

@@ -87,15 +87,17 @@ def plan(
             default, at least 64.
         json: Also write everything to this file.
     """
+    from pad_pipeline.annotate.listing import list_given
     from pad_pipeline.annotate.planner import changed_settings, check_num_gpus, propose
-    from pad_pipeline.annotate.probe import measure, sample_source
+    from pad_pipeline.annotate.probe import measure, sample_rows
     from pad_pipeline.cli.reports.plan import plan_to_dict, print_plan
     from pad_pipeline.engine.costs import Costs
 
     check_num_gpus(gpus)
+    rows = list_given(source, config, captions=files.captions, images=files.images)
     # Passes are as full as in a run only where a whole chunk is measured.
     number = max(64, config.chunk_size) if num_images is None else num_images
-    sample = sample_source(source, number, captions=files.captions, images=files.images)
+    sample = sample_rows(rows, number)
     probe = None
     if config.seconds_by_model is not None:
         costs = Costs(models=config.seconds_by_model, source="given with --costs")

@@ -30,10 +30,10 @@ GROUPS = {
 
 COMMON_OPTIONS: Mapping[type, frozenset[str]] = {
     engine.AnnotateConfig: frozenset(
-        ["tag", "detect", "suppress", "segment", "device", "layout", "max_failed_share"]
+        ["tag", "detect", "suppress", "segment", "classes", "device", "layout", "max_failed_share"]
     ),
-    engine.TagConfig: frozenset({"model"}),
-    engine.DetectConfig: frozenset({"model", "box_threshold"}),
+    engine.TagConfig: frozenset({"from_", "model"}),
+    engine.DetectConfig: frozenset({"from_", "boxes", "model", "box_threshold"}),
     engine.SuppressConfig: frozenset({"iou_threshold"}),
     engine.SegmentConfig: frozenset({"model"}),
     RayOptions: frozenset({"ray_address"}),

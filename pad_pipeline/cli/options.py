@@ -68,7 +68,7 @@ def choose_preset(name: str, presets: Mapping[str, Callable[[], _Config]]) -> _C
     return presets[name]()
 
 
-_OTHER_NAMES = {"num_gpus": "gpus", "runs": "run"}
+_OTHER_NAMES = {"num_gpus": "gpus", "runs": "run", "from_": "from"}
 """Arguments of the library whose option has another name."""
 
 

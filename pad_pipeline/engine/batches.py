@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
-from pad_pipeline.engine import costs
 from pad_pipeline.engine.config import AnnotateConfig
 from pad_pipeline.engine.guard import build_guarded
 from pad_pipeline.engine.sample import Sample
@@ -27,7 +26,7 @@ def batch_size(config: AnnotateConfig, name: str) -> int:
 
 def warn_about_batches_above_chunk(config: AnnotateConfig) -> None:
     """Log which of the config's batch sizes the chunk size limits."""
-    for name in costs.MODELS:
+    for name in config.models:
         size = getattr(config, name).batch_size
         if size > config.chunk_size:
             logger.warning(

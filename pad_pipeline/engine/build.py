@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pad_pipeline.engine import stages
 from pad_pipeline.engine.batches import batch_size, cut_by_pixels
 from pad_pipeline.engine.config import STAGE_NAMES, AnnotateConfig
+from pad_pipeline.engine.given import GivenTags
 from pad_pipeline.engine.stages import Chain, ModelStage, Seconds
 from pad_pipeline.images import ImageLimits
 from pad_pipeline.models import references
-from pad_pipeline.models.protocols import Image
+from pad_pipeline.models.protocols import Detector, Image
+from pad_pipeline.models.references import Role
+
+if TYPE_CHECKING:
+    from pad_pipeline.models.base import Runtime
 
 
 def locate_models(config: AnnotateConfig) -> AnnotateConfig:
     """The config with every model's path absolute, as workers elsewhere need it.
 
-    Hub ids and `embedded` stay as they are. Raises `UserError` where a model is not there.
+    Hub ids and `embedded` stay as they are, and so do models that are not needed. Raises
+    `UserError` where a model is not there.
     """
-    return replace(
-        config,
-        tag=replace(config.tag, model=_located(config.tag.model)),
-        detect=replace(config.detect, model=_located(config.detect.model)),
-        segment=replace(config.segment, model=_located(config.segment.model)),
-    )
+    needed = {name: getattr(config, name) for name in config.models}
+    located = {name: replace(one, model=_located(one.model)) for name, one in needed.items()}
+    return replace(config, **located)
 
 
 def _located(reference: str) -> str:
@@ -47,18 +50,19 @@ def build_chain(
 
     The config's device must be resolved. Raises `UserError` where a model cannot be loaded.
     """
-    if config.device == "cuda":
+    on_gpu = config.device == "cuda" and not set(config.models).isdisjoint(names)
+    if on_gpu:
         # Two chunks in flight use memory in turns of many sizes, which would break it up.
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     threads = ThreadPoolExecutor(_num_threads(config), "pictures")
-    hold = _keep_upload if config.device == "cuda" and len(names) > 1 else None
+    hold = _keep_upload if on_gpu and len(names) > 1 else None
     chain = [build_stage(config, name, seconds, threads, hold) for name in names]
     options: dict[str, Any] = {}
     if config.max_chunk_bytes is not None:
         options["cut"] = partial(
             cut_by_pixels, max_bytes=config.max_chunk_bytes, limits=_limits(config)
         )
-    if config.device == "cuda":
+    if on_gpu:
         options["new_stream"] = _new_stream
     return Chain(chain, **options)
 
@@ -92,29 +96,27 @@ def build_stage(
         "decode": decode if hold is None else replace(decode, hold=hold),
         "seconds": seconds,
     }
-    if config.device == "cuda":
+    is_needed = name in config.models
+    if config.device == "cuda" and is_needed:
         options["free_memory"] = torch.cuda.empty_cache
     match name:
         case "tag":
-            return stages.tag_stage(registry.load_tagger(config.tag.model, runtime), **options)
+            tagger = registry.load_tagger(config.tag.model, runtime) if is_needed else None
+            return stages.tag_stage(tagger, given_tags(config), **options)
         case "detect":
-            detector = registry.load_detector(
-                config.detect.model,
-                runtime,
-                box_threshold=config.detect.box_threshold,
-                text_threshold=config.detect.text_threshold,
-                label_mode=config.detect.label_mode,
-                max_pairs=config.detect.batch_size,
-            )
+            detector = _load_detector(config, runtime) if is_needed else None
             options["group_by_size"] = config.detect.group_by_size
+            options["masks"] = config.segment.from_ == "masks"
             return stages.detect_stage(detector, **options)
         case "segment":
-            segmenter = registry.load_segmenter(
-                config.segment.model,
-                runtime,
-                max_boxes=config.segment.box_batch_size,
-                threads=threads,
-            )
+            segmenter = None
+            if is_needed:
+                segmenter = registry.load_segmenter(
+                    config.segment.model,
+                    runtime,
+                    max_boxes=config.segment.box_batch_size,
+                    threads=threads,
+                )
             return stages.segment_stage(segmenter, **options)
     raise ValueError(f"no stage is called {name!r}")
 
@@ -142,10 +144,30 @@ def _new_stream() -> AbstractContextManager[Any]:
     return torch.cuda.stream(torch.cuda.Stream())
 
 
+def _load_detector(config: AnnotateConfig, runtime: Runtime) -> Detector:
+    from pad_pipeline.models import registry
+
+    return registry.load_detector(
+        config.detect.model,
+        runtime,
+        box_threshold=config.detect.box_threshold,
+        text_threshold=config.detect.text_threshold,
+        label_mode=config.detect.label_mode,
+        max_pairs=config.detect.batch_size,
+    )
+
+
+def given_tags(config: AnnotateConfig) -> GivenTags:
+    """Where the config's tags are from."""
+    return GivenTags(config.tag_origins, config.class_names, config.tag.from_ is not None)
+
+
+_ROLES: Mapping[str, Role] = {"tag": "tagger", "detect": "detector", "segment": "segmenter"}
+
+
 def fingerprints(config: AnnotateConfig) -> dict[str, str]:
-    """The checksum of each stage's model; raises `UserError` where a model is not there."""
+    """The checksum of each model that is needed; raises `UserError` where one is not there."""
+    stages = config.stages
     return {
-        "tag": references.fingerprint(config.tag.model, "tagger"),
-        "detect": references.fingerprint(config.detect.model, "detector"),
-        "segment": references.fingerprint(config.segment.model, "segmenter"),
+        name: references.fingerprint(stages[name].model, _ROLES[name]) for name in config.models
     }

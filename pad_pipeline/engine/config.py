@@ -5,87 +5,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Gt
 
 from pad_pipeline.engine.costs import MODELS
+from pad_pipeline.engine.stage_config import (
+    DetectConfig,
+    PoolConfig,
+    SegmentConfig,
+    SuppressConfig,
+    TagConfig,
+)
+from pad_pipeline.engine.words import as_lines, read_words
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.limits import AtLeastOne, Fraction, NotNegative, check_limits
-
-
-@dataclass(frozen=True, kw_only=True)
-class PoolConfig:
-    """The workers of one stage, or of the whole chain in the layout `fused`."""
-
-    min_workers: AtLeastOne = 1
-    """Workers with which a run may begin where the cluster has no room for all pools at once; where
-    it has, all workers start together."""
-    max_workers: Annotated[int | None, Ge(1)] = None
-    """Workers that the pool may grow to; without it, the stage's share of the cluster's GPUs."""
-    gpus: Annotated[float | None, Ge(0)] = None
-    """Share of a GPU that each worker reserves; without it 1, or less where there are fewer GPUs
-    than models."""
-    cpus: Annotated[float, Ge(0)] = 1.0
-    """CPU slots of the cluster that each worker reserves."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TagConfig:
-    """Recognize Anything: which words apply to the image."""
-
-    model: str
-    """Directory of a converted RAM or RAM++, its name in the models folder, or `embedded`."""
-    batch_size: AtLeastOne = 32
-    """Images per forward pass."""
-    pool: PoolConfig = field(default_factory=PoolConfig)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetectConfig:
-    """Grounding DINO: where the tagged things are."""
-
-    model: str
-    """Hub id, directory or original checkpoint of Grounding DINO or MM-Grounding-DINO, or
-    `embedded`."""
-    batch_size: AtLeastOne = 8
-    """Images per forward pass; each prompt past an image's first counts as one more."""
-    group_by_size: bool = False
-    """Fill forward passes with images of one resized size from the whole chunk, where only
-    neighbours share one otherwise: fewer, fuller passes where sizes vary."""
-    box_threshold: Fraction = 0.25
-    """Boxes whose score is above this are kept (0–1)."""
-    text_threshold: Fraction = 0.20
-    """Words whose score is above this enter a phrase (0–1); used by the label mode `phrase`."""
-    label_mode: Literal["span", "phrase"] = "span"
-    """`span` labels a box with its best tag; `phrase` joins all words above the text threshold, as
-    the public Grounded-SAM script does."""
-    pool: PoolConfig = field(default_factory=PoolConfig)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SuppressConfig:
-    """Non-maximum suppression: which of several boxes on one thing stays."""
-
-    iou_threshold: Fraction = 0.5
-    """A box that overlaps a better one by more than this is suppressed."""
-    per_class: bool = False
-    """Let only boxes of the same tag suppress each other."""
-    pool: PoolConfig = field(default_factory=lambda: PoolConfig(max_workers=1, gpus=0.0, cpus=0.5))
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentConfig:
-    """SAM: which pixels of a box belong to the thing."""
-
-    model: str
-    """Hub id, directory or original checkpoint of SAM, SAM-HQ or SAM 2, or `embedded`."""
-    batch_size: AtLeastOne = 8
-    """Images per forward pass of the image encoder."""
-    box_batch_size: AtLeastOne = 64
-    """Boxes per forward pass of the mask decoder, over all images of a batch."""
-    pool: PoolConfig = field(default_factory=PoolConfig)
-
+from pad_pipeline.records import TagOrigin
 
 StageConfig = TagConfig | DetectConfig | SuppressConfig | SegmentConfig
 
@@ -107,6 +42,8 @@ class AnnotateConfig:
     detect: DetectConfig
     suppress: SuppressConfig = field(default_factory=SuppressConfig)
     segment: SegmentConfig
+    classes: str | None = None
+    """Tags for all images in place of the tagger's: `"dog, red car"`, or a file with one a line."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the models run; `auto` takes the GPU where there is one."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -148,6 +85,7 @@ class AnnotateConfig:
         """Refuse values that cannot work, all before a weight is loaded."""
         _ = self.seconds_by_model
         check_limits(self)
+        self._check_origins()
         if self.rows_per_shard % self.chunk_size:
             raise UserError(
                 Setting("rows_per_shard", self.rows_per_shard),
@@ -170,6 +108,64 @@ class AnnotateConfig:
         return {name: getattr(self, name) for name in _STAGE_CONFIGS}
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """The words of `classes`; raises `UserError` where a file of them cannot be read."""
+        return read_words("classes", self.classes) if self.classes is not None else ()
+
+    @property
+    def takes_boxes(self) -> bool:
+        """Whether boxes are given and not detected."""
+        return self.detect.from_ == "boxes" or self.detect.boxes is not None
+
+    @property
+    def tag_origins(self) -> tuple[TagOrigin, ...]:
+        """Where the tags are from, in the order in which a record has them."""
+        if self.tag.from_ is None:
+            return ("boxes",) if self.takes_boxes else ("classes" if self.classes else "model",)
+        named = tuple(dict.fromkeys(part.strip() for part in self.tag.from_.split(",")))
+        return (*named, "boxes") if self.takes_boxes else named  # pyright: ignore
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The stages that need their model."""
+        needed = {
+            "tag": "model" in self.tag_origins,
+            "detect": not self.takes_boxes,
+            "segment": self.segment.from_ == "model",
+        }
+        return tuple(name for name in MODELS if needed[name])
+
+    def _check_origins(self) -> None:
+        """Refuse settings that contradict each other, or that nothing would read."""
+        origins = self.tag_origins
+        known = [name for name in get_args(TagOrigin) if name != "boxes"]
+        if not set(origins) <= {*known, "boxes"} or "boxes" in (self.tag.from_ or ""):
+            raise UserError(
+                Setting("tag.from_"),
+                f" is one of {', '.join(known)} or several of them with commas, not "
+                f"{self.tag.from_!r}",
+            )
+        if self.classes is not None and "classes" not in origins:
+            raise UserError(
+                Setting("classes"),
+                " would not be read: leave ",
+                Setting("tag.from_"),
+                " out or add classes to it",
+            )
+        if self.detect.boxes is not None and self.detect.from_ == "model":
+            raise UserError(
+                Setting("detect.boxes"),
+                " would not be read with ",
+                Setting("detect.from_", "model"),
+            )
+        if self.segment.from_ == "masks" and not self.takes_boxes:
+            raise UserError(
+                Setting("segment.from_", "masks"),
+                " takes the masks of given boxes: add ",
+                Setting("detect.boxes"),
+            )
+
+    @property
     def seconds_by_model(self) -> dict[str, float] | None:
         """`costs` parsed; raises `UserError` where it cannot be."""
         if self.costs is None:
@@ -182,20 +178,36 @@ class AnnotateConfig:
             except ValueError:
                 seconds.clear()
                 break
-        if set(seconds) != set(MODELS) or not all(0 < value < 1e6 for value in seconds.values()):
+        known = set(self.models) <= set(seconds) <= set(MODELS)
+        if not known or not all(0 < value < 1e6 for value in seconds.values()):
             raise UserError(
                 Setting("costs"),
-                " must give the seconds per image of all three models, such as "
+                f" must give the seconds per image of {_all(self.models)}, such as "
                 f"tag=0.005,detect=0.04,segment=0.07, not {self.costs!r}",
             )
-        return {name: seconds[name] for name in MODELS}
+        return {name: seconds[name] for name in self.models}
 
     def _next_multiple(self) -> int:
         return -(-self.rows_per_shard // self.chunk_size) * self.chunk_size
 
 
+def _all(models: tuple[str, ...]) -> str:
+    return "all three models" if len(models) == len(MODELS) else f"the models {', '.join(models)}"
+
+
 # What shapes the run and not the records: it may differ when an interrupted run goes on.
 _NOT_IDENTITY = ("layout", "fused", "costs", "in_flight", "hang_after_s", "max_failed_share")
+_OF_SOURCE = (("tag", "column"), ("detect", "boxes"), ("detect", "box_format"))
+
+
+def resolve_words(config: AnnotateConfig) -> AnnotateConfig:
+    """The config with the words in place of the files that it names.
+
+    Raises `UserError` where such a file is not there or holds no words.
+    """
+    if config.classes is None:
+        return config
+    return replace(config, classes=as_lines(config.class_names))
 
 
 def identity(config: AnnotateConfig, fingerprints: Mapping[str, str]) -> dict[str, Any]:
@@ -207,10 +219,19 @@ def identity(config: AnnotateConfig, fingerprints: Mapping[str, str]) -> dict[st
     values = dataclasses.asdict(config)
     for name in _NOT_IDENTITY:
         del values[name]
+    # However it was said: a flag, or what it follows from.
+    implied = replace(config, tag=replace(config.tag, from_=None))
+    named = ",".join(name for name in config.tag_origins if name != "boxes")
+    values["tag"]["from_"] = None if implied.tag_origins == config.tag_origins else named
+    values["detect"]["from_"] = "boxes" if config.takes_boxes else None
+    for stage, name in _OF_SOURCE:  # what they give is compared image by image
+        del values[stage][name]
     for stage in config.stages:
         del values[stage]["pool"]
         if stage in fingerprints:
             values[stage]["model"] = fingerprints[stage]
+        elif stage in MODELS and stage not in config.models:
+            values[stage]["model"] = None
     return values
 
 
@@ -225,6 +246,14 @@ def earlier_default(name: str) -> Any:
     return next(field.default for field in dataclasses.fields(kind) if field.name == field_name)
 
 
+def given_of(config: AnnotateConfig) -> dict[str, dict[str, Any]]:
+    """Where what is given with the images is read from, by stage: what an identity leaves out."""
+    found: dict[str, dict[str, Any]] = {}
+    for stage, name in _OF_SOURCE:
+        found.setdefault(stage, {})[name] = getattr(config.stages[stage], name)
+    return found
+
+
 def from_manifest(manifest: Mapping[str, Any]) -> AnnotateConfig:
     """The config that a data set was made with, by its manifest; the pools have their defaults.
 
@@ -236,6 +265,7 @@ def from_manifest(manifest: Mapping[str, Any]) -> AnnotateConfig:
             stage = dict(values[name])
             if name in manifest["models"]:
                 stage["model"] = manifest["models"][name]["model"]
+            stage |= manifest.get("given", {}).get(name, {})
             values[name] = kind(**stage)
         return AnnotateConfig(**values)
     except (KeyError, TypeError) as error:

@@ -52,7 +52,7 @@ cores, which share them, 9 were measured. Machines that have to be booted come o
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """Seconds per image of each step on one worker; `models` has those of `MODELS`."""
+    """Seconds per image of each step on one worker; `models` has those of `MODELS` that run."""
 
     models: Mapping[str, float]
     decode: float = 0.0
@@ -65,13 +65,15 @@ class Costs:
 
     def __post_init__(self) -> None:
         """Refuse other stages than `MODELS` and times that are none."""
-        if set(self.models) != set(MODELS) or not all(0 < s < 1e6 for s in self.models.values()):
+        if not set(self.models) <= set(MODELS) or not all(
+            0 < s < 1e6 for s in self.models.values()
+        ):
             raise UserError(f"expected seconds per image above 0 of {', '.join(MODELS)}")
 
     @property
     def by_stage(self) -> dict[str, float]:
         """Seconds per image of each stage's workers in the layout `pools`, where each decodes."""
-        return {name: self.models[name] + self.decode for name in MODELS}
+        return {name: self.models.get(name, 0.0) + self.decode for name in MODELS}
 
     @property
     def fused(self) -> float:
@@ -145,12 +147,14 @@ def share_out(
 
 
 def shares_of_few(seconds: Mapping[str, float], num_gpus: int) -> dict[str, float]:
-    """What each model reserves where there are fewer GPUs than models.
+    """What each of two or three models reserves where there are fewer GPUs than models.
 
     On one GPU all share it; of two, the slowest model has one for itself.
     """
     by_time = sorted(seconds, key=lambda name: seconds[name])
     shares = (0.2, 0.3, 0.5) if num_gpus == 1 else (0.4, 0.6, 1.0)
+    if len(seconds) == 2:
+        shares = (0.4, 0.6)
     return dict(zip(by_time, shares, strict=True))
 
 

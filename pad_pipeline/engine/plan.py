@@ -58,7 +58,7 @@ def plan(config: AnnotateConfig, *, num_gpus: float = 0) -> list[StageSpec]:
     layout = config.layout
     if layout == "auto":
         layout = "pools" if num_gpus > 1 else "fused"
-    on_gpu = config.device == "cuda"
+    on_gpu = config.device == "cuda" and bool(config.models)
     in_flight = chunks_in_flight(config)
     if layout == "fused":
         requested = config.fused
@@ -101,10 +101,12 @@ def size_pools(
 
     With three GPUs or more, every model has GPUs of its own, shared out to make the slowest stage
     as fast as it can be by the `seconds` per image (without them, those of `config.costs` or
-    `costs.DEFAULT_SECONDS`). With fewer, the models share them. Without, a worker each.
+    `costs.DEFAULT_SECONDS`). With fewer, the models share them. Without, a worker each, as a stage
+    has whose model is not needed.
     """
     requested = {name: stage.pool for name, stage in config.stages.items()}
     seconds = seconds or config.seconds_by_model or costs.DEFAULT_SECONDS
+    seconds = {name: seconds[name] for name in config.models}
     whole = int(num_gpus)
     gpus = {name: pool.gpus or 0.0 for name, pool in requested.items()}
     workers: dict[str, int] = {}

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pad_pipeline.given import GivenRegion
 from pad_pipeline.models.protocols import Boxes, Image, Mask
-from pad_pipeline.records import PadRecord, RecordError, Region, Tag
+from pad_pipeline.records import PadRecord, RecordError, Region, RegionOrigin, Tag
 
 
 @dataclass(slots=True, kw_only=True)
@@ -17,7 +18,9 @@ class Sample:
     """One image and what the stages so far know of it.
 
     `data` are the encoded bytes, which cross process boundaries; `image` are the pixels (HWC uint8
-    RGB), which never do. A sample with an `error` passes the later stages untouched.
+    RGB), which never do. A sample with an `error` passes the later stages untouched. `classes` and
+    `regions` are tags and boxes that were given for this image, in place of what the models would
+    find; `column_tags` the tags that the source has for it.
     """
 
     image_id: str
@@ -31,6 +34,22 @@ class Sample:
     boxes: Boxes | None = None
     masks: tuple[Mask, ...] | None = None
     error: RecordError | None = None
+    captions: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None
+    column_tags: tuple[str, ...] = ()
+    regions: tuple[GivenRegion, ...] | None = None
+
+    @property
+    def all_captions(self) -> tuple[str, ...]:
+        """Every caption of the image, `caption` first."""
+        if self.captions is not None:
+            return self.captions
+        return () if self.caption is None else (self.caption,)
+
+    @property
+    def has_given_masks(self) -> bool:
+        """Whether every box has its mask already; known after the stage that places the boxes."""
+        return bool(self.regions) and all(one.rle_mask is not None for one in self.regions or ())
 
     @property
     def boxes_xyxy(self) -> NDArray[np.float32]:
@@ -47,11 +66,17 @@ def without_pixels(samples: Sequence[Sample], *, keep_bytes: bool) -> list[Sampl
 
 
 def to_record(sample: Sample) -> PadRecord:
-    """The record of a sample that has passed all stages; regions best score first."""
+    """The record of a sample that has passed all stages.
+
+    Regions that were detected stand best score first, given ones in their order.
+    """
     labels: tuple[Region, ...] = ()
     if sample.error is None:
         if sample.boxes is None or sample.masks is None:
             raise ValueError(f"{sample.image_id!r} has not passed all stages")
+        origins: list[RegionOrigin] = ["model"] * len(sample.masks)
+        if sample.regions is not None:
+            origins = ["masks" if one.rle_mask else "boxes" for one in sample.regions]
         labels = tuple(
             Region(
                 tag=label,
@@ -60,12 +85,14 @@ def to_record(sample: Sample) -> PadRecord:
                 rle_mask=mask.counts,
                 area=mask.area,
                 predicted_iou=float(np.float32(mask.predicted_iou)),
+                origin=origin,
             )
-            for label, score, box, mask in zip(
+            for label, score, box, mask, origin in zip(
                 sample.boxes.labels,
                 sample.boxes.scores,
                 sample.boxes.xyxy,
                 sample.masks,
+                origins,
                 strict=True,
             )
         )
@@ -78,6 +105,7 @@ def to_record(sample: Sample) -> PadRecord:
         status="failed" if sample.error else "ok" if labels else "empty",
         error=sample.error,
         # float32 is what a shard stores, so a record is the same before and after
-        tags=tuple(Tag(tag.tag, float(np.float32(tag.score))) for tag in sample.tags),
+        tags=tuple(replace(tag, score=float(np.float32(tag.score))) for tag in sample.tags),
         labels=labels,
+        captions=sample.captions,
     )

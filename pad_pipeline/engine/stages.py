@@ -17,6 +17,13 @@ from typing import Any, Protocol, runtime_checkable
 from pad_pipeline.boxes import nms
 from pad_pipeline.engine.batches import InputSize, alike, in_order
 from pad_pipeline.engine.config import SuppressConfig
+from pad_pipeline.engine.given import (
+    ONLY_MODEL,
+    GivenTags,
+    given_masks,
+    keep_boxes,
+    place_regions,
+)
 from pad_pipeline.engine.guard import run_guarded
 from pad_pipeline.engine.metrics import PassCount
 from pad_pipeline.engine.sample import Sample
@@ -159,57 +166,90 @@ class ModelStage:
         return results
 
 
-def tag_stage(tagger: Tagger, **options: Any) -> ModelStage:
-    """Recognize Anything: sets `tags`. Options are those of `ModelStage`, for all stages here."""
+def tag_stage(tagger: Tagger | None, given: GivenTags = ONLY_MODEL, **options: Any) -> ModelStage:
+    """Recognize Anything, and the tags that are given: sets `tags`.
+
+    Only images of which the tagger is to say something go through it; without any that do, it may
+    be None. Options are those of `ModelStage`, for all stages here.
+    """
 
     def work(samples: Sequence[Sample]) -> list[tuple[Tag, ...]]:
-        return [tuple(tags) for tags in tagger.tag(_pixels(samples))]
+        wanted = [given.needs_model(sample) for sample in samples]
+        images = _pixels([s for s, needed in zip(samples, wanted, strict=True) if needed])
+        if images and tagger is None:
+            raise ValueError("no tagger is loaded, and no classes or boxes are given")
+        found = iter(tagger.tag(images) if tagger is not None and images else ())
+        by_model = [tuple(next(found)) if needed else () for needed in wanted]
+        return given.complete(samples, by_model)
 
     return ModelStage("tag", work, "tags", **options)
 
 
-def detect_stage(detector: Detector, *, group_by_size: bool = False, **options: Any) -> ModelStage:
+def detect_stage(
+    detector: Detector | None, *, group_by_size: bool = False, masks: bool = False, **options: Any
+) -> ModelStage:
     """Grounding DINO: sets `boxes`; an image without tags has none and is skipped.
 
     Only images of one size share a pass of the model. With `group_by_size` a batch holds those of
     one size from the whole chunk, else neighbours, which the detector then takes apart.
+
+    An image for which boxes are given gets these instead, in their order, and with `masks` keeps
+    the masks that they have; where all are, the detector may be None.
     """
-    options["input_size"] = detector.input_size if group_by_size else None
+    if detector is not None and group_by_size:
+        options["input_size"] = detector.input_size
 
     def work(samples: Sequence[Sample]) -> list[Boxes]:
-        tags = [[tag.tag for tag in sample.tags] for sample in samples]
-        return detector.detect(_pixels(samples), tags)
+        wanted = [sample for sample in samples if sample.regions is None]
+        if wanted and detector is None:
+            raise ValueError("no detector is loaded, and no boxes are given")
+        found: list[Boxes] = []
+        if detector is not None and wanted:
+            tags = [list(dict.fromkeys(tag.tag for tag in sample.tags)) for sample in wanted]
+            found = detector.detect(_pixels(wanted), tags)
+        detected = iter(found)
+        return [
+            next(detected) if sample.regions is None else place_regions(sample, masks=masks)
+            for sample in samples
+        ]
 
     return ModelStage(
-        "detect", work, "boxes", has_work=lambda s: bool(s.tags), nothing=Boxes(), **options
+        "detect",
+        work,
+        "boxes",
+        has_work=lambda s: bool(s.tags or s.regions),
+        nothing=Boxes(),
+        **options,
     )
 
 
 def suppress_stage(config: SuppressConfig, seconds: Seconds) -> ModelStage:
-    """Non-maximum suppression: keeps the surviving `boxes`, best score first."""
+    """Non-maximum suppression: keeps the surviving `boxes`, best score first.
 
-    def suppress(boxes: Boxes) -> Boxes:
+    Given boxes stay as they are unless `config` wants them suppressed too.
+    """
+
+    def suppress(sample: Sample) -> Boxes:
+        assert sample.boxes is not None
+        boxes = sample.boxes
+        if sample.regions is not None and not config.given_boxes:
+            return boxes
         labels = boxes.labels if config.per_class else None
-        kept = nms(boxes.xyxy, boxes.scores, config.iou_threshold, labels)
-        return Boxes(
-            xyxy=boxes.xyxy[kept],
-            scores=boxes.scores[kept],
-            labels=tuple(boxes.labels[index] for index in kept),
-            num_prompts=boxes.num_prompts,
-        )
+        return keep_boxes(sample, nms(boxes.xyxy, boxes.scores, config.iou_threshold, labels))
 
     def work(samples: Sequence[Sample]) -> list[Boxes]:
-        return [suppress(sample.boxes) for sample in samples if sample.boxes is not None]
+        return [suppress(sample) for sample in samples]
 
     return ModelStage("suppress", work, "boxes", SUPPRESS_BATCH_SIZE, seconds)
 
 
-def segment_stage(segmenter: Segmenter, *, batch_size: int, **options: Any) -> ModelStage:
+def segment_stage(segmenter: Segmenter | None, *, batch_size: int, **options: Any) -> ModelStage:
     """SAM: sets `masks`, one per box; an image without boxes has none and is skipped.
 
-    Batches are smaller than `batch_size` where the segmenter's memory allows fewer images.
+    An image whose masks are given gets these. Batches are smaller than `batch_size` where the
+    segmenter's memory allows fewer images.
     """
-    fitting = segmenter.max_images or batch_size
+    fitting = batch_size if segmenter is None else segmenter.max_images or batch_size
     if fitting < batch_size:
         logger.warning(
             "segment: batches of %d images instead of %d, which the memory of SAM's attention "
@@ -220,8 +260,17 @@ def segment_stage(segmenter: Segmenter, *, batch_size: int, **options: Any) -> M
     options["batch_size"] = min(batch_size, fitting)
 
     def work(samples: Sequence[Sample]) -> list[tuple[Mask, ...]]:
-        masks = segmenter.segment(_pixels(samples), [sample.boxes_xyxy for sample in samples])
-        return [tuple(of_image) for of_image in masks]
+        wanted = [sample for sample in samples if not sample.has_given_masks]
+        found: list[list[Mask]] = []
+        if wanted and segmenter is None:
+            raise ValueError("no segmenter is loaded, and no masks are given")
+        if segmenter is not None and wanted:
+            found = segmenter.segment(_pixels(wanted), [sample.boxes_xyxy for sample in wanted])
+        masks = iter(found)
+        return [
+            given_masks(sample) if sample.has_given_masks else tuple(next(masks))
+            for sample in samples
+        ]
 
     return ModelStage(
         "segment", work, "masks", has_work=lambda s: len(s.boxes_xyxy) > 0, nothing=(), **options

@@ -12,7 +12,7 @@ from ray.serve.handle import DeploymentHandle
 
 from pad_pipeline.engine import ray_session
 from pad_pipeline.engine.build import locate_models
-from pad_pipeline.engine.config import AnnotateConfig
+from pad_pipeline.engine.config import AnnotateConfig, resolve_words
 from pad_pipeline.engine.device import local_gpus, resolve_device
 from pad_pipeline.engine.plan import plan
 from pad_pipeline.serve import deployments
@@ -73,7 +73,7 @@ def application(config: AnnotateConfig, service: ServiceConfig) -> Any:
     num_gpus = cluster.num_gpus if cluster else local_gpus(config)
     if config.device == "cuda":
         num_gpus = max(num_gpus, 1)  # nodes with GPUs may still be starting
-    config = locate_models(resolve_device(config, cluster_gpus=num_gpus))
+    config = locate_models(resolve_device(resolve_words(config), cluster_gpus=num_gpus))
     stages = {
         spec.name: deployments.stage_application(spec, service, hang_after_s=config.hang_after_s)
         for spec in plan(config, num_gpus=num_gpus)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pad_pipeline.engine.build import locate_models
-from pad_pipeline.engine.config import AnnotateConfig
+from pad_pipeline.engine.config import AnnotateConfig, resolve_words
 from pad_pipeline.engine.device import local_gpus, resolve_device
 from pad_pipeline.engine.plan import StageSpec, plan
 from pad_pipeline.errors import UserError
@@ -56,7 +56,9 @@ def serve(
                 "no API key is set: anyone who can reach %s can use the service", service.host
             )
         cluster = ray_session.join(ray_address, verbose=ray_logs)
-        config = resolve_device(config, cluster_gpus=cluster.num_gpus if cluster else None)
+        config = resolve_device(
+            resolve_words(config), cluster_gpus=cluster.num_gpus if cluster else None
+        )
         if stages is None:
             config = locate_models(config)
             stages = plan(config, num_gpus=cluster.num_gpus if cluster else local_gpus(config))

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from pad_pipeline.sources.boxes import is_box_file
 from pad_pipeline.sources.listing import list_source
 from pad_pipeline.sources.reading import read_many
-from pad_pipeline.sources.rows import MANIFEST_SCHEMA, ManifestRow, rows_to_table, table_to_rows
+from pad_pipeline.sources.rows import (
+    MANIFEST_SCHEMA,
+    Given,
+    ManifestRow,
+    rows_to_table,
+    table_to_rows,
+)
 
 __all__ = [
     "MANIFEST_SCHEMA",
+    "Given",
     "ManifestRow",
+    "is_box_file",
     "list_source",
     "read_many",
     "rows_to_table",

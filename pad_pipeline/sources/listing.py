@@ -16,13 +16,14 @@ from pad_pipeline.dataset.manifest import MANIFEST
 from pad_pipeline.errors import UserError, plural
 from pad_pipeline.images.formats import IMAGE_SUFFIXES
 from pad_pipeline.sources.arrow import current_files, list_arrow
+from pad_pipeline.sources.boxes import is_box_file, with_boxes
 from pad_pipeline.sources.captions import with_captions
 from pad_pipeline.sources.folder import FoundFile, walk
 from pad_pipeline.sources.left_out import LeftOut
 from pad_pipeline.sources.manifests import list_json
 from pad_pipeline.sources.parquet import list_parquet
 from pad_pipeline.sources.patterns import expand
-from pad_pipeline.sources.rows import ManifestRow, is_image_name, relative_id, utf8
+from pad_pipeline.sources.rows import Given, ManifestRow, is_image_name, relative_id, utf8
 from pad_pipeline.sources.tars import list_tars
 from pad_pipeline.sources.zips import list_zip
 
@@ -36,14 +37,19 @@ what is no image is counted."""
 
 
 def list_source(
-    source: str, *, captions: str | None = None, images: str | None = None
+    source: str,
+    *,
+    captions: str | None = None,
+    images: str | None = None,
+    given: Given | None = None,
 ) -> Iterator[ManifestRow]:
     """A row per image of `source`, in the same order every time.
 
     `source` is a folder, an image, LLaVA's JSON (or another JSON list), a .jsonl, .zip, .tar,
     .parquet or .arrow file, or a pattern of such files; local or behind an fsspec URL. `captions`
     is a file of captions by image id (see `captions.read_captions`), `images` the folder or .zip
-    that the paths in a JSON, JSONL, Parquet or Arrow file are relative to.
+    that the paths in a JSON, JSONL, Parquet or Arrow file are relative to; `given` says what the
+    rows carry besides.
 
     Raises `UserError` for a missing, unreadable, empty or unknown source, and, after the last
     row, for ids that occur twice: rows are to be trusted only once the iterator has ended.
@@ -51,7 +57,10 @@ def list_source(
     source, images = storage.absolute(source), images and storage.absolute(images)
     left_out = LeftOut()
     rows = _unique(lambda: _list(source, images, left_out), source)
-    yield from with_captions(rows, captions) if captions else rows
+    rows = with_captions(rows, captions) if captions else rows
+    if given and given.boxes is not None and is_box_file(given.boxes):
+        rows = with_boxes(rows, storage.absolute(given.boxes), masks=given.masks)
+    yield from rows
 
 
 def _list(source: str, images: str | None, left_out: LeftOut) -> Iterator[ManifestRow]:

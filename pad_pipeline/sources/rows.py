@@ -6,11 +6,13 @@ import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
+from pad_pipeline.given import BoxFormat, GivenRegion
 from pad_pipeline.images.formats import has_image_suffix
 
 _ESCAPED_BYTE = re.compile(r"\\u(dc[89a-f][0-9a-f])")
@@ -37,7 +39,9 @@ class ManifestRow:
     are bytes within the container (zip: of the member's local header, and the compressed size; tar:
     of the data; jsonl: of the line); in Arrow `offset` is the batch's byte or number, in Parquet
     the row. For a file of its own `offset` is -1 and `size` is known only where the listing has
-    it. In a container both are -1 for a missing member.
+    it. In a container both are -1 for a missing member. `captions` are all captions where there are
+    several, `caption` first; `tags` and `regions` what a column, key or file gives for the image,
+    None where nothing does.
     """
 
     image_id: str
@@ -45,7 +49,35 @@ class ManifestRow:
     caption: str | None
     offset: int = -1
     size: int = -1
+    captions: tuple[str, ...] | None = None
+    tags: tuple[str, ...] | None = None
+    regions: tuple[GivenRegion, ...] | None = None
 
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a source is to give with its images, None for nothing.
+
+    `tags` is a column, or a key of JSON entries; `boxes` is one too, or a file or folder (see
+    `boxes.is_box_file`). `masks` are those of the boxes.
+    """
+
+    tags: str | None = None
+    boxes: str | None = None
+    box_format: BoxFormat = "xyxy"
+    masks: bool = False
+
+
+_REGION = pa.struct(
+    [
+        pa.field("tag", pa.string(), nullable=False),
+        pa.field("bbox", pa.list_(pa.float64(), 4), nullable=False),
+        pa.field("score", pa.float32(), nullable=False),
+        pa.field("is_relative", pa.bool_(), nullable=False),
+        pa.field("polygons", pa.list_(pa.list_(pa.float64())), nullable=False),
+        pa.field("rle_mask", pa.string()),
+    ]
+)
 
 MANIFEST_SCHEMA = pa.schema(
     [
@@ -54,6 +86,9 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("caption", pa.string()),
         pa.field("offset", pa.int64(), nullable=False),
         pa.field("size", pa.int64(), nullable=False),
+        pa.field("captions", pa.list_(pa.string())),
+        pa.field("tags", pa.list_(pa.string())),
+        pa.field("regions", pa.list_(_REGION)),
     ]
 )
 """The columns of a manifest, in the order of `ManifestRow`'s fields."""
@@ -61,17 +96,43 @@ MANIFEST_SCHEMA = pa.schema(
 
 def rows_to_table(rows: Sequence[ManifestRow]) -> pa.Table:
     """The rows as an Arrow table under `MANIFEST_SCHEMA`, in their order."""
-    columns = [
-        pa.array([getattr(row, field.name) for row in rows], type=field.type)
-        for field in MANIFEST_SCHEMA
-    ]
+    columns = []
+    for field in MANIFEST_SCHEMA:
+        values = [getattr(row, field.name) for row in rows]
+        if field.name == "regions":
+            values = [None if value is None else list(map(_fields, value)) for value in values]
+        columns.append(pa.array(values, type=field.type))
     return pa.Table.from_arrays(columns, schema=MANIFEST_SCHEMA)
 
 
 def table_to_rows(table: pa.Table) -> list[ManifestRow]:
-    """The inverse of `rows_to_table`; raises `KeyError` where a column is missing."""
-    columns = [table.column(field.name).to_pylist() for field in MANIFEST_SCHEMA]
+    """The inverse of `rows_to_table`; raises `KeyError` where a column is missing.
+
+    The lists of runs that an earlier version began end with the sizes.
+    """
+    columns = []
+    for field in MANIFEST_SCHEMA:
+        if field.nullable and field.name not in table.column_names:
+            columns.append([None] * table.num_rows)
+            continue
+        values = table.column(field.name).to_pylist()
+        if field.name in ("captions", "tags"):
+            values = [None if value is None else tuple(value) for value in values]
+        elif field.name == "regions":
+            values = [None if value is None else tuple(map(_region, value)) for value in values]
+        columns.append(values)
     return [ManifestRow(*values) for values in zip(*columns, strict=True)]
+
+
+def _fields(region: GivenRegion) -> dict[str, Any]:
+    # not `asdict`, which copies every number
+    return {field.name: getattr(region, field.name) for field in _REGION}
+
+
+def _region(values: dict[str, Any]) -> GivenRegion:
+    values["bbox"] = tuple(values["bbox"])
+    values["polygons"] = tuple(map(tuple, values["polygons"]))
+    return GivenRegion(**values)
 
 
 def in_container(kind: str, member: str, container: str) -> str:

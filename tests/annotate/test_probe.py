@@ -17,6 +17,7 @@ from pad_pipeline.engine.sample import Sample
 from pad_pipeline.engine.stages import ModelStage, Seconds, tag_stage
 from pad_pipeline.errors import UserError
 from pad_pipeline.scenes.generator import generate_scene
+from pad_pipeline.sources import list_source
 from tests import fakes
 from tests.cli.command_lines import parse
 from tests.cli.runner import call
@@ -69,19 +70,19 @@ def fake_models(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_the_sample_is_the_same_every_time_and_from_everywhere(images: Path) -> None:
-    first, again = (probe.sample_source(str(images), 5) for _ in range(2))
+    first, again = (probe.sample_rows(list_source(str(images)), 5) for _ in range(2))
     assert first == again
     names = [row.image_id for row in first.rows]
     assert (first.num_images, len(names)) == (21, 5)
     assert names == sorted(names) != [f"{k:03d}.png" for k in range(5)]
-    more = [row.image_id for row in probe.sample_source(str(images), 8).rows]
+    more = [row.image_id for row in probe.sample_rows(list_source(str(images)), 8).rows]
     assert set(names) < set(more)
-    assert len(probe.sample_source(str(images), 100).rows) == 21
+    assert len(probe.sample_rows(list_source(str(images)), 100).rows) == 21
 
 
 def test_every_stage_is_measured_after_a_warm_up(images: Path, fake_models: list[str]) -> None:
     config = fakes.config(device="cpu")
-    found = probe.measure(config, probe.sample_source(str(images), 21).rows)
+    found = probe.measure(config, probe.sample_rows(list_source(str(images)), 21).rows)
     assert fake_models == ["tag", "detect", "suppress", "segment"]
     assert found.costs.models == pytest.approx({"tag": 0.001, "detect": 0.002, "segment": 0.004})
     assert found.costs.suppress == pytest.approx(0.0001)
@@ -94,14 +95,14 @@ def test_every_stage_is_measured_after_a_warm_up(images: Path, fake_models: list
 
 def test_bad_images_are_counted_and_the_rest_measured(images: Path, fake_models) -> None:
     (images / "bad.png").write_bytes(b"no image")
-    found = probe.measure(fakes.config(), probe.sample_source(str(images), 100).rows)
+    found = probe.measure(fakes.config(), probe.sample_rows(list_source(str(images)), 100).rows)
     assert (found.num_images, found.num_failed) == (22, 1)
 
 
 def test_images_that_nothing_can_be_measured_on_are_refused(tmp_path: Path, fake_models) -> None:
     (tmp_path / "bad.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"none of the 1 sampled images can be read.*bad\.png"):
-        probe.measure(fakes.config(), probe.sample_source(str(tmp_path), 5).rows)
+        probe.measure(fakes.config(), probe.sample_rows(list_source(str(tmp_path)), 5).rows)
 
 
 def test_batch_sizes_are_tried_on_a_gpu_only_and_within_the_chunk() -> None:
@@ -131,7 +132,7 @@ def test_a_trial_records_the_batch_size_that_memory_allowed(
 
     monkeypatch.setattr(probe, "build_stage", build_small)
     config = fakes.config(chunk_size=8)
-    found = probe.measure(config, probe.sample_source(str(images), 21).rows)
+    found = probe.measure(config, probe.sample_rows(list_source(str(images)), 21).rows)
     assert max(tagger.calls) == 8
     assert found.batch_sizes == {"tag": 2, "detect": 4, "segment": 4}
     assert [trial.batch_size for trial in found.trials] == [2, 4, 64, 4]

@@ -23,6 +23,7 @@ from pad_pipeline.engine.config import (
     fast,
     identity,
     paper,
+    resolve_words,
 )
 from pad_pipeline.errors import UserError
 
@@ -121,6 +122,24 @@ REFUSED: dict[str, tuple[Callable[[], AnnotateConfig], str]] = {
         lambda: changed(costs="tag=0.01"),
         "costs must give the seconds per image of all three models",
     ),
+    "origin that nobody knows": (
+        with_tag(from_="model,clip"),
+        "tag.from_ is one of model, classes, captions, column or several of them with commas, not "
+        "'model,clip'",
+    ),
+    "boxes as an origin of tags": (with_tag(from_="boxes"), "tag.from_ is one of model"),
+    "classes that nothing reads": (
+        lambda: changed(classes="dog", tag=TagConfig(model="a", from_="model")),
+        "classes would not be read: leave tag.from_ out or add classes to it",
+    ),
+    "boxes that nothing reads": (
+        with_detect(from_="model", boxes="b.json"),
+        "detect.boxes would not be read with detect.from_='model'",
+    ),
+    "masks without boxes": (
+        lambda: changed(segment=SegmentConfig(model="c", from_="masks")),
+        "segment.from_='masks' takes the masks of given boxes: add detect.boxes",
+    ),
     "costs that are no number": (
         lambda: changed(costs="tag=0.01,detect=fast,segment=1"),
         "not 'tag=0.01,detect=fast,segment=1'",
@@ -181,6 +200,40 @@ def test_the_fast_preset_differs_from_the_papers_in_the_segmenter_alone() -> Non
     assert config.segment == replace(paper().segment, model=config.segment.model)
 
 
+def test_models_that_are_not_needed() -> None:
+    config = changed()
+    assert config.models == ("tag", "detect", "segment")
+    assert changed(classes="dog, cat").models == ("detect", "segment")
+    assert changed(tag=TagConfig(model="a", from_="model,captions")).models == config.models
+    given = DetectConfig(model="b", boxes="b.json")
+    assert changed(detect=given).models == ("segment",)
+    assert changed(detect=given, tag=TagConfig(model="a", from_="model")).models == (
+        "tag",
+        "segment",
+    )
+    assert changed(detect=given, segment=SegmentConfig(model="c", from_="masks")).models == ()
+    # nor does it matter which model one would have been
+    one, other = (changed(classes="dog", tag=TagConfig(model=name)) for name in ("a", "z"))
+    assert identity(one, {"detect": "1"}) == identity(other, {"detect": "1"})
+
+
+def test_origins_of_tags() -> None:
+    assert changed().tag_origins == ("model",)
+    assert changed(classes="dog").tag_origins == ("classes",)
+    both = TagConfig(model="a", from_="captions, model")
+    assert changed(tag=both).tag_origins == ("captions", "model")
+    assert changed(detect=DetectConfig(model="b", from_="boxes")).tag_origins == ("boxes",)
+
+
+def test_classes_are_read_from_their_file_once(tmp_path) -> None:
+    (tmp_path / "classes.txt").write_text("dog\n red  car\n\nsalt, pepper\n")
+    config = resolve_words(changed(classes=str(tmp_path / "classes.txt")))
+    assert config.classes == "dog\nred car\nsalt, pepper\n"
+    (tmp_path / "classes.txt").unlink()
+    assert config.class_names == ("dog", "red car", "salt, pepper")
+    assert resolve_words(config) == config
+
+
 def test_the_demo_preset_needs_nothing_from_outside() -> None:
     config = demo()
     assert {config.tag.model, config.detect.model, config.segment.model} == {"embedded"}
@@ -201,6 +254,11 @@ WITHOUT_EFFECT = {
     "chunks in flight": {"in_flight": 2},
     "patience with a hanging worker": {"hang_after_s": 60.0},
     "name of a model with the same weights": {"tag": TagConfig(model="elsewhere/a")},
+    "where the tags of a source are": {"tag": TagConfig(model="a", column="labels")},
+    "what follows from it all": {
+        "tag": TagConfig(model="a", from_=" model "),
+        "detect": DetectConfig(model="b", from_="model"),
+    },
 }
 
 WITH_EFFECT = {
@@ -216,6 +274,8 @@ WITH_EFFECT = {
     "dtype": {"dtype": "bfloat16"},
     "compilation": {"compile": True},
     "threads": {"threads": 3},
+    "classes": {"classes": "dog"},
+    "given boxes": {"detect": DetectConfig(model="b", from_="boxes")},
     "chunk size": {"chunk_size": 8},
     "rows per shard": {"rows_per_shard": 4096},
     "pixels": {"max_pixels": 1000},

@@ -86,7 +86,7 @@ def test_the_engine_limits_what_many_gpus_can_do() -> None:
     )
 
 
-@pytest.mark.parametrize("models", [{"tag": 1.0}, {"tag": 0.0, "detect": 1.0, "segment": 1.0}, {}])
-def test_costs_without_a_time_of_every_model_are_refused(models: dict) -> None:
+@pytest.mark.parametrize("models", [{"tag": 0.0, "detect": 1.0}, {"sam": 1.0}])
+def test_costs_of_other_stages_and_times_that_are_none_are_refused(models: dict) -> None:
     with pytest.raises(UserError, match="seconds per image"):
         Costs(models=models)

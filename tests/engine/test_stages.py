@@ -9,8 +9,17 @@ import pytest
 from PIL import Image
 
 from pad_pipeline.engine.config import SuppressConfig
+from pad_pipeline.engine.given import GivenTags
 from pad_pipeline.engine.sample import Sample, to_record, without_pixels
-from pad_pipeline.engine.stages import Decode, detect_stage, suppress_stage, tag_stage
+from pad_pipeline.engine.stages import (
+    Chain,
+    Decode,
+    detect_stage,
+    segment_stage,
+    suppress_stage,
+    tag_stage,
+)
+from pad_pipeline.given import GivenRegion
 from pad_pipeline.images import ImageLimits
 from pad_pipeline.models.protocols import Boxes
 from tests import fakes
@@ -140,3 +149,114 @@ def test_time_is_booked_by_stage() -> None:
     fakes.build_all(seconds)(samples(255))
     assert set(seconds) == {"decode", "tag", "detect", "suppress", "segment"}
     assert all(value > 0 for value in seconds.values())
+
+
+def region(tag: str, *bbox: float, **changes) -> GivenRegion:
+    return GivenRegion(tag, bbox, **changes)  # pyright: ignore[reportArgumentType]
+
+
+def test_given_boxes_become_regions_in_their_order_without_tagger_and_detector() -> None:
+    batch = samples(255, 255, 0)
+    batch[0].regions = (
+        region("cat", 4, 4, 8, 8, score=0.25),
+        region("dog", 4, 4, 8, 9),
+        region("dog", 0.5, 0.5, 1, 1, is_relative=True),
+    )
+    batch[1].regions = ()
+    batch[2].regions = (region("cat", 0, 0, 2, 2),)
+    chain = Chain(
+        [
+            tag_stage(None, **options()),
+            detect_stage(None, **options()),
+            suppress_stage(SuppressConfig(), {}),
+            segment_stage(fakes.FakeSegmenter(), **options()),
+        ]
+    )
+    first, none, last = [to_record(sample) for sample in chain(batch)]
+    assert [(one.tag, one.score, one.bbox, one.origin) for one in first.labels] == [
+        ("cat", 0.25, (4, 4, 8, 8), "boxes"),
+        ("dog", 1.0, (4, 4, 8, 9), "boxes"),
+        ("dog", 1.0, (16, 12, 32, 24), "boxes"),
+    ]
+    assert [(tag.tag, tag.score, tag.origin) for tag in first.tags] == [
+        ("cat", 0.25, "boxes"),
+        ("dog", 1.0, "boxes"),
+    ]
+    assert (none.status, none.width, none.tags) == ("empty", 32, ())
+    assert [one.tag for one in last.labels] == ["cat"]
+
+
+def test_given_boxes_are_suppressed_where_that_is_asked_for() -> None:
+    batch = samples(255)
+    batch[0].regions = (region("cat", 4, 4, 8, 8, score=0.25), region("dog", 4, 4, 8, 9))
+    detect_stage(None, **options())(batch)
+    suppress_stage(SuppressConfig(given_boxes=True), {})(batch)
+    assert batch[0].boxes is not None
+    assert batch[0].boxes.labels == ("dog",)
+    assert [one.tag for one in batch[0].regions] == ["dog"]
+
+
+def test_given_masks_need_no_segmenter() -> None:
+    batch = samples(255)
+    square = (4.0, 4.0, 8.0, 4.0, 8.0, 8.0, 4.0, 8.0)
+    batch[0].regions = (region("cat", 4, 4, 8, 8, polygons=(square,)),)
+    stages = [detect_stage(None, masks=True, **options()), segment_stage(None, **options())]
+    [record] = [to_record(sample) for sample in Chain(stages)(batch)]
+    [label] = record.labels
+    assert (label.area, label.predicted_iou, label.origin) == (16, 1.0, "masks")
+
+
+def test_given_boxes_outside_the_image_are_named_and_the_rest_stays(caplog) -> None:
+    batch = samples(255)
+    batch[0].regions = (region("cat", 40, 4, 48, 8), region("dog", 4, 4, 8, 9))
+    detect_stage(None, **options())(batch)
+    assert batch[0].boxes is not None
+    assert batch[0].boxes.labels == ("dog",)
+    assert "box 1 of 0 lies outside the image of 32x24 pixels" in caplog.text
+
+
+def test_classes_and_boxes_of_single_images_beside_the_models() -> None:
+    tagger = fakes.FakeTagger()
+    batch = samples(255, 255, 255)
+    batch[0].classes = ("red car",)
+    batch[1].regions = (region("cat", 4, 4, 8, 8),)
+    tag_stage(tagger, **options())(batch)
+    assert tagger.calls == [1]
+    assert [[(t.tag, t.origin) for t in sample.tags] for sample in batch] == [
+        [("red car", "classes")],
+        [("cat", "boxes")],
+        [("sky", "model"), ("sun hat", "model")],
+    ]
+    detect_stage(fakes.FakeDetector(), **options())(batch)
+    assert [sample.boxes and sample.boxes.labels for sample in batch] == [
+        ("red car", "red car"),
+        ("cat",),
+        ("sky", "sky", "sun hat"),
+    ]
+
+
+def test_tags_of_several_origins_are_detected_once() -> None:
+    batch = samples(255)
+    batch[0].column_tags = ("sky", "moon")
+    tag_stage(fakes.FakeTagger(), GivenTags(("column", "model")), **options())(batch)
+    assert [(t.tag, t.score, t.origin) for t in batch[0].tags] == [
+        ("sky", 1.0, "column"),
+        ("moon", 1.0, "column"),
+        ("sky", 1.0, "model"),
+        ("sun hat", 0.5, "model"),
+    ]
+    asked = []
+
+    class Detector(fakes.FakeDetector):
+        def detect(self, images, tags):
+            asked.extend(tags)
+            return super().detect(images, tags)
+
+    detect_stage(Detector(), **options())(batch)
+    assert asked == [["sky", "moon", "sun hat"]]
+
+
+def test_an_image_for_which_no_model_is_there_fails_with_the_reason() -> None:
+    [sample] = tag_stage(None, **options())(samples(255))
+    assert sample.error is not None
+    assert sample.error.message == "no tagger is loaded, and no classes or boxes are given"

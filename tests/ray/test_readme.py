@@ -68,6 +68,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_scenes(folder / "demo", num_images=12, seed=0)
     annotate_exactly(folder / "demo")
     shutil.copytree(folder / "demo/images", folder / "photos")
+    shutil.copy(folder / "demo/ground_truth.json", folder / "boxes.json")
     ram = golden_dir("ram_tiny")
     config = json.loads((ram / "config.json").read_text())
     state = load_file(ram / "checkpoint.safetensors")

@@ -9,7 +9,15 @@ import pytest
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
-from pad_pipeline.sources import MANIFEST_SCHEMA, ManifestRow, list_source, listing, rows_to_table
+from pad_pipeline.given import GivenRegion
+from pad_pipeline.sources import (
+    MANIFEST_SCHEMA,
+    ManifestRow,
+    list_source,
+    listing,
+    rows_to_table,
+    table_to_rows,
+)
 from tests.sources.samples import image, listed, llava, write, write_json, write_lines
 
 
@@ -49,7 +57,16 @@ def test_rows_to_table() -> None:
         "caption": "c",
         "offset": 1 << 40,
         "size": 7,
+        "captions": None,
+        "tags": None,
+        "regions": None,
     }
+    polygon = GivenRegion("x", (0, 0, 1, 0.5), 0.5, True, ((0.0, 0.0, 1.0, 0.0, 0.5, 0.5),))
+    rows.append(ManifestRow("é", "b", "c", 1, 2, ("c", "d"), ("x",), (polygon,)))
+    rows.append(ManifestRow("e", "b", "c", 1, 2, None, (), (GivenRegion("y", (0, 0, 9, 9)),)))
+    assert table_to_rows(rows_to_table(rows)) == rows
+    early = rows_to_table(rows[:2]).drop_columns(["captions", "tags", "regions"])
+    assert table_to_rows(early) == rows[:2]
     assert rows_to_table([]).num_rows == 0
 
 

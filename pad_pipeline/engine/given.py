@@ -1,0 +1,137 @@
+"""What was given for a sample in place of what the models would find: its tags, boxes and masks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pad_pipeline import masks as rle
+from pad_pipeline.engine.config import AnnotateConfig
+from pad_pipeline.engine.sample import Sample
+from pad_pipeline.errors import UserError
+from pad_pipeline.models.protocols import Boxes, Mask
+from pad_pipeline.records import Tag, TagOrigin
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class GivenTags:
+    """Where the tags of a sample are from.
+
+    `origins` are those of the config, in the order in which the tags stand; `classes` the words of
+    the origin of this name. Classes or boxes that are given with a sample alone come before
+    them: the tagger is not asked then, except where `is_explicit` says that the user named it.
+    """
+
+    origins: tuple[TagOrigin, ...] = ("model",)
+    classes: tuple[str, ...] = ()
+    is_explicit: bool = False
+
+    def of(self, sample: Sample) -> tuple[TagOrigin, ...]:
+        """The origins of one sample's tags."""
+        if sample.classes is not None:
+            return ("classes",) if sample.regions is None else ("classes", "boxes")
+        if sample.regions is None:
+            return self.origins
+        named = self.origins if self.is_explicit else ()
+        return (*(name for name in named if name != "boxes"), "boxes")
+
+    def needs_model(self, sample: Sample) -> bool:
+        """Whether the tagger is to see the sample."""
+        return "model" in self.of(sample)
+
+    def complete(
+        self, samples: Sequence[Sample], by_model: Sequence[tuple[Tag, ...]]
+    ) -> list[tuple[Tag, ...]]:
+        """All tags of each sample; `by_model` are those that the tagger found."""
+        return [
+            tuple(tag for name in self.of(sample) for tag in self._tags(name, sample, found))
+            for sample, found in zip(samples, by_model, strict=True)
+        ]
+
+    def _tags(self, origin: TagOrigin, sample: Sample, found: tuple[Tag, ...]) -> Sequence[Tag]:
+        match origin:
+            case "model":
+                return found
+            case "classes":
+                words = self.classes if sample.classes is None else sample.classes
+            case "column":
+                words = sample.column_tags
+            case "boxes":
+                best: dict[str, float] = {}
+                for region in sample.regions or ():
+                    best[region.tag] = max(region.score, best.get(region.tag, 0.0))
+                return [Tag(tag, score, "boxes") for tag, score in best.items()]
+            case _:
+                raise ValueError(f"no tags are from {origin!r}")
+        return [Tag(word, 1.0, origin) for word in words]
+
+
+ONLY_MODEL = GivenTags()
+
+
+def check_given(config: AnnotateConfig, sample: Sample) -> None:
+    """Raise `UserError` where a sample lacks what the config does not let the models find."""
+    if sample.regions is not None:
+        for number, region in enumerate(sample.regions, 1):
+            if region.problem:
+                raise UserError(f"image {sample.image_id}: box {number} {region.problem}")
+        return
+    if config.takes_boxes:
+        raise UserError(f"no boxes are given for {sample.image_id}, and no detector is loaded")
+    if sample.classes is None and "classes" in config.tag_origins and config.classes is None:
+        raise UserError(f"no classes are given for {sample.image_id}")
+
+
+def place_regions(sample: Sample, *, masks: bool) -> Boxes:
+    """The given regions as boxes in pixels of the sample's image, in their order.
+
+    The sample's `regions` become those that are left: a box that lies outside the image, or whose
+    mask does not fit, is named in the log. Without `masks` they lose their masks.
+    """
+    placed = []
+    for number, region in enumerate(sample.regions or (), 1):
+        if not masks:
+            region = replace(region, polygons=(), rle_mask=None)
+        try:
+            placed.append(region.placed(sample.width, sample.height))
+        except UserError as error:
+            # One line for all: what repeats is counted.
+            logger.warning(
+                "given boxes are left out: box %d of %s %s", number, sample.image_id, error
+            )
+    sample.regions = tuple(placed)
+    return Boxes(
+        xyxy=np.array([one.bbox for one in placed], np.float32).reshape(-1, 4),
+        scores=np.array([one.score for one in placed], np.float32),
+        labels=tuple(one.tag for one in placed),
+    )
+
+
+def keep_boxes(sample: Sample, kept: NDArray[np.integer]) -> Boxes:
+    """The boxes of these indices, in their order; given regions are kept along with them."""
+    assert sample.boxes is not None
+    boxes = sample.boxes
+    if sample.regions is not None:
+        sample.regions = tuple(sample.regions[index] for index in kept)
+    return Boxes(
+        xyxy=boxes.xyxy[kept],
+        scores=boxes.scores[kept],
+        labels=tuple(boxes.labels[index] for index in kept),
+        num_prompts=boxes.num_prompts,
+    )
+
+
+def given_masks(sample: Sample) -> tuple[Mask, ...]:
+    """The masks of the given regions; nobody has estimated their quality, which counts as 1."""
+    height, width = sample.height, sample.width
+    return tuple(
+        Mask(region.rle_mask, height, width, rle.area(region.rle_mask, height, width), 1.0)
+        for region in sample.regions or ()
+        if region.rle_mask is not None
+    )

@@ -1,0 +1,104 @@
+"""The configs of the four stages and of their workers; the docstrings of fields are the help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+from tyro.conf import arg
+
+from pad_pipeline.given import BoxFormat
+from pad_pipeline.limits import AtLeastOne, Fraction
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolConfig:
+    """The workers of one stage, or of the whole chain in the layout `fused`."""
+
+    min_workers: AtLeastOne = 1
+    """Workers with which a run may begin where the cluster has no room for all pools at once; where
+    it has, all workers start together."""
+    max_workers: Annotated[int | None, Ge(1)] = None
+    """Workers that the pool may grow to; without it, the stage's share of the cluster's GPUs."""
+    gpus: Annotated[float | None, Ge(0)] = None
+    """Share of a GPU that each worker reserves; without it 1, or less where there are fewer GPUs
+    than models."""
+    cpus: Annotated[float, Ge(0)] = 1.0
+    """CPU slots of the cluster that each worker reserves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagConfig:
+    """Recognize Anything: which words apply to the image."""
+
+    from_: Annotated[str | None, arg(name="from")] = None
+    """Where tags are from: `model`, `classes`, `captions` (their noun phrases), `column`, or
+    several of these, as `model,captions`. Without it the model, or what is given: classes, or the
+    labels of boxes. A model that is not needed is not loaded."""
+    model: str
+    """Directory of a converted RAM or RAM++, its name in the models folder, or `embedded`."""
+    batch_size: AtLeastOne = 32
+    """Images per forward pass."""
+    column: str = "tags"
+    """Column, or key of JSON entries, with an image's tags, where they are from a column."""
+    pool: PoolConfig = field(default_factory=PoolConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectConfig:
+    """Grounding DINO: where the tagged things are."""
+
+    from_: Annotated[Literal["model", "boxes"] | None, arg(name="from")] = None
+    """`boxes` takes those that are given with their labels, and loads no detector and, unless
+    `tag.from` says so, no tagger; without it where boxes are given."""
+    boxes: str | None = None
+    """The given boxes: COCO's JSON, a folder of YOLO's text files, a PAD data set, or the name of a
+    column of the source."""
+    box_format: BoxFormat = "xyxy"
+    """What the four numbers of a column's boxes are: corners, or corner and size as COCO has
+    them, in pixels."""
+    model: str
+    """Hub id, directory or original checkpoint of Grounding DINO or MM-Grounding-DINO, or
+    `embedded`."""
+    batch_size: AtLeastOne = 8
+    """Images per forward pass; each prompt past an image's first counts as one more."""
+    group_by_size: bool = False
+    """Fill forward passes with images of one resized size from the whole chunk, where only
+    neighbours share one otherwise: fewer, fuller passes where sizes vary."""
+    box_threshold: Fraction = 0.25
+    """Boxes whose score is above this are kept (0–1)."""
+    text_threshold: Fraction = 0.20
+    """Words whose score is above this enter a phrase (0–1); used by the label mode `phrase`."""
+    label_mode: Literal["span", "phrase"] = "span"
+    """`span` labels a box with its best tag; `phrase` joins all words above the text threshold, as
+    the public Grounded-SAM script does."""
+    pool: PoolConfig = field(default_factory=PoolConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuppressConfig:
+    """Non-maximum suppression: which of several boxes on one thing stays."""
+
+    iou_threshold: Fraction = 0.5
+    """A box that overlaps a better one by more than this is suppressed."""
+    per_class: bool = False
+    """Let only boxes of the same tag suppress each other."""
+    given_boxes: bool = False
+    """Suppress given boxes too; without it each has its mask, in their order."""
+    pool: PoolConfig = field(default_factory=lambda: PoolConfig(max_workers=1, gpus=0.0, cpus=0.5))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentConfig:
+    """SAM: which pixels of a box belong to the thing."""
+
+    from_: Annotated[Literal["model", "masks"], arg(name="from")] = "model"
+    """`masks` takes the masks of the given boxes (polygons or RLE) and loads no segmenter."""
+    model: str
+    """Hub id, directory or original checkpoint of SAM, SAM-HQ or SAM 2, or `embedded`."""
+    batch_size: AtLeastOne = 8
+    """Images per forward pass of the image encoder."""
+    box_batch_size: AtLeastOne = 64
+    """Boxes per forward pass of the mask decoder, over all images of a batch."""
+    pool: PoolConfig = field(default_factory=PoolConfig)

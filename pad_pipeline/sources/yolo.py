@@ -1,0 +1,105 @@
+"""YOLO's text files: a line per box, class number and four numbers, or a polygon."""
+
+from __future__ import annotations
+
+import logging
+import posixpath
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from pad_pipeline import storage
+from pad_pipeline.errors import UserError, short_line
+from pad_pipeline.given import GivenRegion
+from pad_pipeline.sources.folder import walk
+
+logger = logging.getLogger(__name__)
+
+_NAME_FILES = ("classes.txt", "obj.names", "data.yaml", "dataset.yaml", "data.yml")
+_FOLDERS_ABOVE = 2
+
+
+def list_yolo(folder: str) -> Iterator[tuple[str, list[GivenRegion]]]:
+    """The regions of every text file below a folder, by its path without ending.
+
+    A line holds a class number, the centre and size of a box and perhaps a score, or a polygon; all
+    are fractions of the image's sides. The classes' names are those of a `classes.txt`, `obj.names`
+    or `data.yaml` in the folder or up to two above it; without one a class is called by its number.
+    Raises `UserError` for a line that cannot be read.
+    """
+    names = _class_names(folder)
+    found = False
+    for file in walk(folder, _is_labels):
+        found = True
+        text = storage.read_bytes(file.url).decode("utf-8", "replace")
+        yield (
+            posixpath.splitext(file.relative)[0],
+            [
+                _region(file.url, number, line.split(), names)
+                for number, line in enumerate(text.splitlines(), 1)
+                if line.strip()
+            ],
+        )
+    if not found:
+        raise UserError(
+            f"{folder} holds neither a PAD data set nor text files of YOLO's boxes (0001.txt, …)"
+        )
+    if not names:
+        logger.warning(
+            "%s: no %s, so boxes are labelled with their class numbers", folder, _NAME_FILES[0]
+        )
+
+
+def _is_labels(name: str) -> bool:
+    return name.endswith(".txt") and name not in _NAME_FILES
+
+
+def _region(url: str, number: int, words: list[str], names: dict[int, str]) -> GivenRegion:
+    try:
+        class_number, *values = int(words[0]), *map(float, words[1:])
+    except ValueError:
+        values = []
+    if len(values) not in (4, 5) and (len(values) < 6 or len(values) % 2):
+        raise UserError(
+            f"{url}: line {number} should be a class number with a box (4 numbers, perhaps a "
+            f"score) or a polygon (6 or more), found {' '.join(words)[:80]!r}"
+        )
+    if names and class_number not in names:
+        raise UserError(f"{url}: line {number} is of class {class_number}, which has no name")
+    tag = names.get(class_number, str(class_number))
+    if len(values) >= 6:
+        xs, ys = values[::2], values[1::2]
+        box = (min(xs), min(ys), max(xs), max(ys))
+        return GivenRegion(tag, box, is_relative=True, polygons=(tuple(values),))
+    x, y, width, height, *score = values
+    box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    return GivenRegion(tag, box, score=score[0] if score else 1.0, is_relative=True)
+
+
+def _class_names(folder: str) -> dict[int, str]:
+    place = folder.rstrip("/")
+    for _ in range(_FOLDERS_ABOVE + 1):
+        for name in _NAME_FILES:
+            url = storage.join(place, name)
+            if storage.exists(url):
+                return _read_names(url)
+        place = posixpath.dirname(place)
+    return {}
+
+
+def _read_names(url: str) -> dict[int, str]:
+    text = storage.read_bytes(url).decode("utf-8-sig", "replace")
+    names: Any = [line.strip() for line in text.splitlines() if line.strip()]
+    if url.endswith(("yaml", "yml")):
+        try:
+            names = yaml.safe_load(text)["names"]
+        except (yaml.YAMLError, TypeError, KeyError, RecursionError) as error:
+            raise UserError(
+                f"{url} should give the classes under the key names: {short_line(error)}"
+            ) from error
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not all(isinstance(number, int) for number in names):
+        raise UserError(f"{url} should give the classes' names as a list or by their numbers")
+    return {number: str(name) for number, name in names.items()}

@@ -1,0 +1,74 @@
+"""Annotating in this process with tags and boxes that are given."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pad_pipeline.annotate.annotator import Annotator
+from pad_pipeline.engine.config import AnnotateConfig, DetectConfig, TagConfig, demo
+from pad_pipeline.errors import UserError
+from pad_pipeline.scenes.generator import generate_scene
+
+NOT_LOADED = "a/model/that/is/not/there"
+
+
+def with_boxes() -> AnnotateConfig:
+    return replace(
+        demo(),
+        tag=TagConfig(model=NOT_LOADED),
+        detect=DetectConfig(model=NOT_LOADED, from_="boxes"),
+    )
+
+
+def with_classes(**changes: object) -> AnnotateConfig:
+    return replace(demo(), tag=TagConfig(model=NOT_LOADED, from_="classes"), **changes)
+
+
+def test_classes_in_place_of_a_tagger() -> None:
+    scene = generate_scene(3)
+    words = sorted({*scene.tags})
+    annotator = Annotator(with_classes(classes=", ".join(words)))
+    [record] = annotator.annotate([scene.image])
+    assert [(tag.tag, tag.score, tag.origin) for tag in record.tags] == [
+        (word, 1.0, "classes") for word in words
+    ]
+    assert {region.tag for region in record.labels} <= set(words)
+    assert record.status == "ok"
+    # other words for one call
+    [record] = annotator.annotate([scene.image], classes=words[:1])
+    assert [tag.tag for tag in record.tags] == words[:1]
+    assert annotator.annotate([scene.image], classes=f"{words[0]}.") == [record]
+
+
+def test_boxes_in_place_of_tagger_and_detector() -> None:
+    scene, other = generate_scene(3), generate_scene(4)
+    annotator = Annotator(with_boxes())
+    boxes = [(10, 20, 60, 70), {"bbox": (12, 20, 60, 71), "label": "cat", "score": 0.5}]
+    first, second = annotator.annotate([scene.image, other.image], boxes=[boxes, []])
+    assert [(one.tag, one.bbox, one.score) for one in first.labels] == [
+        ("object", (10, 20, 60, 70), 1.0),
+        ("cat", (12, 20, 60, 71), 0.5),
+    ]
+    assert [tag.tag for tag in first.tags] == ["object", "cat"]
+    assert all(one.origin == "boxes" and one.area > 0 for one in first.labels)
+    assert second.status == "empty"
+
+
+def test_what_is_not_given_is_refused() -> None:
+    image = generate_scene(3).image
+    annotator = Annotator(with_boxes())
+    with pytest.raises(UserError, match="no boxes are given for 0, and no detector is loaded"):
+        annotator.annotate([image])
+    with pytest.raises(UserError, match="image 0: box 1 has no area"):
+        annotator.annotate([image], boxes=[[(5, 5, 5, 9)]])
+    with pytest.raises(UserError, match="image 0: box 1 should be four numbers"):
+        annotator.annotate([image], boxes=[["dog"]])
+    with pytest.raises(ValueError, match="1 images, but 2 boxes"):
+        annotator.annotate([image], boxes=[[], []])
+    annotator = Annotator(with_classes())
+    with pytest.raises(UserError, match="no classes are given for 0"):
+        annotator.annotate([image])
+    with pytest.raises(UserError, match="classes holds no words"):
+        annotator.annotate([image], classes=[])
