@@ -54,7 +54,9 @@ NOT_BELOW = {
 }
 """What a part does not need although it lies below."""
 
-RAY_FILES = re.compile(r"engine/ray_\w+|annotate/stream|serve/\w+|train/run/on_ray")
+RAY_FILES = re.compile(
+    r"engine/ray_\w+|annotate/stream|serve/\w+|train/run/on_ray|evaluate/generation/on_ray"
+)
 """The files that may import Ray: models, stages and the training step run where it is not."""
 
 

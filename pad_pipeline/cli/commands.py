@@ -7,7 +7,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from pad_pipeline.cli import annotate, dataset, evaluate, models, serve, train, view
+from pad_pipeline.cli import annotate, benchmarks, dataset, evaluate, models, serve, train, view
 from pad_pipeline.cli.options import choose_preset
 from pad_pipeline.cli.parsing import Commands, Group, parse
 from pad_pipeline.engine.config import PRESETS
@@ -60,10 +60,10 @@ def build_commands(preset: str) -> Commands:
             "Score alignment, captions, boxes and answers of models.",
             {
                 "alignment": evaluate.analyze,
-                "captions": evaluate.captions,
-                "referring": evaluate.referring,
-                "vqa": evaluate.vqa,
-                "score": evaluate.score,
+                "captions": benchmarks.captions,
+                "referring": benchmarks.referring,
+                "vqa": benchmarks.vqa,
+                "score": benchmarks.score,
             },
         ),
         "reproduce": evaluate.reproduce,

@@ -1,15 +1,13 @@
-"""The commands `pad-pipeline evaluate …`, `analyze` and `reproduce`."""
+"""The commands `analyze` (also `evaluate alignment`) and `reproduce`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from rich.console import Console
-from tyro.conf import Positional, arg
 
 from pad_pipeline.cli.options import Run, TrainingImages
 from pad_pipeline.cli.reports.output import say
-from pad_pipeline.evaluate.choices import Benchmark
 
 
 def analyze(
@@ -47,71 +45,6 @@ def analyze(
         num_pictures=num_pictures,
     )
     for line in report.lines():
-        say(line)
-
-
-Against = Annotated[
-    str | None, arg(help="Folder of another evaluation of the same questions to compare with.")
-]
-
-
-def captions(
-    output: str,
-    answers: str,
-    against: Against = None,
-    spice_home: str | None = None,
-) -> None:
-    """Score captions: METEOR, ROUGE-L, CIDEr, BLEU as pycocoevalcap gives them; needs Java.
-
-    Args:
-        output: Folder for the answers, their scores and summary.json.
-        answers: JSON Lines with question_id, answer and references, to be scored without a model.
-        spice_home: Folder with SPICE's program and its models; without it SPICE is not measured.
-    """
-    from pad_pipeline.evaluate.evaluation import score_answers
-
-    options = {"spice_home": spice_home}
-    for line in score_answers(answers, output, "captions", options, against=against).lines():
-        say(line)
-
-
-def referring(output: str, answers: str, against: Against = None) -> None:
-    """Score boxes for referring expressions: Acc@0.5 and mean IoU, in both frames.
-
-    Args:
-        output: Folder for the answers, their scores and summary.json.
-        answers: JSON Lines with question_id, answer, width, height and references or bbox, to be
-            scored without a model.
-    """
-    from pad_pipeline.evaluate.evaluation import score_answers
-
-    for line in score_answers(answers, output, "referring", {}, against=against).lines():
-        say(line)
-
-
-def vqa(output: str, benchmark: Benchmark, answers: str, against: Against = None) -> None:
-    """Score answers to questions about images by the official rule of a benchmark.
-
-    Args:
-        output: Folder for the answers, their scores and summary.json.
-        benchmark: Whose rule; `exact` compares any short answers but for case and punctuation.
-        answers: JSON Lines with question_id, answer and references, to be scored without a model.
-    """
-    from pad_pipeline.evaluate.evaluation import score_answers
-
-    options = {"benchmark": benchmark}
-    for line in score_answers(answers, output, "vqa", options, against=against).lines():
-        say(line)
-
-
-def score(
-    evaluation: Positional[Annotated[str, arg(metavar="DIR", help="Folder of an evaluation.")]],
-    against: Against = None,
-) -> None:
-    """Repeat the scoring of an evaluation from its answers, without a model."""
-    from pad_pipeline.evaluate.evaluation import score_again
-
-    for line in score_again(evaluation, against=against).lines():
         say(line)
 
 

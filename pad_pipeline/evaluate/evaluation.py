@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pad_pipeline import __version__, storage
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import UserError, plural
 from pad_pipeline.evaluate import kinds
 from pad_pipeline.evaluate.answers import Answer, check_same_questions, read_answers
 from pad_pipeline.evaluate.choices import Kind
@@ -62,7 +62,7 @@ class EvaluationReport:
     def lines(self) -> list[str]:
         """The report as a table."""
         width = max((len(name) for name in self.summary["metrics"]), default=0) + 2
-        lines = [f"{self.summary['num_samples']:,} answers"]
+        lines = [plural(self.summary["num_samples"], "answer")]
         for name, value in self.summary["metrics"].items():
             interval = self.summary["intervals"][name]
             shown = "-" if value is None else f"{value:.4f}"
@@ -72,8 +72,8 @@ class EvaluationReport:
             lines.append(f"{name:{width}}{reason}")
         if unread := self.summary["num_unread"]:
             lines.append(
-                f"{unread:,} answers cannot be read by the benchmark's rule and count as wrong, "
-                f"such as {', '.join(repr(text[:60]) for text in self.summary['unread'])}"
+                f"{plural(unread, 'answer')} cannot be read by the benchmark's rule and count "
+                f"as wrong, such as {', '.join(repr(text[:60]) for text in self.summary['unread'])}"
             )
         if self.comparison is not None:
             lines += ["", *self.comparison.lines()]
@@ -94,14 +94,14 @@ def score_answers(
     evaluation = Evaluation(storage.absolute(output), kind, options, {"answers": source})
     answers = read_answers(source)
     begin(evaluation)
-    _write_lines(storage.join(evaluation.url, PREDICTIONS), [dict(a.entry) for a in answers])
+    write_lines(storage.join(evaluation.url, PREDICTIONS), [dict(a.entry) for a in answers])
     return finish(evaluation, answers, against)
 
 
 def score_again(url: str, *, against: str | None = None) -> EvaluationReport:
     """Repeat the scoring of an evaluation from its answers, without a model."""
     evaluation = open_evaluation(storage.absolute(url))
-    return finish(evaluation, _predictions(evaluation), against)
+    return finish(evaluation, read_predictions(evaluation), against)
 
 
 def begin(evaluation: Evaluation) -> None:
@@ -127,7 +127,7 @@ def finish(
 ) -> EvaluationReport:
     """Score the answers, write scores and summary, compare with the evaluation at `against`."""
     other = None if against is None else open_evaluation(storage.absolute(against))
-    theirs = None if other is None else _predictions(other)
+    theirs = None if other is None else read_predictions(other)
     if other is not None and theirs is not None:
         if other.kind != evaluation.kind:
             raise UserError(
@@ -137,7 +137,7 @@ def finish(
         check_same_questions(answers, theirs)
     scores = kinds.score(evaluation.kind, answers, evaluation.options)
     summary = _summary(evaluation, answers, scores)
-    _write_lines(
+    write_lines(
         storage.join(evaluation.url, ANSWERS),
         [_scored(answer, scores, place) for place, answer in enumerate(answers)],
     )
@@ -154,7 +154,33 @@ def finish(
     return EvaluationReport(summary, evaluation.url, comparison)
 
 
-def _predictions(evaluation: Evaluation) -> list[Answer]:
+def resumable(evaluation: Evaluation) -> bool:
+    """Whether the same evaluation was begun at its place already.
+
+    Raises `UserError` where another one was.
+    """
+    if not storage.exists(storage.join(evaluation.url, EVALUATION)):
+        return False
+    there = open_evaluation(evaluation.url)
+    ours, theirs = evaluation.to_json(), there.to_json()
+    for part in ("kind", "options", "provenance"):
+        if ours[part] == theirs[part]:
+            continue
+        if part == "kind":
+            what = f"it is of {there.kind}"
+        else:
+            names = ours[part].keys() | theirs[part].keys()
+            name = sorted(n for n in names if ours[part].get(n) != theirs[part].get(n))[0]
+            what = f"{name} was {theirs[part].get(name)!r} and is {ours[part].get(name)!r}"
+        raise UserError(
+            f"{evaluation.url} holds another evaluation ({what}); use the same settings to go on "
+            "with it, or another output"
+        )
+    return True
+
+
+def read_predictions(evaluation: Evaluation) -> list[Answer]:
+    """The answers of an evaluation, as they were given."""
     place = storage.join(evaluation.url, PREDICTIONS)
     if not storage.exists(place):
         raise UserError(f"{evaluation.url} holds no {PREDICTIONS}; evaluate again")
@@ -187,6 +213,7 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _write_lines(url: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_lines(url: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write JSON Lines, whole or not at all."""
     text = "".join(json.dumps(row) + "\n" for row in rows)
     storage.write_atomic(url, text.encode())

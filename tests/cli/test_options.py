@@ -128,6 +128,11 @@ ALIGNMENT = {"--annotations", "--output", "--images", "--num-images", "--thresho
     "--num-pictures",
 }
 
+EVALUATION = RAY | {
+    *("--answers", "--output", "--against", "--questions", "--images", "--split", "--workers"),
+    *("--batch-size", "--max-new-tokens", "--prompt", "--template", "--device", "--dtype"),
+}
+
 OPTIONS = {
     "annotate": CONFIG | SOURCE | RAY,
     "plan": CONFIG | SOURCE | {"--gpus", "--num-images", "--json"},
@@ -156,9 +161,9 @@ OPTIONS = {
     "analyze": ALIGNMENT,
     "evaluate": set(),
     "evaluate alignment": ALIGNMENT,
-    "evaluate captions": {"--answers", "--output", "--against", "--spice-home"},
-    "evaluate referring": {"--answers", "--output", "--against"},
-    "evaluate vqa": {"--answers", "--output", "--against", "--benchmark"},
+    "evaluate captions": EVALUATION | {"--spice-home"},
+    "evaluate referring": EVALUATION | {"--split-by"},
+    "evaluate vqa": EVALUATION | {"--benchmark"},
     "evaluate score": {"--against"},
     "reproduce": {"--output", "--quick", "--no-quick"},
     "completion": set(),

@@ -45,7 +45,7 @@ def test_answers_are_normalised_as_by_lmms_eval(text: str, expected: str) -> Non
         ("yall'll y'allll", "y'all'll y'all'll"),
         ("red/blue", "red blue"),
         ("red / blue", "red blue"),
-        ("(red)blue (or so)", "redblue or so"),
+        ("(red)blue (or so)", "red blue or so"),
         ("a.m. and p.m.", "am and pm"),
         ("1.5.", "1.5"),
     ],

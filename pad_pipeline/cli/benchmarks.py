@@ -1,0 +1,177 @@
+"""The commands `pad-pipeline evaluate captions`, `referring`, `vqa` and `score`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from tyro.conf import Positional, arg
+
+from pad_pipeline.cli.options import RayOptions, TrainingImages
+from pad_pipeline.cli.reports.output import say
+from pad_pipeline.errors import Setting, UserError
+from pad_pipeline.evaluate.choices import Benchmark, Kind
+from pad_pipeline.evaluate.generation.config import GenerationConfig
+from pad_pipeline.limits import AtLeastOne
+
+Model = Positional[
+    Annotated[
+        str | None,
+        arg(
+            metavar="MODEL",
+            help="Run of `train`, exported directory, or a LLaVA of transformers by hub id.",
+        ),
+    ]
+]
+
+Against = Annotated[
+    str | None, arg(help="Folder of another evaluation of the same questions to compare with.")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """What every evaluation of answers takes."""
+
+    output: str
+    """Folder for the answers, their scores and summary.json."""
+    questions: str | None = None
+    """What the model is asked, with references: the benchmark's file, or a list as JSON Lines."""
+    images: TrainingImages = None
+    split: str | None = None
+    """Split of a file or folder that has several."""
+    answers: str | None = None
+    """JSON Lines with question_id, answer and references to score without a model."""
+    against: Against = None
+    workers: AtLeastOne = 1
+    """Models that answer at once, on Ray and with a GPU each where there are GPUs; 1 needs no
+    Ray."""
+
+
+def captions(
+    options: Annotated[EvaluationOptions, arg(name="")],
+    config: Annotated[GenerationConfig, arg(name="")],
+    ray: Annotated[RayOptions, arg(name="")],
+    model: Model = None,
+    spice_home: str | None = None,
+) -> None:
+    """Caption images: METEOR, ROUGE-L, CIDEr, BLEU as pycocoevalcap gives them; needs Java.
+
+    Args:
+        spice_home: Folder with SPICE's program and its models; without it SPICE is not measured.
+    """
+    _evaluate("captions", model, options, config, ray, {"spice_home": spice_home})
+
+
+def referring(
+    options: Annotated[EvaluationOptions, arg(name="")],
+    config: Annotated[GenerationConfig, arg(name="")],
+    ray: Annotated[RayOptions, arg(name="")],
+    model: Model = None,
+    split_by: str | None = None,
+) -> None:
+    """Find what an expression refers to: Acc@0.5 and mean IoU of boxes, in both frames.
+
+    Args:
+        split_by: `unc`, `google` or `umd`, where a folder of the refer API has several pickles.
+    """
+    _evaluate("referring", model, options, config, ray, {}, split_by=split_by)
+
+
+def vqa(
+    options: Annotated[EvaluationOptions, arg(name="")],
+    config: Annotated[GenerationConfig, arg(name="")],
+    ray: Annotated[RayOptions, arg(name="")],
+    benchmark: Benchmark,
+    model: Model = None,
+) -> None:
+    """Answer questions about images, scored by the official rule of a benchmark.
+
+    Args:
+        benchmark: Whose rule; `exact` compares any short answers but for case and punctuation.
+    """
+    _evaluate("vqa", model, options, config, ray, {"benchmark": benchmark}, benchmark=benchmark)
+
+
+def score(
+    evaluation: Positional[Annotated[str, arg(metavar="DIR", help="Folder of an evaluation.")]],
+    against: Against = None,
+) -> None:
+    """Repeat the scoring of an evaluation from its answers, without a model."""
+    from pad_pipeline.evaluate.evaluation import score_again
+
+    for line in score_again(evaluation, against=against).lines():
+        say(line)
+
+
+def _evaluate(
+    kind: Kind,
+    model: str | None,
+    options: EvaluationOptions,
+    config: GenerationConfig,
+    ray: RayOptions,
+    scoring: dict[str, Any],
+    **reading: Any,
+) -> None:
+    from pad_pipeline.evaluate.evaluation import score_answers
+
+    if options.answers is not None:
+        if model is not None or options.questions is not None:
+            raise UserError(
+                Setting("answers"), " are scored as they are; leave out the model and its questions"
+            )
+        report = score_answers(
+            options.answers, options.output, kind, scoring, against=options.against
+        )
+    else:
+        if model is None or options.questions is None:
+            raise UserError(
+                "expected a model and ",
+                Setting("questions"),
+                " to put to it, or ",
+                Setting("answers"),
+                " that are there already",
+            )
+        from pad_pipeline.evaluate.generation.run import evaluate_model
+        from pad_pipeline.evaluate.questions.read import read_questions
+
+        questions, split = read_questions(
+            kind, options.questions, options.images, split=options.split, **reading
+        )
+        console = Console(stderr=True)
+        columns = (TextColumn("answering"), BarColumn(), MofNCompleteColumn())
+        with Progress(
+            *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
+        ) as bar:
+            task = bar.add_task("", total=len(questions))
+            report = evaluate_model(
+                model,
+                questions,
+                options.output,
+                kind,
+                scoring,
+                config,
+                split=split,
+                against=options.against,
+                answer_on_ray=_on_ray(options.workers, ray),
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    for line in report.lines():
+        say(line)
+
+
+def _on_ray(workers: int, options: RayOptions) -> Any:
+    """What answers with several models; None for one, which needs no Ray."""
+    if workers == 1:
+        return None
+    from pad_pipeline.evaluate.generation.on_ray import answer_on_ray
+
+    return partial(
+        answer_on_ray,
+        workers=workers,
+        ray_address=options.ray_address,
+        ray_logs=options.ray_logs,
+    )

@@ -1,0 +1,1 @@
+"""Questions of the benchmarks in the files that people have them in."""
