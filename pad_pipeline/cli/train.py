@@ -13,6 +13,8 @@ from pad_pipeline.cli.reports.output import say
 from pad_pipeline.train.choices import TrainingStage
 from pad_pipeline.train.run.config import TrainConfig
 
+More = Positional[Annotated[tuple[str, ...], arg(metavar="[MORE ...]")]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
@@ -31,6 +33,7 @@ def pretrain(
     config: Annotated[TrainConfig, arg(name="")],
     ray: Annotated[RayOptions, arg(name="")],
     preset: TrainingPreset = "paper",
+    more: More = (),
 ) -> None:
     """Stage 1: train the projector with the caption loss and the patch loss, on Ray Train.
 
@@ -38,9 +41,10 @@ def pretrain(
 
     Args:
         annotations: Data set that `annotate` wrote, or LLaVA's JSON for the baseline without.
+        more: Further ones, trained on together with the first.
     """
     del preset
-    _train("pretrain", annotations, None, config, options, ray)
+    _train("pretrain", (annotations, *more), None, config, options, ray)
 
 
 def finetune(
@@ -50,6 +54,7 @@ def finetune(
     config: Annotated[TrainConfig, arg(name="")],
     ray: Annotated[RayOptions, arg(name="")],
     preset: TrainingPreset = "paper",
+    more: More = (),
 ) -> None:
     """Stage 2: train projector and language model on conversations, on Ray Train.
 
@@ -57,10 +62,11 @@ def finetune(
 
     Args:
         conversations: LLaVA's JSON or JSONL; samples without an image are text alone.
+        more: Further ones, trained on together with the first.
         projector: Run of stage 1 whose projector is taken.
     """
     del preset
-    _train("finetune", conversations, projector, config, options, ray)
+    _train("finetune", (conversations, *more), projector, config, options, ray)
 
 
 def inspect(
@@ -105,7 +111,7 @@ def export(
 
 def _train(
     stage: TrainingStage,
-    source: str,
+    sources: tuple[str, ...],
     projector: str | None,
     config: TrainConfig,
     options: RunOptions,
@@ -114,6 +120,7 @@ def _train(
     from pad_pipeline.train.run.dry_run import dry_run as describe
     from pad_pipeline.train.run.launch import launch
 
+    source = sources if len(sources) > 1 else sources[0]
     if options.dry_run:
         for line in describe(stage, config, source, options.images, projector):
             say(line)

@@ -119,7 +119,7 @@ def load_trainer(run: Run, config: TrainConfig, workers: Workers) -> Trainer:
     if run.facts["stage"] == "finetune" and workers.size > 1 and not config.lora_rank:
         shard(model)
     samples = TrainingSamples(local_copy(run.samples_url))
-    sampler = make_sampler(config, samples.lengths)
+    sampler = make_sampler(config, samples.lengths, samples.sources)
     loader = Loader(samples, tokenizer, config, vision_input(model, config.vision))
     if workers.rank == 0:
         logger.info(model.describe())

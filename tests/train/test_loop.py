@@ -19,7 +19,7 @@ from pad_pipeline.train.distributed import OneWorker
 from pad_pipeline.train.loop import train
 from pad_pipeline.train.run.checkpoint import Checkpoints
 from pad_pipeline.train.run.config import PRESETS, TrainConfig
-from pad_pipeline.train.run.folder import Run, open_run, read_run
+from pad_pipeline.train.run.folder import Run, config_of, open_run, read_run, write_run
 from pad_pipeline.train.run.launch import launch
 from pad_pipeline.train.run.metrics_file import read_metrics
 from pad_pipeline.train.run.models import load_finished_model
@@ -296,3 +296,39 @@ def test_a_packed_run_gives_the_curve_of_a_padded_one_after_any_end(
             [line["validation/loss"] for line in read_metrics(str(wanted))[3::4]], rel=1e-5
         )
     )
+
+
+def test_several_sources_with_weights_resume_where_they_were(folder: Path, tmp_path: Path) -> None:
+    sources = (str(folder / "annotations"), str(folder / "conversations.json"))
+    config = replace(PRETRAIN, weights=(0.25, 0.75), max_steps=4, checkpoint_every=2)
+
+    def run(url: str, on_step=None) -> None:
+        opened = open_run(url, "pretrain", config, sources, None, None)
+        train(opened, config, OneWorker(), on_step)
+
+    def kill(done: int, num_steps: int, values: dict) -> None:
+        if done == 3:
+            raise Killed
+
+    run(str(tmp_path / "whole"))
+    with pytest.raises(Killed):
+        run(str(tmp_path / "ended"), kill)
+    run(str(tmp_path / "ended"))
+    np.testing.assert_allclose(curves(tmp_path / "ended"), curves(tmp_path / "whole"), atol=1e-6)
+    facts = read_run(str(tmp_path / "ended")).facts
+    assert facts["source"] == list(sources)
+    assert config_of(read_run(str(tmp_path / "ended"))).weights == (0.25, 0.75)
+    with pytest.raises(UserError, match="has 2 numbers for 1 sources"):
+        open_run(str(tmp_path / "x"), "pretrain", config, sources[0], None, None)
+
+
+def test_a_run_of_an_older_release_goes_on(folder: Path, tmp_path: Path) -> None:
+    config, source = replace(PRETRAIN, max_steps=1), str(folder / "annotations")
+    url = str(tmp_path / "run")
+    run = open_run(url, "pretrain", config, source, None, None)
+    for later in ("weights", "select_layer"):
+        run.facts["config"].pop(later, None)
+    write_run(run)
+    train(open_run(url, "pretrain", config, source, None, None), config, OneWorker())
+    with pytest.raises(UserError, match=r"weights was \[\] and is \[1\.0\]"):
+        open_run(url, "pretrain", replace(config, weights=(1.0,)), source, None, None)

@@ -32,6 +32,13 @@ class LeftOutSamples:
         if len(self._names[reason]) < _MOST_NAMED:
             self._names[reason].append(name)
 
+    def update(self, other: LeftOutSamples) -> None:
+        """Add what another source left out."""
+        self.counts.update(other.counts)
+        self.num_bad += other.num_bad
+        for reason, names in other._names.items():
+            self._names[reason] = (self._names[reason] + names)[:_MOST_NAMED]
+
     def lines(self) -> list[str]:
         """A line for each reason: `1,234 with <image> and no image (17, 45, …)`."""
         return [

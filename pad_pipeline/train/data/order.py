@@ -7,7 +7,7 @@ of workers. Random numbers come from PCG64's raw output, which NumPy keeps the s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,32 @@ def grouped_order(
     See `group_by_length`.
     """
     return group_by_length(lengths, batch_size, _permutations(seed, epoch))
+
+
+def weighted_draw(
+    sizes: Sequence[int], weights: Sequence[float], num: int, seed: int, epoch: int
+) -> list[NDArray[np.int64]]:
+    """For each set, which of its samples an epoch of `num` samples sees.
+
+    Set i gives weights[i] / sum(weights) of them, by the largest remainders. It is read in
+    shuffled passes that go on from epoch to epoch: one with more samples than its part is seen in
+    parts, one with fewer is repeated.
+    """
+    parts = num * np.asarray(weights, float) / sum(weights)
+    counts = np.floor(parts).astype(int)
+    counts[np.argsort(counts - parts, kind="stable")[: num - counts.sum()]] += 1
+    drawn = []
+    for place, (size, count) in enumerate(zip(sizes, counts.tolist(), strict=True)):
+        first, end = epoch * count, (epoch + 1) * count
+        passes = [
+            _permutations(seed, place, number)(size)
+            for number in range(first // max(size, 1), -(-end // max(size, 1)))
+            if count
+        ]
+        start = first % max(size, 1)
+        both = np.concatenate(passes) if passes else np.zeros(0, np.int64)
+        drawn.append(both[start : start + count])
+    return drawn
 
 
 def group_by_length(
@@ -71,8 +97,8 @@ def _sorted_batches(
     return np.concatenate([np.take_along_axis(part, rank, axis=1).ravel() for part, rank in pairs])
 
 
-def _permutations(seed: int, epoch: int) -> Permute:
-    bits = np.random.PCG64(np.random.SeedSequence((seed, epoch)))
+def _permutations(*seeds: int) -> Permute:
+    bits = np.random.PCG64(np.random.SeedSequence(seeds))
 
     def permute(num: int) -> NDArray[np.int64]:
         return np.argsort(bits.random_raw(num), kind="stable").astype(np.int64)

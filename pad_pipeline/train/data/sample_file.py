@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.sources import ManifestRow
 from pad_pipeline.train.choices import TrainingStage
 from pad_pipeline.train.data.left_out import LeftOutSamples
-from pad_pipeline.train.data.sample_sources import read_samples
+from pad_pipeline.train.data.sample_sources import as_sources, read_samples
 from pad_pipeline.train.data.samples import TrainingSample
 
 _SCHEMA = pa.schema(
@@ -36,6 +37,7 @@ _SCHEMA = pa.schema(
         pa.field("tags", pa.list_(pa.string()), nullable=False),
         pa.field("masks", pa.list_(pa.string()), nullable=False),
         pa.field("length", pa.int32(), nullable=False),
+        pa.field("source", pa.int16(), nullable=False),
     ]
 )
 _ROWS_PER_BATCH = 1024
@@ -50,6 +52,10 @@ class TrainingSamples:
         self._columns = {name: table[name] for name in table.column_names}
         self.lengths = table["length"].to_numpy().astype(np.int64)
         """(N,) words per sample, negative without an image."""
+        one = np.zeros(len(self.lengths), np.int64)  # of a run that an older release began
+        known = "source" in self._columns
+        self.sources = table["source"].to_numpy().astype(np.int64) if known else one
+        """(N,) which of the run's sources each sample is from."""
 
     def __len__(self) -> int:
         """The number of samples."""
@@ -74,7 +80,7 @@ class TrainingSamples:
 
 
 def write_samples(
-    source: str,
+    source: str | Sequence[str],
     images: str | None,
     stage: TrainingStage,
     path: Path,
@@ -83,28 +89,36 @@ def write_samples(
 ) -> tuple[int, LeftOutSamples]:
     """Write the samples of `source` to `path`; returns their number and what was left out.
 
-    `source` and `images` are those of `read_samples`. Raises `UserError` where there is nothing to
-    train on, or more cannot be trained on as it is written than `max_bad_share`.
+    `source` (or several, one behind another) and `images` are those of `read_samples`. Raises
+    `UserError` where a source has nothing to train on, or more of it cannot be trained on as it is
+    written than `max_bad_share`.
     """
-    left_out = LeftOutSamples()
-    samples = read_samples(source, images, stage, left_out)
-    number = 0
+    all_left_out, total = LeftOutSamples(), 0
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, _SCHEMA) as writer:
-        while rows := list(islice(samples, _ROWS_PER_BATCH)):
-            writer.write_batch(_to_batch(rows))
-            number += len(rows)
-    left_out.check(source, number, max_bad_share)
-    if not number:
-        why = "; ".join(left_out.lines()) or "it is empty"
-        if stage == "finetune":
-            raise UserError(f"{source} has no sample to train on: {why}")
-        raise UserError(
-            f"{source} has no sample to train on: {why}. Stage 1 needs images with captions: "
-            "annotate with ",
-            Setting("captions"),
-            ", or give LLaVA's JSON",
-        )
-    return number, left_out
+        for place, each in enumerate(as_sources(source)):
+            left_out, number = LeftOutSamples(), 0
+            samples = read_samples(each, images, stage, left_out)
+            while rows := list(islice(samples, _ROWS_PER_BATCH)):
+                writer.write_batch(_to_batch(rows, place))
+                number += len(rows)
+            left_out.check(each, number, max_bad_share)
+            if not number:
+                raise _nothing_to_train_on(each, stage, left_out)
+            all_left_out.update(left_out)
+            total += number
+    return total, all_left_out
+
+
+def _nothing_to_train_on(source: str, stage: TrainingStage, left_out: LeftOutSamples) -> UserError:
+    why = "; ".join(left_out.lines()) or "it is empty"
+    if stage == "finetune":
+        return UserError(f"{source} has no sample to train on: {why}")
+    return UserError(
+        f"{source} has no sample to train on: {why}. Stage 1 needs images with captions: "
+        "annotate with ",
+        Setting("captions"),
+        ", or give LLaVA's JSON",
+    )
 
 
 def local_copy(url: str) -> Path:
@@ -119,7 +133,7 @@ def local_copy(url: str) -> Path:
     return target
 
 
-def _to_batch(samples: list[TrainingSample]) -> pa.RecordBatch:
+def _to_batch(samples: list[TrainingSample], source: int) -> pa.RecordBatch:
     rows = [
         {
             "id": sample.id,
@@ -133,6 +147,7 @@ def _to_batch(samples: list[TrainingSample]) -> pa.RecordBatch:
             "tags": sample.tags,
             "masks": sample.masks,
             "length": sample.length,
+            "source": source,
         }
         for sample in samples
     ]

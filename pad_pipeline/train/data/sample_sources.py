@@ -67,8 +67,16 @@ def is_list(source: str) -> bool:
     return source.lower().endswith((".json", ".jsonl", ".ndjson"))
 
 
-def source_digest(source: str, images: str | None) -> str:
-    """A checksum that changes with the samples of `source`."""
+def as_sources(source: str | Sequence[str]) -> tuple[str, ...]:
+    """One source or several as several."""
+    return (source,) if isinstance(source, str) else tuple(source)
+
+
+def source_digest(source: str | Sequence[str], images: str | None) -> str:
+    """A checksum that changes with the samples of `source`, which may be several."""
+    if not isinstance(source, str):
+        digests = [source_digest(each, images) for each in source]
+        return hashlib.sha256("\n".join(digests).encode()).hexdigest()[:16]
     if is_list(source):
         content = storage.version(source)
     else:

@@ -75,6 +75,8 @@ class TrainConfig:
     """Train low-rank adapters of this rank in place of the language model's weights (stage 2)."""
     lora_alpha: float = 256.0
     """Scale of the adapters."""
+    weights: tuple[float, ...] = ()
+    """Of several sources, the part of each in an epoch; without, all samples of all are seen."""
     seed: int = 0
     """Seed of the projector's start, the order of the samples and what is held out."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -128,6 +130,11 @@ class TrainConfig:
                 " compares the samples of a forward pass, whose number ",
                 Setting("pack_tokens"),
                 " would change; use one of the two",
+            )
+        if self.weights and (min(self.weights) < 0 or not 0 < sum(self.weights) < math.inf):
+            raise UserError(
+                Setting("weights"),
+                f" must not be negative, and one of them more than 0, not {self.weights}",
             )
         if self.kept_layers and not self.activation_checkpointing:
             raise UserError(

@@ -14,10 +14,12 @@ from pad_pipeline.train.choices import TrainingStage
 from pad_pipeline.train.data.examples import ExampleReader, SampleSize
 from pad_pipeline.train.data.loader import micro_batch_indices
 from pad_pipeline.train.data.sample_file import TrainingSamples, write_samples
+from pad_pipeline.train.data.sample_sources import as_sources
 from pad_pipeline.train.data.sampler import StepSampler, make_sampler
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.run.config import TrainConfig
 from pad_pipeline.train.run.flops import FlopRates, PassSize, flop_rates, packed_pass, padded_pass
+from pad_pipeline.train.run.folder import check_weights
 from pad_pipeline.train.run.memory import MemoryEstimate
 from pad_pipeline.train.run.models import (
     check_models,
@@ -37,7 +39,7 @@ _PACK_MULTIPLE = 1024
 def dry_run(
     stage: TrainingStage,
     config: TrainConfig,
-    source: str,
+    source: str | Sequence[str],
     images: str | None,
     projector: str | None,
 ) -> list[str]:
@@ -47,6 +49,7 @@ def dry_run(
     the sizes alone (weights, gradients, optimiser, activations).
     """
     config = with_projector(config, projector)
+    check_weights(config, source)
     check_models(config)
     model = load_skeleton(config)
     model.freeze(stage)
@@ -58,7 +61,7 @@ def dry_run(
             source, images, stage, path, max_bad_share=config.max_bad_share
         )
         samples = TrainingSamples(path)
-        sampler = make_sampler(config, samples.lengths)
+        sampler = make_sampler(config, samples.lengths, samples.sources)
         steps = _read_steps(sampler, lambda index: reader.size(samples[index]))
     rates = flop_rates(model, stage, recomputed_layers=_recomputed(model, config))
     padded = _passes(steps, replace(config, pack_tokens=0))
@@ -73,6 +76,7 @@ def dry_run(
     return [
         f"samples           {number:,} ({len(sampler.train):,} to train on, "
         f"{len(sampler.validation):,} held out)",
+        *_describe_sources(sampler, source),
         *(f"left out          {line}" for line in left_out.lines()),
         f"steps             {sampler.num_steps:,} of {config.global_batch} samples "
         f"({config.epochs} epochs of {sampler.steps_per_epoch:,}), {config.workers} workers, "
@@ -92,6 +96,19 @@ def dry_run(
         *model.describe().splitlines(),
         f"memory per worker {_peak(memory, ours, config) / 1e9:.1f} GB (estimate)",
         *(_fit(on_card, config, packing.pack_tokens, card) for card in _CARDS_GB),
+    ]
+
+
+def _describe_sources(sampler: StepSampler, source: str | Sequence[str]) -> list[str]:
+    """Of several sources, how many samples each has and how many of them an epoch sees."""
+    names = as_sources(source)
+    if len(names) == 1:
+        return []
+    there = np.bincount(sampler.sources[sampler.train], minlength=len(names))
+    seen = np.bincount(sampler.sources[sampler.epoch(0)], minlength=len(names))
+    return [
+        f"  {name}: {number:,} to train on, {part:,} seen per epoch"
+        for name, number, part in zip(names, there, seen, strict=True)
     ]
 
 

@@ -9,19 +9,21 @@ RUN/mm_projector.safetensors, RUN/projector.json, RUN/llm/    what was trained, 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pad_pipeline import __version__, storage
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.train.choices import TrainingStage
 from pad_pipeline.train.data.left_out import LeftOutSamples
 from pad_pipeline.train.data.sample_file import write_samples
-from pad_pipeline.train.data.sample_sources import source_digest
+from pad_pipeline.train.data.sample_sources import as_sources, source_digest
 from pad_pipeline.train.run.config import TrainConfig, identity
 
 logger = logging.getLogger(__name__)
@@ -52,20 +54,21 @@ def open_run(
     url: str,
     stage: TrainingStage,
     config: TrainConfig,
-    source: str,
+    source: str | Sequence[str],
     images: str | None,
     projector: str | None,
 ) -> Run:
     """Begin a run at `url`, or open the one that is there to resume it.
 
-    Raises `UserError` where that one has another config or other data, or where nothing in `source`
-    can be trained on.
+    `source` may be several, of which `config.weights` are the parts. Raises `UserError` where that
+    one has another config or other data, or where nothing in `source` can be trained on.
     """
     storage.check_writable(url)
+    check_weights(config, source)
     wanted = {
         "stage": stage,
         "config": json.loads(json.dumps(identity(config))),
-        "source": source,
+        "source": source if isinstance(source, str) else list(source),
         "images": images,
         "source_digest": source_digest(source, images),
         "projector": projector,
@@ -115,11 +118,26 @@ def write_run(run: Run) -> None:
 def config_of(run: Run) -> TrainConfig:
     """The config that a run was begun with; settings that do not affect its result are defaults."""
     values = dict(run.facts["config"])
+    values["weights"] = tuple(values.get("weights", ()))
     return TrainConfig(**values)
 
 
+def check_weights(config: TrainConfig, source: str | Sequence[str]) -> None:
+    """Raise `UserError` where there are weights, and not one for each source."""
+    number = len(as_sources(source))
+    if config.weights and len(config.weights) != number:
+        raise UserError(
+            Setting("weights"),
+            f" has {len(config.weights)} numbers for {number} sources; give one for each",
+        )
+
+
 def _write_samples(
-    url: str, source: str, images: str | None, stage: TrainingStage, max_bad_share: float
+    url: str,
+    source: str | Sequence[str],
+    images: str | None,
+    stage: TrainingStage,
+    max_bad_share: float,
 ) -> tuple[int, LeftOutSamples]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, SAMPLES)
@@ -130,7 +148,14 @@ def _write_samples(
 
 
 def _check_same(run: Run, wanted: dict[str, Any]) -> None:
-    before = {**run.facts["config"], **{k: run.facts[k] for k in wanted if k != "config"}}
+    # a run that an older release began has the defaults of what came later
+    defaults = {
+        each.name: each.default
+        for each in dataclasses.fields(TrainConfig)
+        if each.default is not dataclasses.MISSING
+    }
+    known = json.loads(json.dumps(defaults))
+    before = {**known, **run.facts["config"], **{k: run.facts[k] for k in wanted if k != "config"}}
     now = {**wanted["config"], **{k: wanted[k] for k in wanted if k != "config"}}
     changed = [name for name in now if before.get(name) != now[name]]
     if "source_digest" in changed and len(changed) == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from rich.console import Console
 
@@ -12,6 +13,7 @@ from pad_pipeline.storage.locks import only_run_on
 from pad_pipeline.train.choices import TrainingStage
 from pad_pipeline.train.data.problems import describe_counts
 from pad_pipeline.train.data.sample_file import TrainingSamples, local_copy
+from pad_pipeline.train.data.sample_sources import as_sources
 from pad_pipeline.train.data.sampler import make_sampler
 from pad_pipeline.train.run.config import TrainConfig
 from pad_pipeline.train.run.folder import open_run, read_run
@@ -25,7 +27,7 @@ def launch(
     stage: TrainingStage,
     config: TrainConfig,
     *,
-    source: str,
+    source: str | Sequence[str],
     output: str,
     images: str | None = None,
     projector: str | None = None,
@@ -49,7 +51,7 @@ def launch(
             logger.info("%s is finished already; nothing to do", output)
             return _report(output)
         samples = TrainingSamples(local_copy(run.samples_url))
-        sampler = make_sampler(config, samples.lengths)
+        sampler = make_sampler(config, samples.lengths, samples.sources)
         logger.info(
             "training on %s samples, %s held out: %s steps",
             f"{len(sampler.train):,}",
@@ -70,10 +72,11 @@ def launch(
 
 
 def _absolute(
-    source: str, output: str, images: str | None, projector: str | None
-) -> tuple[str, str, str | None, str | None]:
+    source: str | Sequence[str], output: str, images: str | None, projector: str | None
+) -> tuple[str | tuple[str, ...], str, str | None, str | None]:
+    sources = tuple(storage.absolute(each) for each in as_sources(source))
     return (
-        storage.absolute(source),
+        sources if len(sources) > 1 else sources[0],
         storage.absolute(output),
         storage.absolute(images) if images is not None else None,
         storage.absolute(projector) if projector is not None else None,

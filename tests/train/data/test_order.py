@@ -10,7 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pad_pipeline.train.data.order import group_by_length, grouped_order, random_order
+from pad_pipeline.train.data.order import (
+    group_by_length,
+    grouped_order,
+    random_order,
+    weighted_draw,
+)
 from tests.golden_data import golden_dir
 
 
@@ -127,3 +132,29 @@ def test_a_full_epoch_is_ordered_quickly():
     began = time.process_time()
     grouped_order(lengths, 128, 0, 0)
     assert time.process_time() - began < 2
+
+
+@given(
+    st.lists(st.integers(1, 30), min_size=1, max_size=4),
+    st.integers(0, 100),
+    st.integers(0, 5),
+    st.data(),
+)
+def test_every_set_has_its_part_of_every_epoch(sizes, num, seed, data) -> None:
+    weights = data.draw(
+        st.lists(st.floats(0.1, 3.0), min_size=len(sizes), max_size=len(sizes)), label="weights"
+    )
+    counts = np.zeros(len(sizes), int)
+    seen = [np.zeros(size, int) for size in sizes]
+    for epoch in range(4):
+        drawn = weighted_draw(sizes, weights, num, seed, epoch)
+        again = weighted_draw(sizes, weights, num, seed, epoch)
+        assert sum(map(len, drawn)) == num
+        for place, (one, other) in enumerate(zip(drawn, again, strict=True)):
+            assert np.array_equal(one, other)
+            assert abs(len(one) - num * weights[place] / sum(weights)) <= 1
+            np.add.at(seen[place], one, 1)
+            counts[place] += len(one)
+    for size, number, times in zip(sizes, counts, seen, strict=True):
+        # whole passes: no sample is seen twice before all are seen once
+        assert set(times.tolist()) <= {number // size, -(-number // size)}

@@ -56,3 +56,18 @@ def test_orders_differ_by_epoch_and_seed_and_repeat() -> None:
 def test_the_number_of_steps(max_steps: int | None, steps: int) -> None:
     sampler = make_sampler(replace(CONFIG, max_steps=max_steps), np.ones(100, np.int64))
     assert sampler.num_steps == steps
+
+
+def test_sources_have_their_weights_in_every_epoch_and_order() -> None:
+    sources = np.repeat([0, 1, 2], [50, 30, 20])
+    lengths = np.arange(1, 101)
+    for order in ("random", "grouped"):
+        config = replace(CONFIG, weights=(3.0, 0.0, 1.0), num_validation=0, sampler=order)
+        sampler = make_sampler(config, lengths, sources)
+        assert sampler.steps_per_epoch == -(-100 // config.global_batch)
+        for epoch in range(3):
+            seen = sampler.epoch(epoch)
+            assert np.bincount(sources[seen], minlength=3).tolist() == [75, 0, 25]
+        assert not np.array_equal(sampler.epoch(0), sampler.epoch(1))
+    plain = make_sampler(replace(config, weights=()), lengths, sources)
+    assert sorted(plain.epoch(0)) == list(range(100))
