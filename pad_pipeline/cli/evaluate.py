@@ -19,6 +19,7 @@ def analyze(
     threshold: Literal["otsu", "mean-sigma", "quantile", "oracle"] = "otsu",
     iterations: int = 5,
     num_pictures: int = 8,
+    spectrum: bool = False,
 ) -> None:
     """Measure how well a projector's tokens match words.
 
@@ -31,6 +32,8 @@ def analyze(
         threshold: How the similarity from which a patch counts as found is chosen.
         iterations: Words that matching pursuit picks per patch.
         num_pictures: Images of which pictures are drawn.
+        spectrum: Print what lies behind the entropies: tokens under masks and outside, labels,
+            centred and with unit length, the mean's share, the largest eigenvalues.
     """
     from pad_pipeline.evaluate.analysis import analyze_run
 
@@ -43,6 +46,7 @@ def analyze(
         threshold=threshold,
         iterations=iterations,
         num_pictures=num_pictures,
+        spectrum=spectrum,
     )
     for line in report.lines():
         say(line)

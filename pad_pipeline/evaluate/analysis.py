@@ -20,6 +20,8 @@ from pad_pipeline.evaluate.map_pictures import draw_pictures, file_stems, words_
 from pad_pipeline.evaluate.maps import ImageMaps, image_maps, write_maps
 from pad_pipeline.evaluate.measures.alignment import AlignmentMeter, CosineMeter, Threshold
 from pad_pipeline.evaluate.measures.entropy import EntropyMeter, delta_entropy
+from pad_pipeline.evaluate.measures.spectrum import Spectrum
+from pad_pipeline.evaluate.spectra import measure_spectra, spectra_lines, spectra_to_json
 from pad_pipeline.train.data.batch import Batch
 from pad_pipeline.train.data.examples import Example
 from pad_pipeline.train.data.loader import Loader
@@ -55,6 +57,7 @@ class AnalysisReport:
     measures: Measures
     output: str
     pictures: list[str] = field(default_factory=list)
+    spectra: dict[str, Spectrum | None] | None = None
 
     def lines(self) -> list[str]:
         """The report as a table."""
@@ -67,6 +70,7 @@ class AnalysisReport:
             f"delta H            {m.delta_entropy:.4f}",
             f"Align(V, W)        {m.align:.4f}  (threshold: {m.threshold})",
             f"cosine similarity  {m.cosine:.4f}",
+            *(spectra_lines(self.spectra) if self.spectra is not None else ()),
             f"wrote {storage.join(self.output, 'analysis.json')}"
             + (f" and {len(self.pictures)} pictures" if self.pictures else ""),
         ]
@@ -121,8 +125,11 @@ def analyze_run(
     threshold: Threshold = "otsu",
     iterations: int = 5,
     num_pictures: int = 8,
+    spectrum: bool = False,
 ) -> AnalysisReport:
     """Measure the projector of a finished run; writes analysis.json and pictures into `output`.
+
+    With `spectrum` also what lies behind ΔH: `spectra.measure_spectra`.
 
     Raises `UserError` where the run has not finished or the annotations have no regions.
     """
@@ -140,6 +147,7 @@ def analyze_run(
         )
         chosen = np.arange(min(num_images, len(loader.samples)))
         measures = measure(model, _batches(loader, chosen), threshold)
+        spectra = measure_spectra(model, _batches(loader, chosen)) if spectrum else None
         examples = [loader.load(int(index)) for index in chosen[:num_pictures]]
         tags = {tag for example in examples for tag in example.tags}
         find = partial(
@@ -170,9 +178,12 @@ def analyze_run(
         )
     name = storage.absolute(run).rstrip("/").rsplit("/", 1)[-1]
     write_maps(target, 1, name, maps, threshold=threshold, measures=summary_of(measures))
-    text = json.dumps({"run": run, **asdict(measures)}, indent=1) + "\n"
+    found = {"run": run, **asdict(measures)}
+    if spectra is not None:
+        found["spectrum"] = spectra_to_json(spectra)
+    text = json.dumps(found, indent=1) + "\n"
     storage.write_atomic(str(target / "analysis.json"), text.encode())
-    return AnalysisReport(measures, output, pictures)
+    return AnalysisReport(measures, output, pictures, spectra)
 
 
 def with_random_projector(model: VisionLanguageModel) -> VisionLanguageModel:

@@ -25,3 +25,22 @@ def test_a_run_is_measured_and_its_pictures_drawn(
     assert 0 <= found["align"] <= found["align_by_threshold"]["oracle"] <= 1
     pictures = sorted(path.name for path in (tmp_path / "analysis").glob("*.png"))
     assert pictures == ["0000.png-align.png", "0000.png-tokenmap.png"]
+
+
+def test_the_spectrum_says_what_lies_behind_the_entropies(
+    capfd, scenes: Path, trained_run: Path, tmp_path: Path
+) -> None:
+    done = call(
+        capfd,
+        *("evaluate", "alignment", trained_run, "--annotations", scenes / "annotations"),
+        *("--output", tmp_path / "out", "--num-images", "4", "--num-pictures", "0", "--spectrum"),
+    )
+    assert done.code == 0, done.err
+    found = json.loads((tmp_path / "out" / "analysis.json").read_text())
+    spectra = found["spectrum"]
+    assert spectra["patches"]["entropy"] == pytest.approx(found["entropy_before"])
+    assert spectra["tokens"]["entropy"] == pytest.approx(found["entropy_after"])
+    assert spectra["label_targets"]["num_tokens"] == found["num_regions"]
+    together = sum(spectra[name]["num_tokens"] for name in ("masked_tokens", "unmasked_tokens"))
+    assert together == spectra["tokens"]["num_tokens"]
+    assert "label targets" in done.out

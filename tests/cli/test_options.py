@@ -124,8 +124,7 @@ TRAINING = {
 TRAINING_RUN = {"--output", "--images", "--dry-run", "--no-dry-run"} | RAY
 
 ALIGNMENT = {"--annotations", "--output", "--images", "--num-images", "--threshold"} | {
-    "--iterations",
-    "--num-pictures",
+    *("--iterations", "--num-pictures", "--spectrum", "--no-spectrum"),
 }
 
 EVALUATION = RAY | {
