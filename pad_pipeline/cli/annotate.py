@@ -11,20 +11,17 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 from pad_pipeline import storage
-from pad_pipeline.cli.options import DataSet, Preset, RayOptions, SourceOptions, to_words
+from pad_pipeline.cli.options import (
+    DataSet,
+    Preset,
+    RayOptions,
+    Source,
+    SourceOptions,
+    to_words,
+)
 from pad_pipeline.cli.reports.output import say, write_text
 from pad_pipeline.engine.config import PRESETS, AnnotateConfig
 from pad_pipeline.errors import Setting
-
-Source = Positional[
-    Annotated[
-        str,
-        arg(
-            metavar="SOURCE",
-            help="Folder, LLaVA JSON, zip, WebDataset tars, Parquet, Arrow or JSONL; path or URL.",
-        ),
-    ]
-]
 
 
 def annotate(

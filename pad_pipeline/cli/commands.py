@@ -36,12 +36,13 @@ def build_commands(preset: str) -> Commands:
         "stats": dataset.stats,
         "render": dataset.render,
         "models": Group(
-            "List, fetch, convert and verify models.",
+            "List, fetch, convert and verify models; see what 8 bits change.",
             {
                 "list": models.list_models,
                 "fetch": models.fetch,
                 "convert": models.convert,
                 "verify": models.verify,
+                "compare-precision": partial(models.compare_precision, config=config),
             },
         ),
         "train": Group(

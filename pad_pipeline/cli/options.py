@@ -13,6 +13,16 @@ from pad_pipeline.errors import Setting, UserError
 
 _Config = TypeVar("_Config")
 
+Source = Positional[
+    Annotated[
+        str,
+        arg(
+            metavar="SOURCE",
+            help="Folder, LLaVA JSON, zip, WebDataset tars, Parquet, Arrow or JSONL; path or URL.",
+        ),
+    ]
+]
+
 DataSet = Positional[
     Annotated[str, arg(metavar="DATASET", help="The data set, as `annotate` wrote it.")]
 ]

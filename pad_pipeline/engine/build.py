@@ -116,6 +116,7 @@ def build_stage(
                     runtime,
                     max_boxes=config.segment.box_batch_size,
                     threads=threads,
+                    quantize=config.segment.quantize,
                 )
             return stages.segment_stage(segmenter, **options)
     raise ValueError(f"no stage is called {name!r}")

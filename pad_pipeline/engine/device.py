@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from pad_pipeline.engine.config import AnnotateConfig
 from pad_pipeline.errors import Setting, UserError
+from pad_pipeline.models.precision import check_quantize
 
 
 def resolve_device(config: AnnotateConfig, *, cluster_gpus: float | None = None) -> AnnotateConfig:
@@ -34,6 +35,7 @@ def resolve_device(config: AnnotateConfig, *, cluster_gpus: float | None = None)
     dtype = config.dtype
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" else "float32"
+    check_quantize(config.segment.quantize, device, dtype)
     return replace(config, device=device, dtype=dtype)
 
 

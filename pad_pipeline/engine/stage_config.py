@@ -10,6 +10,7 @@ from tyro.conf import arg
 
 from pad_pipeline.given import BoxFormat
 from pad_pipeline.limits import AtLeastOne, Fraction
+from pad_pipeline.models.precision import Quantize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,4 +102,7 @@ class SegmentConfig:
     """Images per forward pass of the image encoder."""
     box_batch_size: AtLeastOne = 64
     """Boxes per forward pass of the mask decoder, over all images of a batch."""
+    quantize: Quantize = "none"
+    """`fp8` multiplies in 8 bits in the encoder of SAM and SAM-HQ, on GPUs that can (L4, RTX 4090,
+    H100): faster, and other masks; `models compare-precision` shows how other."""
     pool: PoolConfig = field(default_factory=PoolConfig)

@@ -1,5 +1,7 @@
 """Adding a residual and its layer norm as one Triton kernel, an operator of torch for GPUs."""
 
+# Triton's kernels are called by other names and types than they are declared with.
+# pyright: reportCallIssue=false, reportArgumentType=false, reportIndexIssue=false
 from __future__ import annotations
 
 import torch
@@ -20,10 +22,10 @@ def add_norm(
     residual, update = residual.contiguous(), update.contiguous()
     total, normed = residual.new_empty(residual.shape), residual.new_empty(residual.shape)
     width = residual.shape[-1]
-    add_norm_kernel[(residual.numel() // width,)](  # pyright: ignore[reportIndexIssue]
+    add_norm_kernel[(residual.numel() // width,)](
         residual, update, weight, bias, total, normed, eps,
         WIDTH=width, WIDTH_2=triton.next_power_of_2(width),
-        num_warps=4,  # pyright: ignore[reportCallIssue]
+        num_warps=4,
     )  # fmt: skip
     return total, normed
 
@@ -42,8 +44,15 @@ def add_norm_kernel(
 ):  # fmt: skip
     """One row of WIDTH features; WIDTH_2 rounds it up to a power of two."""
     feature = tl.arange(0, WIDTH_2)
-    valid = feature < WIDTH
     start = tl.program_id(0).to(tl.int64) * WIDTH
+    x = add_and_norm(residual, update, weight, bias, total, eps, start, feature, WIDTH)
+    tl.store(normed + start + feature, x.to(normed.dtype.element_ty), mask=feature < WIDTH)
+
+
+@triton.jit
+def add_and_norm(residual, update, weight, bias, total, eps, start, feature, WIDTH: tl.constexpr):
+    """The layer norm of one row's sum in float32, zero past WIDTH; `total` gets the sum."""
+    valid = feature < WIDTH
     x = tl.load(residual + start + feature, mask=valid, other=0.0).to(tl.float32)
     x += tl.load(update + start + feature, mask=valid, other=0.0).to(tl.float32)
     rounded = x.to(total.dtype.element_ty)
@@ -53,5 +62,4 @@ def add_norm_kernel(
     x = tl.where(valid, x - mean, 0.0)
     x *= tl.rsqrt(tl.sum(x * x, 0) / WIDTH + eps)
     x *= tl.load(weight + feature, mask=valid, other=0.0).to(tl.float32)
-    x += tl.load(bias + feature, mask=valid, other=0.0).to(tl.float32)
-    tl.store(normed + start + feature, x.to(normed.dtype.element_ty), mask=valid)
+    return x + tl.load(bias + feature, mask=valid, other=0.0).to(tl.float32)

@@ -55,6 +55,14 @@ ERRORS: dict[str, tuple[str, tuple[str, ...]]] = {
         "annotate images OUT --preset demo --segment.model ./sam_vit_h.pth",
         ("there is no model './sam_vit_h.pth'",),
     ),
+    "8 bits without a GPU": (
+        "annotate images OUT --preset demo --device cpu --segment.quantize fp8",
+        ("--segment.quantize fp8 needs a GPU", "`pad-pipeline models compare-precision`"),
+    ),
+    "comparison of no images": (
+        "models compare-precision images --preset demo --num-images 0",
+        ("--num-images must be at least 1",),
+    ),
     "GPU that is not there": (
         "annotate images OUT --preset demo --device cuda",
         ("torch sees no CUDA GPU", "--device cpu"),

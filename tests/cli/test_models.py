@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from pad_pipeline.scenes.writer import HELD_OUT_SEED, write_scenes
 from tests.cli import place as cli_place
 from tests.cli.runner import call
 
@@ -33,3 +34,16 @@ def test_a_converted_model_is_a_model_directory(here: Path, tmp_path: Path, capf
     outcome = call(capfd, *words, tmp_path / "ram")
     assert (outcome.code, outcome.err) == (0, "")
     assert json.loads((tmp_path / "ram/config.json").read_text())["model_type"] == "ram"
+
+
+def test_what_8_bits_change_is_told_and_that_they_were_emulated(
+    here: Path, tmp_path: Path, capfd
+) -> None:
+    write_scenes(tmp_path / "scenes", num_images=1, seed=HELD_OUT_SEED)
+    facts = tmp_path / "facts.json"
+    words = ("models", "compare-precision", tmp_path / "scenes" / "images", "--preset", "demo")
+    outcome = call(capfd, *words, "--device", "cpu", "--json", facts)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "8-bit products emulated on the CPU" in outcome.out
+    assert "IoU of the masks, mean" in outcome.out
+    assert json.loads(facts.read_text())["num_masks"] > 0

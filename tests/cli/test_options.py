@@ -60,6 +60,7 @@ CONFIG = {
     "--segment.model",
     "--segment.batch-size",
     "--segment.box-batch-size",
+    "--segment.quantize",
     *(f"--fused.{name}" for name in POOL),
     *(
         f"--{stage}.pool.{name}"
@@ -150,6 +151,7 @@ OPTIONS = {
     "models list": set(),
     "models convert": {"--output", "--tags", "--thresholds", "--tokenizer"},
     "models verify": {"--tolerance", "--device"},
+    "models compare-precision": CONFIG | SOURCE | {"--num-images", "--json"},
     "train": set(),
     "train pretrain": TRAINING | TRAINING_RUN,
     "train finetune": TRAINING | TRAINING_RUN | {"--projector"},

@@ -270,6 +270,7 @@ WITH_EFFECT = {
     "overlap": {"suppress": SuppressConfig(iou_threshold=0.6)},
     "per class": {"suppress": SuppressConfig(per_class=True)},
     "boxes at once": {"segment": SegmentConfig(model="c", box_batch_size=8)},
+    "products in 8 bits": {"segment": SegmentConfig(model="c", quantize="fp8")},
     "device": {"device": "cuda"},
     "dtype": {"dtype": "bfloat16"},
     "compilation": {"compile": True},

@@ -26,6 +26,15 @@ def test_a_gpu_that_is_not_there_is_an_error(monkeypatch) -> None:
         resolve_device(replace(paper(), device="cuda"), cluster_gpus=0)
 
 
+def test_8_bits_without_a_gpu_are_refused_before_a_model_is_loaded() -> None:
+    config = replace(paper(), segment=replace(paper().segment, quantize="fp8"))
+    assert resolve_device(config, cluster_gpus=1).segment.quantize == "fp8"
+    with pytest.raises(UserError, match="needs a GPU"):
+        resolve_device(config, cluster_gpus=0)
+    with pytest.raises(UserError, match="needs dtype='bfloat16', not float32"):
+        resolve_device(replace(config, dtype="float32"), cluster_gpus=1)
+
+
 @pytest.mark.parametrize("driver", [False, True])
 def test_torch_looks_for_a_gpu_only_where_there_is_a_driver(monkeypatch, driver: bool) -> None:
     calls = []

@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from transformers import SamHQVisionConfig, SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 from transformers.models.sam_hq.modeling_sam_hq import SamHQVisionEncoder
 
+from pad_pipeline.models import fp8
+from pad_pipeline.models.fp8_triton import launch_add_norm, launch_scale_rows
 from pad_pipeline.models.grounding_dino.deformable_attention import Levels, sample_points_with_torch
 from pad_pipeline.models.grounding_dino.deformable_triton import sample_points
 from pad_pipeline.models.sam.encoder import encode
@@ -37,6 +40,9 @@ def cases() -> Iterator[tuple[str, Callable[[], float]]]:
         for title, shape in WINDOWS.items():
             yield f"{name}: {title}", partial(attention_error, like, *shape)
         yield f"{name}: sum and norm", partial(add_norm_error, like, 160)
+        yield f"{name}: sum and norm in 8 bits", partial(add_norm_scaled_error, dtype)
+        yield f"{name}: rows in 8 bits", partial(scale_rows_error, dtype, gelu=False)
+        yield f"{name}: GELU in 8 bits", partial(scale_rows_error, dtype, gelu=True)
         for sides in (2, 4):
             yield f"{name}: deformable, {sides} sides", partial(deformable_error, dtype, sides)
     sam, sam_hq = (SamVisionEncoder, SamVisionConfig), (SamHQVisionEncoder, SamHQVisionConfig)
@@ -56,6 +62,35 @@ def deformable_error(dtype: torch.dtype, sides: int) -> float:
     found = sample_points(values, offsets, attention, reference, levels.starts, levels.sizes)
     exact = sample_points_with_torch(values.float(), offsets, attention, reference, levels)
     return float((found.float() - exact).norm() / exact.norm())
+
+
+def add_norm_scaled_error(dtype: torch.dtype) -> float:
+    residual, update = torch.randn(2, 6, 160).to(dtype)
+    weight, bias = torch.randn(2, 160).to(dtype)
+    total = torch.empty_like(residual)
+    values, scales = torch.empty(6, 160), torch.empty(6, 1)
+    launch_add_norm(residual, update, weight, bias, 1e-6, total, values, scales)
+    exact = F.layer_norm((residual + update).float(), (160,), weight.float(), bias.float(), 1e-6)
+    assert torch.equal(total, residual + update)
+    return rows_error(values, scales, exact)
+
+
+def scale_rows_error(dtype: torch.dtype, gelu: bool) -> float:
+    x = torch.randn(6, 160).to(dtype)
+    x[1] = 0
+    values, scales = torch.empty(6, 160), torch.empty(6, 1)
+    launch_scale_rows(x, gelu, values, scales)
+    return rows_error(values, scales, F.gelu(x.float()) if gelu else x.float())
+
+
+def rows_error(values: torch.Tensor, scales: torch.Tensor, exact: torch.Tensor) -> float:
+    """Of values before they are rounded to 8 bits, which the interpreter does wrongly.
+
+    Where rounding up makes one more bit it loses it: 126.5 becomes 64.
+    """
+    assert values.abs().max() <= 448
+    torch.testing.assert_close(scales, fp8.scale_rows(exact).scales, rtol=1e-5, atol=0)
+    return float((values * scales - exact).norm() / exact.norm())
 
 
 def encoder_error(encoder_class: type, config_class: type, size: int, window: int) -> float:

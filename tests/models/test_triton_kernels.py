@@ -14,6 +14,7 @@ import pytest
 
 triton = pytest.importorskip("triton", reason="Triton comes with torch's CUDA build for Linux")
 
+from pad_pipeline.models import fp8_triton  # noqa: E402
 from pad_pipeline.models.grounding_dino import deformable_triton  # noqa: E402
 from pad_pipeline.models.norm_triton import add_norm_kernel  # noqa: E402
 from pad_pipeline.models.sam import attention_ops, attention_triton  # noqa: E402
@@ -84,6 +85,15 @@ IN_USE = {
     "add and norm": Kernel(add_norm_kernel, {"WIDTH": 1280, "WIDTH_2": 2048}, has_products=False),
     "deformable attention": Kernel(deformable_triton._sample, DEFORMABLE, has_products=False),
 }
+IN_8_BITS = {
+    "add and norm in 8 bits": Kernel(
+        fp8_triton.add_norm_scaled_kernel, {"WIDTH": 1280, "WIDTH_2": 2048}, has_products=False
+    ),
+    "GELU in 8 bits": Kernel(
+        fp8_triton.scale_rows_kernel, {"GELU": True, "WIDTH": 5120, "WIDTH_2": 8192},
+        warps=8, has_products=False,
+    ),
+}  # fmt: skip
 OTHERS = {
     "windows of ViT-B": windows(attention_ops.WINDOWS[0], VIT_B),
     "images of ViT-B": images(attention_ops.IMAGES[0], VIT_B),
@@ -92,6 +102,7 @@ OTHERS = {
 }
 COMPILED = [
     *((arch, name) for arch in (80, 89, 90) for name in IN_USE),
+    *((arch, name) for arch in (89, 90) for name in IN_8_BITS),
     *((90, name) for name in OTHERS),
 ]
 
@@ -103,7 +114,7 @@ COMPILED = [
 def test_compiled_kernels_spill_nothing_and_use_the_matrix_units(
     arch: int, name: str, tmp_path: Path
 ) -> None:
-    kernel = (IN_USE | OTHERS)[name]
+    kernel = (IN_USE | IN_8_BITS | OTHERS)[name]
     compiled = build(kernel, arch)
     (tmp_path / "kernel.cubin").write_bytes(compiled.asm["cubin"])
     usage = subprocess.run(
@@ -147,4 +158,8 @@ def kind(name: str) -> str:
         return "i32"
     if name in ("scale", "scale_2", "eps"):
         return "fp32"
-    return {"starts": "*i32", "reference": "*fp32", "sizes": "*fp32"}.get(name, "*bf16")
+    if name == "values":
+        return "*fp8e4nv"
+    return {"starts": "*i32", "reference": "*fp32", "sizes": "*fp32", "scales": "*fp32"}.get(
+        name, "*bf16"
+    )

@@ -1,17 +1,18 @@
-"""What `models list` and `models verify` print."""
+"""What `models list`, `models verify` and `models compare-precision` print."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from pad_pipeline.cli.reports.output import print_table, say
+from pad_pipeline.cli.reports.output import print_pairs, print_table, say
 
 if TYPE_CHECKING:
+    from pad_pipeline.annotate.compare_precision import PrecisionChanges
     from pad_pipeline.verify.rows import VerifyRow
 
 
@@ -47,3 +48,42 @@ def print_verification(rows: Sequence[VerifyRow]) -> None:
     print_table(table)
     bad = sum(not row.ok for row in rows)
     say(f"{len(rows)} outputs compared, {bad} differ" if bad else f"{len(rows)} outputs, all agree")
+
+
+NUM_WORST = 10
+"""Images that `print_precision` names."""
+
+
+def print_precision(changes: PrecisionChanges) -> None:
+    """How much the masks change, and the images in which they change most."""
+    facts = changes.to_dict()
+    how = (
+        "8-bit products emulated on the CPU in float32: a GPU's differ in the order of its sums"
+        if changes.emulated
+        else f"on {changes.device}"
+    )
+    failed = f", {changes.num_failed} of them failed" if changes.num_failed else ""
+    say(f"{facts['num_masks']} masks of {changes.num_images} images{failed}; {how}")
+    print_pairs(
+        f"{changes.quantize} against {changes.dtype}, mask by mask",
+        [
+            ("IoU of the masks, mean", f"{facts['mask_iou_mean']:.4f}"),
+            ("5 % of the masks are below", f"{facts['mask_iou_quantile_5']:.4f}"),
+            ("least", f"{facts['mask_iou_least']:.4f}"),
+            ("difference of predicted IoU, median", _small(facts, "median")),
+            ("largest", _small(facts, "largest")),
+        ],
+    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("images that change most", overflow="fold")
+    table.add_column("mask of", overflow="fold")
+    table.add_column("IoU", justify="right", no_wrap=True)
+    table.add_column("predicted IoU", justify="right", no_wrap=True)
+    for change in changes.worst_images(NUM_WORST):
+        moved = f"{change.predicted_iou:+.4f}"
+        table.add_row(Text(change.image_id), Text(change.label), f"{change.iou:.4f}", moved)
+    print_table(table)
+
+
+def _small(facts: Mapping[str, Any], name: str) -> str:
+    return f"{facts[f'predicted_iou_difference_{name}']:.4f}"

@@ -5,6 +5,8 @@ operators, which takes a dozen passes over tables of 64 places and weights for e
 query.
 """
 
+# Triton's kernels are called by other names and types than they are declared with.
+# pyright: reportCallIssue=false, reportArgumentType=false, reportIndexIssue=false
 from __future__ import annotations
 
 import torch
@@ -41,7 +43,7 @@ def sample_points(
     reference = reference.expand(num_rows, num_queries, num_levels, -1)
     offsets, attention = (_dense_by_query(part) for part in (offsets, attention))
     grid = (triton.cdiv(num_queries, BLOCK), heads, num_rows)
-    _sample[grid](  # pyright: ignore[reportIndexIssue]
+    _sample[grid](
         value_RSD.contiguous(),
         offsets,
         attention,
@@ -139,7 +141,7 @@ def _sample(
             move_y = tl.load(moves + index * 2 + 1, mask=valid, other=0.0).to(tl.float32)
             x, y = centre_x + move_x * reach_x, centre_y + move_y * reach_y
             left, top = tl.floor(x), tl.floor(y)
-            for corner in tl.static_range(4):
+            for corner in tl.static_range(4):  # pyright: ignore[reportGeneralTypeIssues]
                 at_x, at_y = left + corner % 2, top + corner // 2
                 share = (1.0 - tl.abs(x - at_x)) * (1.0 - tl.abs(y - at_y)) * weight
                 inside = valid & (at_x >= 0) & (at_x < columns) & (at_y >= 0) & (at_y < lines)

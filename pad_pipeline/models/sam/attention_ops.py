@@ -6,6 +6,8 @@ Legend of the shapes: B images, H rows and W columns of tokens, h heads, d featu
 places along one side of a window, rounded up.
 """
 
+# Triton's kernels are called by other names and types than they are declared with.
+# pyright: reportCallIssue=false, reportArgumentType=false, reportIndexIssue=false
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -91,10 +93,10 @@ def position_terms(qkv: Tensor, rows: Tensor, columns: Tensor, side: int) -> Ten
     first, second = _tiles(features)
     longest = max(height, width)
     block = min(64, places(longest))
-    terms_kernel[(batch * longest, triton.cdiv(longest, block), 2 * heads)](  # pyright: ignore
+    terms_kernel[(batch * longest, triton.cdiv(longest, block), 2 * heads)](
         qkv, rows, columns, terms, height, width, features**-0.5,
         HEADS=heads, D1=first, D2=second, SIDE=side, P=places(side), BLOCK=block,
-        num_warps=4, num_stages=2,  # pyright: ignore[reportCallIssue]
+        num_warps=4, num_stages=2,
     )  # fmt: skip
     return terms
 
@@ -118,11 +120,11 @@ def launch_windows(qkv: Tensor, bias: Tensor, terms: Tensor, side: int, launch: 
     first, second = _tiles(features)
     across = triton.cdiv(width, side)
     windows = across * triton.cdiv(height, side)
-    windows_kernel[(windows, triton.cdiv(side * side, launch.queries), batch * heads)](  # pyright: ignore
+    windows_kernel[(windows, triton.cdiv(side * side, launch.queries), batch * heads)](
         qkv, bias, terms, read, height, width, across, features**-0.5 * _LOG2E,
         HEADS=heads, D1=first, D2=second, SIDE=side, P=places(side),
         BLOCK_M=launch.queries, BLOCK_N=launch.keys,
-        num_warps=launch.warps, num_stages=launch.stages,  # pyright: ignore[reportCallIssue]
+        num_warps=launch.warps, num_stages=launch.stages,
     )  # fmt: skip
     return read
 
@@ -132,10 +134,10 @@ def launch_images(qkv: Tensor, terms: Tensor, launch: Launch) -> Tensor:
     read = _read_like(qkv)
     batch, height, width, _, heads, features = qkv.shape
     first, second = _tiles(features)
-    images_kernel[(triton.cdiv(height * width, launch.queries), batch * heads)](  # pyright: ignore
+    images_kernel[(triton.cdiv(height * width, launch.queries), batch * heads)](
         qkv, terms, read, features**-0.5 * _LOG2E,
         HEADS=heads, D1=first, D2=second, SIDE=height, BLOCK_M=launch.queries,
-        num_warps=launch.warps, num_stages=launch.stages,  # pyright: ignore[reportCallIssue]
+        num_warps=launch.warps, num_stages=launch.stages,
     )  # fmt: skip
     return read
 

@@ -9,6 +9,8 @@ keys and values are the projection's biases, which the kernel puts in.
 D1 and D2, powers of two, of which D2 may be 0. `scale_2` is the scale for exponents of two.
 """
 
+# Triton's kernels are called by other names and types than they are declared with.
+# pyright: reportCallIssue=false, reportArgumentType=false, reportIndexIssue=false
 from __future__ import annotations
 
 import triton  # pyright: ignore[reportMissingImports]

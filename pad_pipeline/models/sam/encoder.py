@@ -11,10 +11,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.models.sam_hq.modeling_sam_hq import SamHQVisionEncoderOutput
 
 from pad_pipeline.models.epilogues import gelu_is_exact_enough, linear_gelu
+from pad_pipeline.models.fp8 import ScaledLinear, ScaledRows
 from pad_pipeline.models.kernel_trial import try_kernel
 from pad_pipeline.models.sam.attention import split_features
 from pad_pipeline.models.sam.kernel_errors import (
@@ -52,8 +53,7 @@ def use_kernels(encoder: Any) -> bool:
         without="SAM's image encoder runs without its Triton kernels",
     )
     if works:
-        mlp = encoder.layers[0].mlp
-        in_epilogue = encoder.config.hidden_act == "gelu" and gelu_is_exact_enough(mlp.lin1)
+        in_epilogue = gelu_is_exact_enough(encoder.layers[0].mlp.lin1)
         encoder.forward = partial(encode, encoder, gelu_in_epilogue=in_epilogue)
     return works
 
@@ -63,6 +63,8 @@ def why_not(encoder: Any) -> str:
     weight, bias = encoder.layers[0].attn.qkv.weight, encoder.layers[0].attn.qkv.bias
     if not encoder.config.use_rel_pos or bias is None:
         return "the model has no relative positions, or no bias where keys are made"
+    if encoder.config.hidden_act != "gelu":
+        return f"its activation is {encoder.config.hidden_act}, not gelu"
     if split_features(head_features(encoder)) is None:
         return f"they have no tiles for heads of {head_features(encoder)} features"
     if weight.is_cuda and torch.cuda.get_device_capability(weight.device) < CAPABILITY:
@@ -76,12 +78,22 @@ def _kernels_agree(like: Tensor, heads: int, features: int, size: int, sides: se
     return all(error <= allowed(like.dtype) for error in errors)
 
 
+def quantize_encoder(encoder: Any, *, emulate: bool = False) -> None:
+    """Make the four linear layers of each layer but the first and last `ScaledLinear`.
+
+    Position terms and softmax keep the encoder's dtype. `emulate` is `ScaledLinear`'s.
+    """
+    for layer in encoder.layers[1:-1]:
+        for part, name in (
+            (layer.attn, "qkv"), (layer.attn, "proj"), (layer.mlp, "lin1"), (layer.mlp, "lin2"),
+        ):  # fmt: skip
+            setattr(part, name, ScaledLinear(getattr(part, name), emulate=emulate))
+
+
 def encode(
     encoder: Any, pixel_values: Tensor, *, gelu_in_epilogue: bool = False
 ) -> SamHQVisionEncoderOutput:
     """The `forward` of transformers' `SamVisionEncoder` and `SamHQVisionEncoder`."""
-    from pad_pipeline.models.norm_triton import add_norm
-
     hidden = encoder.patch_embed(pixel_values)
     if encoder.pos_embed is not None:
         hidden = hidden + encoder.pos_embed
@@ -92,13 +104,13 @@ def encode(
     for layer, following in zip(layers, [*layers[1:], None], strict=True):
         update = _attend(layer.attn, normed, side(encoder, layer))
         norm = layer.layer_norm2
-        hidden, normed = add_norm(hidden, update, norm.weight, norm.bias, norm.eps)
+        hidden, normed = _add_norm(hidden, update, norm, layer.mlp.lin1)
         update = _feed_forward(layer.mlp, normed, gelu_in_epilogue)
         if following is None:
             hidden = hidden + update
         else:
             norm = following.layer_norm1
-            hidden, normed = add_norm(hidden, update, norm.weight, norm.bias, norm.eps)
+            hidden, normed = _add_norm(hidden, update, norm, following.attn.qkv)
         if layer.window_size == 0:
             of_whole_images.append(hidden)
     return SamHQVisionEncoderOutput(
@@ -121,13 +133,36 @@ def head_features(encoder: Any) -> int:
     return encoder.config.hidden_size // encoder.config.num_attention_heads
 
 
-def _attend(module: Any, normed: Tensor, side: int) -> Tensor:
+def _attend(module: Any, normed: Tensor | ScaledRows, side: int) -> Tensor:
     from pad_pipeline.models.sam.attention_ops import attend
 
     qkv = module.qkv(normed).unflatten(-1, (3, module.num_attention_heads, -1))
-    return module.proj(attend(qkv, module.qkv.bias, module.rel_pos_h, module.rel_pos_w, side))
+    read = attend(qkv, module.qkv.bias, module.rel_pos_h, module.rel_pos_w, side)
+    return module.proj(_scaled(read) if isinstance(module.proj, ScaledLinear) else read)
 
 
-def _feed_forward(mlp: Any, normed: Tensor, gelu_in_epilogue: bool) -> Tensor:
+def _feed_forward(mlp: Any, normed: Tensor | ScaledRows, gelu_in_epilogue: bool) -> Tensor:
+    if isinstance(normed, ScaledRows):
+        return mlp.lin2(_scaled(mlp.lin1(normed), gelu=True))
     hidden = linear_gelu(mlp.lin1, normed) if gelu_in_epilogue else mlp.act(mlp.lin1(normed))
     return mlp.lin2(hidden)
+
+
+def _add_norm(
+    residual: Tensor, update: Tensor, norm: nn.LayerNorm, reader: nn.Module
+) -> tuple[Tensor, Tensor | ScaledRows]:
+    """The sum, and its norm as the layer that reads it multiplies."""
+    from pad_pipeline.models.fp8_triton import add_norm_scaled
+    from pad_pipeline.models.norm_triton import add_norm
+
+    arguments = (residual, update, norm.weight, norm.bias, norm.eps)
+    if isinstance(reader, ScaledLinear):
+        total, values, scales = add_norm_scaled(*arguments)
+        return total, ScaledRows(values, scales)
+    return add_norm(*arguments)
+
+
+def _scaled(x: Tensor, *, gelu: bool = False) -> ScaledRows:
+    from pad_pipeline.models.fp8_triton import scale_rows
+
+    return ScaledRows(*scale_rows(x, gelu))

@@ -20,9 +20,11 @@ from transformers import (
 from pad_pipeline.errors import UserError
 from pad_pipeline.models.base import Runtime, load_strictly, prepare
 from pad_pipeline.models.checkpoints import read_checkpoint
+from pad_pipeline.models.fp8 import check_fp8
+from pad_pipeline.models.precision import ASKED, Quantize, check_quantize
 from pad_pipeline.models.pretrained import load_pretrained, quiet, read_config
 from pad_pipeline.models.sam.attention import use_fused_attention
-from pad_pipeline.models.sam.encoder import use_kernels
+from pad_pipeline.models.sam.encoder import quantize_encoder, use_kernels
 from pad_pipeline.models.sam.mobile import MobileSam
 from pad_pipeline.models.sam.mobile_state_dict import (
     infer_mobile_config,
@@ -58,6 +60,8 @@ def load_sam(
     *,
     decoder_heads: int | None = None,
     attention: str = "sdpa",
+    quantize: Quantize = "none",
+    emulate: bool = False,
     **options: Any,
 ) -> SamSegmenter:
     """The segmenter of a hub id, a directory or an original SAM or MobileSAM file.
@@ -65,27 +69,42 @@ def load_sam(
     `options` go to `SamSegmenter`; without `max_images`, what `images_at_once` gives.
     `decoder_heads` matters for original files of unusual sizes alone,
     by default those of the released ones or of a config.json beside the file (see
-    `read_sidecar_config`).
+    `read_sidecar_config`). `quantize` is what the encoder's linear layers multiply in, and
+    `emulate` does the same on any device, more slowly, to see what it changes.
     Raises `UserError` where the device is missing or the weights do not fit, naming the first keys
     that differ.
     """
     prepare(runtime)
+    if not emulate:
+        check_quantize(quantize, torch.device(runtime.device).type, runtime.dtype)
     if Path(reference).is_file():
         model, settings = _load_original(Path(reference), decoder_heads, attention)
     else:
         model = _load_pretrained(reference, attention)
         settings = _normalisation(reference)
     model = model.requires_grad_(False).to(runtime.device)
-    encoder_to_runtime(model, runtime)
+    encoder_to_runtime(model, runtime, quantize=quantize, emulate=emulate)
     options.setdefault("max_images", images_at_once(model, runtime))
     return SamSegmenter(model, runtime, **{**settings, **options})
 
 
-def encoder_to_runtime(model: Any, runtime: Runtime) -> None:
-    """The model's image encoder in the runtime's dtype, in the fastest way, compiled."""
+def encoder_to_runtime(
+    model: Any, runtime: Runtime, *, quantize: Quantize = "none", emulate: bool = False
+) -> None:
+    """The model's image encoder in the runtime's dtype, as fast as it goes there.
+
+    Raises `UserError` where it cannot be quantized.
+    """
     encoder = model.vision_encoder.to(runtime.torch_dtype)
+    if quantize != "none" and not has_global_attention(model):
+        kind = model.config_class.model_type
+        raise UserError(ASKED, f" is for SAM and SAM-HQ, not for a segmenter of type {kind!r}")
     if has_global_attention(model):
         use_fused_attention(encoder)
+        if quantize == "fp8":
+            if not emulate:
+                check_fp8(torch.device(runtime.device))
+            quantize_encoder(encoder, emulate=emulate)
         if use_kernels(encoder):
             return  # four products and own kernels a layer: nothing is left to compile
     if isinstance(model, MobileSam):  # a third of the time on a CPU, see benchmarks/mobile_sam.py

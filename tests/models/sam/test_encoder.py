@@ -13,8 +13,9 @@ from transformers import SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from pad_pipeline.models.base import Runtime
+from pad_pipeline.models.fp8 import ScaledLinear
 from pad_pipeline.models.registry import load_segmenter
-from pad_pipeline.models.sam.encoder import encode, use_kernels, why_not
+from pad_pipeline.models.sam.encoder import encode, quantize_encoder, use_kernels, why_not
 
 NO_KERNEL = {
     *("detach", "view", "_unsafe_view", "expand", "permute", "transpose", "t", "unbind", "split"),
@@ -66,6 +67,29 @@ def test_a_pass_of_vit_h_takes_at_most_330_launches(in_epilogue: bool, most: int
     assert counted.launches["sam_window_attention"] == 28
     assert counted.launches["sam_image_attention"] == 4
     assert counted.launches.total() <= most, counted.launches
+
+
+def test_a_pass_in_8_bits_takes_at_most_330_launches() -> None:
+    pytest.importorskip("triton", reason="Triton comes with torch's CUDA build for Linux")
+    encoder = vision_encoder(**VIT_H).to(torch.bfloat16)
+    quantize_encoder(encoder)
+    pixels = torch.empty(8, 3, 1024, 1024, device="meta", dtype=torch.bfloat16)
+    with torch.no_grad(), CountLaunches() as counted:
+        output = encode(encoder, pixels, gelu_in_epilogue=True)
+    assert output.last_hidden_state.shape == (8, 256, 64, 64)
+    assert counted.launches["_scaled_mm"] == 4 * 30
+    assert counted.launches["scale_rows"] == 2 * 30
+    assert counted.launches.total() <= 330, counted.launches
+
+
+def test_the_first_and_last_layer_keep_their_dtype() -> None:
+    encoder = vision_encoder(**{**VIT_H, "num_hidden_layers": 4})
+    quantize_encoder(encoder)
+    of_layers = [
+        [isinstance(part, ScaledLinear) for part in layer.modules()].count(True)
+        for layer in encoder.layers
+    ]
+    assert of_layers == [0, 4, 4, 0]
 
 
 def test_the_released_sizes_fit_and_others_are_told() -> None:

@@ -24,6 +24,7 @@ from transformers import (
 
 from pad_pipeline.errors import UserError
 from pad_pipeline.models.base import Runtime
+from pad_pipeline.models.fp8 import ScaledLinear
 from pad_pipeline.models.sam.load import load_sam, save_sam
 from pad_pipeline.models.sam.segmenter import SamSegmenter
 from tests.models.sam.helpers import bits, differing
@@ -177,6 +178,22 @@ def test_sam2_squashes_and_upsamples_in_one_step(tmp_path: Path) -> None:
     wanted = torch.nn.functional.interpolate(low_res, (30, 90), mode="bilinear")[0, 0] > 0
     (mask,) = segmenter.segment([image], [boxes])[0]
     np.testing.assert_array_equal(bits(mask), wanted.numpy())
+
+
+def test_only_the_encoders_of_sam_and_sam_hq_are_quantized(
+    sam_golden: SimpleNamespace, tmp_path: Path
+) -> None:
+    tiny("sam2").save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="is for SAM and SAM-HQ"):
+        load_sam(tmp_path, Runtime(), quantize="fp8", emulate=True)
+    checkpoint = sam_golden.folder / "checkpoint.safetensors"
+    with pytest.raises(UserError, match="needs a GPU"):
+        load_sam(checkpoint, Runtime(), quantize="fp8")
+    segmenter = load_sam(checkpoint, Runtime(), quantize="fp8", emulate=True)
+    layers = segmenter.model.vision_encoder.layers
+    assert [isinstance(layer.mlp.lin1, ScaledLinear) for layer in layers] == [
+        0 < place < len(layers) - 1 for place in range(len(layers))
+    ]
 
 
 def test_released_sam2_files_load_without_their_video_memory(tmp_path: Path) -> None:
