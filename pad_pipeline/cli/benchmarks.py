@@ -1,4 +1,4 @@
-"""The commands `pad-pipeline evaluate captions`, `referring`, `vqa` and `score`."""
+"""The commands `pad-pipeline evaluate captions`, `referring`, `vqa`, `detections`, `score`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tyro.conf import Positional, arg
 
-from pad_pipeline.cli.options import RayOptions, TrainingImages
+from pad_pipeline.cli.options import DataSet, RayOptions, TrainingImages
 from pad_pipeline.cli.reports.output import say
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.evaluate.choices import Benchmark, Kind
@@ -94,6 +94,25 @@ def vqa(
         benchmark: Whose rule; `exact` compares any short answers but for case and punctuation.
     """
     _evaluate("vqa", model, options, config, ray, {"benchmark": benchmark}, benchmark=benchmark)
+
+
+def detections(
+    dataset: DataSet,
+    truth: Positional[Annotated[str, arg(metavar="TRUTH")]],
+    output: str,
+    match: str | None = None,
+) -> None:
+    """Compare boxes and masks of a data set with COCO's: AP, AP50, AR, per tag, with curves.
+
+    Args:
+        truth: COCO's instances JSON of the same images.
+        output: Folder for summary.json and pr_curves.png.
+        match: JSON object of tag -> category, for tags with another name than their category.
+    """
+    from pad_pipeline.evaluate.detections import evaluate_detections
+
+    for line in evaluate_detections(dataset, truth, output, match).lines():
+        say(line)
 
 
 def score(

@@ -64,6 +64,7 @@ def build_commands(preset: str) -> Commands:
                 "captions": benchmarks.captions,
                 "referring": benchmarks.referring,
                 "vqa": benchmarks.vqa,
+                "detections": benchmarks.detections,
                 "score": benchmarks.score,
             },
         ),

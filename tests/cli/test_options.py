@@ -165,6 +165,7 @@ OPTIONS = {
     "evaluate captions": EVALUATION | {"--spice-home"},
     "evaluate referring": EVALUATION | {"--split-by"},
     "evaluate vqa": EVALUATION | {"--benchmark"},
+    "evaluate detections": {"--output", "--match"},
     "evaluate score": {"--against"},
     "reproduce": {"--output", "--quick", "--no-quick"},
     "completion": set(),
