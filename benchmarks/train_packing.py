@@ -18,7 +18,8 @@ from typing import Any
 import common
 import numpy as np
 import torch
-from train_step import REGIONS, SIZES, build
+from train_step import REGIONS, build
+from train_step import SIZES as STEP_SIZES
 
 from pad_pipeline.train.choices import TrainingStage
 from pad_pipeline.train.data.batch import Batch
@@ -36,6 +37,13 @@ LENGTHS: dict[TrainingStage, tuple[float, float, int]] = {
     "finetune": (220.0, 0.8, 1400),
 }
 """Text tokens of a sample: log-normal, seeded."""
+SIZES: dict[str, dict[str, Any]] = {
+    "7b": STEP_SIZES["7b"],
+    "cpu": {
+        **{"tower": 2, "width": 384, "inner": 1024, "layers": 4, "heads": 6},
+        **{"words": 8000},
+    },
+}
 SAMPLES = {"7b": 32, "cpu": 4}
 MICRO_BATCH = {"7b": 16, "cpu": 4}
 WAYS = ("padded", "packed", "packed, activations kept", "packed, kept, compiled")

@@ -9,8 +9,8 @@ ProjectorKind = Literal["linear", "mlp", "c-abstractor"]
 
 PatchLossKind = Literal["region", "patch", "contrastive"]
 
-Template = Literal["vicuna-v1", "llama-3"]
-"""How conversations are written."""
+Template = Literal["vicuna-v1", "llama-3", "tokenizer"]
+"""How conversations are written; "tokenizer" is its own chat template."""
 
 FrameGeometry = Literal["crop", "pad"]
 """How an image becomes the vision tower's square."""

@@ -37,7 +37,7 @@ class TrainConfig:
     geometry: FrameGeometry = "crop"
     """`crop` takes the centre square, `pad` adds borders in the tower's mean colour."""
     template: Template = "vicuna-v1"
-    """How conversations are written (stage 2)."""
+    """How conversations are written (stage 2); `tokenizer` takes its own chat template."""
     max_length: AtLeastOne = 2048
     """Longest sequence, image tokens included; what is longer is cut, counted and reported."""
     max_bad_share: Fraction = 0.05

@@ -12,7 +12,7 @@ from typing import Any
 from pad_pipeline.sources.conversations import IMAGE
 from pad_pipeline.train.choices import Template, TrainingStage
 from pad_pipeline.train.constants import IMAGE_TOKEN_INDEX
-from pad_pipeline.train.text.encode import encode_caption, encode_conversation
+from pad_pipeline.train.text.encode import adds_begin, encode_caption, encode_conversation
 from pad_pipeline.train.text.templates import (
     LLAMA3_DATE,
     LLAMA3_END,
@@ -65,6 +65,10 @@ _SYSTEM = """\
 """
 """Takes the system's text off the messages."""
 
+_WITH_SYSTEM = """\
+{%- set messages = [{'role': 'system', 'content': system}] + messages -%}
+"""
+
 _VICUNA = """\
 {{- BEGIN + system + ' ' -}}
 {%- for message in messages -%}
@@ -103,18 +107,19 @@ def make_chat_template(
     Of a run of stage 1, which has no conversations: the image and the text behind it. `tokenizer`
     is the one of the training; a beginning-of-text token is left to it where it adds one itself.
     """
-    begin = "" if _adds_begin(tokenizer) else tokenizer.bos_token or ""
+    begin = "" if adds_begin(tokenizer) else tokenizer.bos_token or ""
     names = {"IMAGE": IMAGE, "BREAK": image_break, "BEGIN": begin}
     if stage == "pretrain":
         names["BREAK"] = image_break.replace("\n", "")
         return _fill(_FLATTEN + _PLAIN, names)
     if template == "vicuna-v1":
         return _fill(_FLATTEN + _SYSTEM + _VICUNA, {**names, "SYSTEM": VICUNA_SYSTEM})
+    if template == "tokenizer":
+        return _fill(_FLATTEN, names) + _own(tokenizer)
     names |= {"SYSTEM": LLAMA3_SYSTEM, "HEADER": LLAMA3_HEADER, "END": LLAMA3_END}
-    own = getattr(tokenizer, "chat_template", None)
-    if own is None:
+    if getattr(tokenizer, "chat_template", None) is None:
         return _fill(_FLATTEN + _SYSTEM + _LLAMA3, names)
-    return _fill(_FLATTEN + _SYSTEM, names) + _own(tokenizer, own)
+    return _fill(_FLATTEN + _SYSTEM + _WITH_SYSTEM, names) + _own(tokenizer)
 
 
 def find_chat_template(
@@ -152,20 +157,15 @@ def _probe(
     return messages, encode_conversation(tokenizer, turns, template, has_image=True).input_ids
 
 
-def _own(tokenizer: Any, own: str) -> str:
-    """The tokenizer's own template over the flattened messages, with Llama 3.1's date."""
+def _own(tokenizer: Any) -> str:
+    """The tokenizer's own template with the settings that training gave it."""
     lines = [
-        "{%- set messages = [{'role': 'system', 'content': system}] + messages -%}",
         f"{{%- set date_string = {LLAMA3_DATE!r} -%}}",
+        "{%- set enable_thinking = false -%}",
     ]
-    if _adds_begin(tokenizer):
+    if adds_begin(tokenizer):
         lines.append("{%- set bos_token = '' -%}")
-    return "\n".join([*lines, own])
-
-
-def _adds_begin(tokenizer: Any) -> bool:
-    """Whether the tokenizer puts a beginning-of-text token in front by itself."""
-    return tokenizer.bos_token_id in tokenizer("a").input_ids[:1]
+    return "\n".join([*lines, tokenizer.chat_template])
 
 
 def _fill(text: str, names: dict[str, str]) -> str:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pad_pipeline.errors import UserError
 from pad_pipeline.sources.conversations import IMAGE
 from pad_pipeline.train.choices import Template
 from pad_pipeline.train.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
+from pad_pipeline.train.text.own_template import render_own
 from pad_pipeline.train.text.templates import (
     LLAMA3_TOKENS,
     Rendered,
@@ -83,14 +84,13 @@ def encode_caption(tokenizer: Any, caption: str, *, has_image: bool = True) -> E
     """Stage 1: beginning of text, image, caption, newline; supervised are caption and newline.
 
     An `<image>` in the caption moves to its front and stands for a second image, as in LLaVA.
-    Raises `UserError` where the tokenizer has no beginning-of-text token.
+    A tokenizer without a beginning-of-text token, such as Qwen's, begins with the image.
     """
-    begin = _token(tokenizer, "bos_token")
     text, start = caption + "\n", 0
     if has_image:
         text, start = IMAGE + image_to_front(caption) + "\n", len(IMAGE)
     rendered = Rendered(text, [(start, len(text))])
-    return _encode(offset_tokenizer(tokenizer), begin, rendered, has_image)
+    return _encode(offset_tokenizer(tokenizer), _begin(tokenizer), rendered, has_image)
 
 
 def encode_conversation(
@@ -103,20 +103,32 @@ def encode_conversation(
     text. With an image, `<image>` moves to the front of its turn, as in LLaVA; without, it is text.
     A leading answer is dropped, an empty answer has no target. Nothing is cut to a length.
     "vicuna-v1" ends answers with the tokenizer's own end token; "llama-3" writes Llama 3's headers,
-    with the tokenizer's chat template where it has one. Raises `TextError` where the turns do not
+    with the tokenizer's chat template where it has one; "tokenizer" is that template, of whatever
+    family. Raises `TextError` where the turns do not
     alternate or are from someone else, and `UserError` where the tokenizer lacks a token that the
     template needs.
     """
     encoder = offset_tokenizer(tokenizer)
-    begin = _token(tokenizer, "bos_token")
+    begin = _begin(tokenizer)
     messages = check_turns(turns)
     if has_image:
         messages = [(role, image_to_front(value)) for role, value in messages]
     if template == "llama-3":
         _require(encoder, LLAMA3_TOKENS, "the template llama-3")
         rendered = render_llama3(messages, tokenizer)
+    elif template == "tokenizer":
+        rendered = render_own(messages, tokenizer)
+        # As programs encode what a template writes: with the tokenizer's own beginning, if any.
+        if not adds_begin(tokenizer):
+            begin = []
+        elif rendered.text.startswith(tokenizer.bos_token):
+            rendered = rendered.without_start(len(tokenizer.bos_token))
     else:
-        _token(tokenizer, "eos_token")
+        if tokenizer.eos_token is None:
+            raise UserError(
+                f"the tokenizer of {_name(tokenizer)} has no end-of-text token; set eos_token in "
+                "its tokenizer_config.json, or give another language model"
+            )
         _require(encoder, (tokenizer.eos_token,), "the template vicuna-v1")
         rendered = render_vicuna(messages, tokenizer.eos_token)
     return _encode(encoder, begin, rendered, has_image)
@@ -137,14 +149,14 @@ def encode_label(tokenizer: Any, tag: str) -> list[int]:
 
 
 def _encode(
-    encoder: OffsetTokenizer, begin: int, rendered: Rendered, has_image: bool
+    encoder: OffsetTokenizer, begin: list[int], rendered: Rendered, has_image: bool
 ) -> EncodedText:
     # As in the original each part between images is encoded by itself, with a word mark of its own.
     parts = rendered.text.split(IMAGE) if has_image else [rendered.text]
     is_answer = bytearray(len(rendered.text) + 1)  # one flag a character
     for start, end in rendered.answers:
         is_answer[start:end] = b"\1" * (end - start)
-    input_ids, labels, position = [begin], [IGNORE_INDEX], 0
+    input_ids, labels, position = list(begin), [IGNORE_INDEX] * len(begin), 0
     for number, part in enumerate(parts):
         if number:
             input_ids.append(IMAGE_TOKEN_INDEX)
@@ -157,15 +169,14 @@ def _encode(
     return EncodedText(input_ids, labels)
 
 
-def _token(tokenizer: Any, name: Literal["bos_token", "eos_token"]) -> int:
-    number = getattr(tokenizer, f"{name}_id", None)
-    if number is None:
-        meaning = {"bos_token": "beginning", "eos_token": "end"}[name]
-        raise UserError(
-            f"the tokenizer of {_name(tokenizer)} has no {meaning}-of-text token; set {name} in "
-            "its tokenizer_config.json, or give another language model"
-        )
-    return number
+def adds_begin(tokenizer: Any) -> bool:
+    """Whether the tokenizer puts a beginning-of-text token in front by itself."""
+    return tokenizer.bos_token_id in tokenizer("a").input_ids[:1]
+
+
+def _begin(tokenizer: Any) -> list[int]:
+    """The beginning-of-text token, if the tokenizer has one."""
+    return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
 
 
 def _require(encoder: OffsetTokenizer, tokens: Sequence[str], user: str) -> None:

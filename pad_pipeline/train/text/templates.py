@@ -34,13 +34,17 @@ class TextError(UserError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A conversation as text without the leading beginning-of-text token.
+    """A conversation as text, without a beginning-of-text token unless its template writes one.
 
     `answers` are [start, end) in characters: what is supervised, end token included.
     """
 
     text: str
     answers: list[tuple[int, int]]
+
+    def without_start(self, number: int) -> Rendered:
+        """The same without its first `number` characters, which are no answer."""
+        return Rendered(self.text[number:], [(a - number, b - number) for a, b in self.answers])
 
 
 def image_to_front(value: str) -> str:
@@ -140,12 +144,25 @@ def render_llama3(messages: Messages, tokenizer: Any) -> Rendered:
     return Rendered(text, answers)
 
 
+def apply_template(tokenizer: Any, spoken: Messages, *, asks: bool = False) -> str:
+    """What the tokenizer's chat template writes, the same on every day; `asks` for an answer.
+
+    Qwen3's writes no thoughts. Raises jinja2's `TemplateError` where it refuses the messages.
+    """
+    return tokenizer.apply_chat_template(
+        [{"role": role, "content": value} for role, value in spoken],
+        tokenize=False,
+        add_generation_prompt=asks,
+        date_string=LLAMA3_DATE,
+        enable_thinking=False,
+    )
+
+
 def _from_template(tokenizer: Any, spoken: Messages) -> str:
     from jinja2 import TemplateError
 
-    messages = [{"role": role, "content": value} for role, value in spoken]
     try:
-        return tokenizer.apply_chat_template(messages, tokenize=False, date_string=LLAMA3_DATE)
+        return apply_template(tokenizer, spoken)
     except TemplateError as error:
         raise UserError(
             f"the tokenizer's chat template refuses a conversation with a system text: {error}; "

@@ -21,6 +21,21 @@ SENTENCES = (
 )
 
 
+CHATML = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
+
+
+def chatml_tokenizer() -> PreTrainedTokenizerFast:
+    """Qwen's kind: the same pieces, no beginning-of-text token, nothing added to a text."""
+    backend = Tokenizer.from_str(_learn())
+    backend.post_processor = processors.ByteLevel(trim_offsets=False)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token=CHATML[1],
+        pad_token=CHATML[2],
+        additional_special_tokens=list(CHATML),
+    )
+
+
 def byte_level_tokenizer() -> PreTrainedTokenizerFast:
     """A new transformers tokenizer of the same pieces at every call; no chat template."""
     return PreTrainedTokenizerFast(
