@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,11 +34,13 @@ from pad_pipeline.dataset.manifest import (
 )
 from pad_pipeline.dataset.writer import read_table
 from pad_pipeline.engine.config import AnnotateConfig, earlier_default
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import UserError, plural
 from pad_pipeline.records import SCHEMA_VERSION
 from pad_pipeline.sources import ManifestRow
 
 logger = logging.getLogger(__name__)
+
+_NUM_NAMED = 3
 
 
 def open_or_resume(
@@ -56,6 +58,7 @@ def open_or_resume(
     """
     storage.check_writable(output)
     images = images_url(output)
+    resized: list[int] = []
     manifest = read_manifest(output)
     if not manifest or _is_blank(output, manifest):
         foreign = storage.list_files(output, ".parquet")
@@ -82,11 +85,14 @@ def open_or_resume(
         write_manifest(output, manifest)
     else:
         _check_config(output, manifest, identity)
-        manifest = _check_images(output, manifest, list_images(rows, manifest["rows_per_shard"]))
+        listed = list_images(rows, manifest["rows_per_shard"])
+        manifest, resized = _check_images(output, manifest, listed)
     layout = layout_of(manifest)
     done = np.zeros(layout.num_chunks, dtype=bool)
     ledger = Ledger(output=output, layout=layout, manifest=manifest, done=done)
     _resume(ledger)
+    if resized:
+        _warn_about_resized(ledger, resized, listed.read()["image_id"])
     if ledger.finished:
         remove_run_files(output)  # a run may have been killed just before
     return ledger
@@ -178,18 +184,36 @@ def _check_config(output: str, manifest: Mapping[str, Any], identity: Mapping) -
         )
 
 
-def _check_images(output: str, manifest: dict[str, Any], listed: ImageList) -> dict[str, Any]:
+def _check_images(
+    output: str, manifest: dict[str, Any], listed: ImageList
+) -> tuple[dict[str, Any], list[int]]:
     """The manifest, with the images' new places where they have moved; the list follows them.
 
-    Raises `UserError` where they are other images than those that the run was begun with.
+    Beside it the numbers of the images whose files have another size now. Raises `UserError` where
+    they are other images than those that the run was begun with, or other things are given.
     """
+    resized: list[int] = []
+    digest = manifest["images_digest"]
     # Before places could change, the one checksum was that of the places.
-    if manifest["images_digest"] not in (listed.content_digest, listed.places_digest):
-        raise UserError(
-            f"the source has changed since {output} was begun: "
-            f"{describe_changes(_images_before(output), listed.read())}. Restore it to continue "
-            "the run, or choose another output"
-        )
+    if digest not in (listed.content_digest, listed.places_digest):
+        before, now = _images_before(output), listed.read()
+        is_early = "places_digest" not in manifest
+        if is_early or any(before[name].to_pylist() != now[name].to_pylist() for name in _SAME):
+            raise UserError(
+                f"the source has changed since {output} was begun: "
+                f"{describe_changes(before, now)}. Restore it to continue the run, or choose "
+                "another output"
+            )
+        if manifest["state"] == "finished":
+            logger.warning(
+                "files of the source have other sizes than when %s was made of them; its records "
+                "stay as they are, another output would have the new ones",
+                output,
+            )
+            return manifest, []
+        sizes = zip(before["size"].to_pylist(), now["size"].to_pylist(), strict=True)
+        resized = [number for number, (then, there) in enumerate(sizes) if then != there]
+        digest = listed.content_digest
     if manifest.get("given_digest", listed.given_digest) != listed.given_digest:
         raise UserError(
             f"other boxes, tags or captions are given with the images than when {output} was "
@@ -197,11 +221,28 @@ def _check_images(output: str, manifest: dict[str, Any], listed: ImageList) -> d
         )
     places = manifest.get("places_digest", manifest["images_digest"])
     if places == listed.places_digest or manifest["state"] == "finished":
-        return manifest
+        return manifest, resized
     storage.write_atomic(images_url(output), listed.data)
-    manifest = manifest | {"places_digest": listed.places_digest}
+    manifest = manifest | {"images_digest": digest, "places_digest": listed.places_digest}
     write_manifest(output, manifest)
-    return manifest
+    return manifest, resized
+
+
+_SAME = ("image_id", "caption")
+
+
+def _warn_about_resized(ledger: Ledger, resized: Sequence[int], names: pa.ChunkedArray) -> None:
+    """Name the images that are finished although their files have changed since."""
+    size = ledger.layout.chunk_size
+    finished = [names[number].as_py() for number in resized if ledger.done[number // size]]
+    if finished:
+        logger.warning(
+            "the files of %s changed after they were annotated (%s%s); their records stay as they "
+            "are, another output would have the new ones",
+            plural(len(finished), "image"),
+            ", ".join(finished[:_NUM_NAMED]),
+            ", …" if len(finished) > _NUM_NAMED else "",
+        )
 
 
 def _images_before(output: str) -> pa.Table:

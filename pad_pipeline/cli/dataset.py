@@ -13,14 +13,14 @@ from pad_pipeline.dataset.selection import Selection
 def export(
     dataset: DataSet,
     dest: Positional[Annotated[str, arg(metavar="DEST")]],
-    format: Literal["pad-json", "coco", "webdataset", "llava"],
+    format: Literal["pad-json", "coco", "grounded-captions", "webdataset", "llava"],
     select: Annotated[Selection, arg(name="")],
     images: Images = None,
 ) -> None:
     """Write a data set, or a selection of it, in another format.
 
     Args:
-        dest: File (pad-json, coco, llava) or folder (webdataset) to write.
+        dest: File to write, or folder (webdataset).
         format: pad-json has exactly the paper's keys; coco loads in pycocotools.
     """
     from pad_pipeline.cli.reports.dataset import print_export

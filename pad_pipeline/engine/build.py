@@ -31,6 +31,10 @@ def locate_models(config: AnnotateConfig) -> AnnotateConfig:
     Hub ids and `embedded` stay as they are, and so do models that are not needed. Raises
     `UserError` where a model is not there.
     """
+    if "captions" in config.tag_origins:
+        from pad_pipeline.models.phrases.finder import located_parser
+
+        config = replace(config, tag=replace(config.tag, parser=located_parser(config.tag.parser)))
     needed = {name: getattr(config, name) for name in config.models}
     located = {name: replace(one, model=_located(one.model)) for name, one in needed.items()}
     return replace(config, **located)
@@ -159,8 +163,13 @@ def _load_detector(config: AnnotateConfig, runtime: Runtime) -> Detector:
 
 
 def given_tags(config: AnnotateConfig) -> GivenTags:
-    """Where the config's tags are from."""
-    return GivenTags(config.tag_origins, config.class_names, config.tag.from_ is not None)
+    """Where the config's tags are from; raises `UserError` where what captions need is missing."""
+    phrases = None
+    if "captions" in config.tag_origins:
+        from pad_pipeline.models.phrases.finder import PhraseFinder
+
+        phrases = PhraseFinder(config.tag.parser)
+    return GivenTags(config.tag_origins, config.class_names, config.tag.from_ is not None, phrases)
 
 
 _ROLES: Mapping[str, Role] = {"tag": "tagger", "detect": "detector", "segment": "segmenter"}

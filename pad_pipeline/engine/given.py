@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,9 @@ from pad_pipeline.errors import UserError
 from pad_pipeline.models.protocols import Boxes, Mask
 from pad_pipeline.records import Tag, TagOrigin
 
+if TYPE_CHECKING:
+    from pad_pipeline.models.phrases.finder import PhraseFinder
+
 logger = logging.getLogger(__name__)
 
 
@@ -26,11 +31,13 @@ class GivenTags:
     `origins` are those of the config, in the order in which the tags stand; `classes` the words of
     the origin of this name. Classes or boxes that are given with a sample alone come before
     them: the tagger is not asked then, except where `is_explicit` says that the user named it.
+    `phrases` finds what captions name, for the origin `captions`.
     """
 
     origins: tuple[TagOrigin, ...] = ("model",)
     classes: tuple[str, ...] = ()
     is_explicit: bool = False
+    phrases: PhraseFinder | None = None
 
     def of(self, sample: Sample) -> tuple[TagOrigin, ...]:
         """The origins of one sample's tags."""
@@ -49,15 +56,38 @@ class GivenTags:
         self, samples: Sequence[Sample], by_model: Sequence[tuple[Tag, ...]]
     ) -> list[tuple[Tag, ...]]:
         """All tags of each sample; `by_model` are those that the tagger found."""
+        in_captions = self._in_captions(samples)
         return [
-            tuple(tag for name in self.of(sample) for tag in self._tags(name, sample, found))
-            for sample, found in zip(samples, by_model, strict=True)
+            tuple(tag for name in self.of(sample) for tag in self._tags(name, sample, found, named))
+            for sample, found, named in zip(samples, by_model, in_captions, strict=True)
         ]
 
-    def _tags(self, origin: TagOrigin, sample: Sample, found: tuple[Tag, ...]) -> Sequence[Tag]:
+    def _in_captions(self, samples: Sequence[Sample]) -> list[list[Tag]]:
+        """The phrases of all captions of each sample whose tags are from them."""
+        wanted = ["captions" in self.of(sample) for sample in samples]
+        if not any(wanted) or self.phrases is None:
+            return [[] for _ in samples]
+        texts = [
+            s.all_captions if needed else () for s, needed in zip(samples, wanted, strict=True)
+        ]
+        found = iter(self.phrases.find([text for of_image in texts for text in of_image]))
+        return [
+            [
+                Tag(phrase.text, 1.0, "captions", number, phrase.start, phrase.end)
+                for number, phrases in enumerate(islice(found, len(of_image)))
+                for phrase in phrases
+            ]
+            for of_image in texts
+        ]
+
+    def _tags(
+        self, origin: TagOrigin, sample: Sample, found: Sequence[Tag], named: Sequence[Tag]
+    ) -> Sequence[Tag]:
         match origin:
             case "model":
                 return found
+            case "captions":
+                return named
             case "classes":
                 words = self.classes if sample.classes is None else sample.classes
             case "column":

@@ -41,6 +41,9 @@ class TagConfig:
     """Directory of a converted RAM or RAM++, its name in the models folder, or `embedded`."""
     batch_size: AtLeastOne = 32
     """Images per forward pass."""
+    parser: str | None = None
+    """The package of spaCy that finds the phrases of captions; without it the small English one
+    that is installed."""
     column: str = "tags"
     """Column, or key of JSON entries, with an image's tags, where they are from a column."""
     pool: PoolConfig = field(default_factory=PoolConfig)

@@ -12,6 +12,7 @@ from pad_pipeline.dataset.reader import Dataset, open_dataset
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.errors import UserError
 from pad_pipeline.export.coco import write_coco
+from pad_pipeline.export.grounded_captions import write_grounded_captions
 from pad_pipeline.export.llava import write_llava
 from pad_pipeline.export.pad_json import write_pad_json
 from pad_pipeline.export.webdataset import write_webdataset
@@ -38,6 +39,7 @@ Writer = Callable[[Dataset, str, Selection, str | None], Counter[str]]
 FORMATS: dict[str, Writer] = {
     "pad-json": write_pad_json,
     "coco": write_coco,
+    "grounded-captions": write_grounded_captions,
     "llava": write_llava,
     "webdataset": write_webdataset,
 }
@@ -53,7 +55,8 @@ def export(
     """Writes the data set at `url` to `dest`, with memory for a few hundred records at a time.
 
     `pad-json` is one JSON array with Table 9's keys, `coco` one instances file that pycocotools
-    loads, `llava` LLaVA's pre-training file (images with a caption only), `webdataset` a folder of
+    loads, `grounded-captions` the captions with the regions of their phrases, `llava` LLaVA's
+    pre-training file (images with a caption only), `webdataset` a folder of
     tar shards with the images' bytes, which are read from the records' uri or below `images`.
     Failed images are left out of all of them. Raises `UserError` for an unknown format, a `dest`
     that exists, and a data set or images that cannot be read.

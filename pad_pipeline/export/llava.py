@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,8 @@ from pad_pipeline.export.json_writing import write_array
 from pad_pipeline.records import PadRecord
 from pad_pipeline.storage.atomic import new_file
 
+_NUMBERED = re.compile(r"#\d+$")
+
 PROMPT = "Describe the image briefly.\n<image>"
 """The human's turn; LLaVA's pre-training reads the image and the answer only."""
 
@@ -22,7 +25,8 @@ def write_llava(
 ) -> Counter[str]:
     """The form of `blip_laion_cc_sbu_558k.json`, for the images that have a caption.
 
-    Raises `UserError` where there are images and none has one.
+    An image with several captions has an entry for each. Raises `UserError` where there are images
+    and none has one.
     """
     del images
     counts: Counter[str] = Counter()
@@ -35,7 +39,7 @@ def write_llava(
             counts[reason or "images"] += 1
             if reason is None:
                 counts["regions"] += len(record.labels)
-                yield _to_llava(record)
+                yield from _to_llava(record)
 
     with new_file(dest) as file:
         write_array(file, conversations())
@@ -48,12 +52,19 @@ def write_llava(
     return counts
 
 
-def _to_llava(record: PadRecord) -> dict[str, Any]:
-    return {
-        "id": record.image_id,  # with its ending, because cat.jpg and cat.png are two
-        "image": record.image_id,
-        "conversations": [
-            {"from": "human", "value": PROMPT},
-            {"from": "gpt", "value": record.caption},
-        ],
-    }
+def _to_llava(record: PadRecord) -> Iterator[dict[str, Any]]:
+    for number, caption in enumerate(record.all_captions, start=1):
+        yield {
+            "id": _entry_id(record.image_id, number),
+            "image": record.image_id,
+            "conversations": [
+                {"from": "human", "value": PROMPT},
+                {"from": "gpt", "value": caption},
+            ],
+        }
+
+
+def _entry_id(image_id: str, number: int) -> str:
+    """The image's id, with its ending because cat.jpg and cat.png are two; from the second entry on
+    with its number, as also where the id itself ends like one."""
+    return f"{image_id}#{number}" if number > 1 or _NUMBERED.search(image_id) else image_id

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pad_pipeline.sources.boxes import is_box_file
 from pad_pipeline.sources.listing import list_source
 from pad_pipeline.sources.reading import read_many
 from pad_pipeline.sources.rows import (
     MANIFEST_SCHEMA,
     Given,
     ManifestRow,
+    is_box_file,
     rows_to_table,
     table_to_rows,
 )

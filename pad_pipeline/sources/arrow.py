@@ -22,7 +22,7 @@ from pad_pipeline.sources.arrow_batches import (
 )
 from pad_pipeline.sources.columns import count_images, find_columns, image_bytes
 from pad_pipeline.sources.manifests import Located
-from pad_pipeline.sources.rows import ManifestRow, in_container
+from pad_pipeline.sources.rows import NOTHING_GIVEN, Given, ManifestRow, in_container
 from pad_pipeline.sources.tables import RowMaker
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,9 @@ def current_files(urls: Sequence[str]) -> list[str]:
     return list(chosen)
 
 
-def list_arrow(url: str, base: str, images: str | None) -> Iterator[ManifestRow]:
+def list_arrow(
+    url: str, base: str, images: str | None, given: Given = NOTHING_GIVEN
+) -> Iterator[ManifestRow]:
     """A row per image of an Arrow file, as `tables.RowMaker` makes them.
 
     The file is read through. Rows without an image or with several are skipped and counted. Raises
@@ -69,13 +71,20 @@ def list_arrow(url: str, base: str, images: str | None) -> Iterator[ManifestRow]
             read_schema(url),
             lambda name: _all_null(url, name),
             lambda name: _first_value(url, name),
+            given,
         )
-        maker = RowMaker(url, base, images, columns)
+        maker = RowMaker(url, base, images, columns, given)
         name = columns.image.partition(".")[0]
-        for batch, place in list_batches(url, {name, *columns.small()}):
-            counts = None if columns.is_path else count_images(batch.column(name), columns.image)
-            yield from maker.make(batch, counts, _places(url, columns.image, place))
-            row = maker.row
+        for collect in (True, False) if maker.may_repeat else (False,):
+            for batch, place in list_batches(url, {name, *columns.small()}):
+                counts = None
+                if not columns.is_path:
+                    counts = count_images(batch.column(name), columns.image)
+                if collect:
+                    maker.collect(batch, counts)
+                else:
+                    yield from maker.make(batch, counts, _places(url, columns.image, place))
+                row = maker.row
     except ARROW_DAMAGED as error:
         raise UserError(f"{url} is damaged near row {row}: {short_line(error)}") from error
     maker.report()

@@ -52,11 +52,6 @@ class Problems:
             )
 
 
-def is_box_file(name: str) -> bool:
-    """Whether `detect.boxes` names a file or folder of boxes, and not a column of the source."""
-    return "/" in name or name.lower().endswith(".json") or storage.exists(name)
-
-
 def with_boxes(rows: Iterator[ManifestRow], url: str, *, masks: bool) -> Iterator[ManifestRow]:
     """The rows with the regions that `url` has for their ids, none where it has none.
 

@@ -15,14 +15,14 @@ from pad_pipeline.sources.conversations import ConversationError, image_paths
 from pad_pipeline.sources.entries import (
     ID_KEYS,
     PATH_KEYS,
-    as_caption,
-    caption_of,
+    as_captions,
+    captions_of,
     first_of,
     is_json_lines,
     read_json_array,
     read_json_lines,
 )
-from pad_pipeline.sources.rows import ManifestRow, relative_id
+from pad_pipeline.sources.rows import ManifestRow, captioned, relative_id
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def with_captions(rows: Iterator[ManifestRow], url: str) -> Iterator[ManifestRow
             yield row
         else:
             num_used += 1
-            yield replace(row, caption=caption)
+            yield replace(row, **captioned(caption))
     if num_rows and not num_used:
         key = next(iter(captions), None)
         raise UserError(
@@ -62,18 +62,19 @@ def with_captions(rows: Iterator[ManifestRow], url: str) -> Iterator[ManifestRow
     )
 
 
-def read_captions(url: str) -> dict[str, str]:
-    """Image id -> caption from LLaVA's JSON, a JSON mapping, a JSON list of entries or JSONL.
+def read_captions(url: str) -> dict[str, tuple[str, ...]]:
+    """Image id -> captions from LLaVA's JSON, a JSON mapping, a JSON list of entries or JSONL.
 
-    The key of an entry is its image's path, else its id; of several captions the first counts.
-    Raises `UserError` for a missing or damaged file.
+    The key of an entry is its image's path, else its id; those of several entries follow each
+    other. Raises `UserError` for a missing or damaged file.
     """
     if not storage.exists(url):
         raise UserError(f"no such captions file: {url}")
-    captions: dict[str, str] = {}
-    for key, caption in _pairs(url):
-        if isinstance(key, str | int) and caption is not None and str(key).strip("/."):
-            captions.setdefault(relative_id(str(key)), caption)
+    captions: dict[str, tuple[str, ...]] = {}
+    for key, found in _pairs(url):
+        if isinstance(key, str | int) and found and str(key).strip("/."):
+            name = relative_id(str(key))
+            captions[name] = captions.get(name, ()) + found
     if not captions:
         raise UserError(
             f"no captions in {url}: expected LLaVA's list, a mapping of image path to caption, or "
@@ -82,7 +83,7 @@ def read_captions(url: str) -> dict[str, str]:
     return captions
 
 
-def _pairs(url: str) -> Iterator[tuple[Any, str | None]]:
+def _pairs(url: str) -> Iterator[tuple[Any, tuple[str, ...]]]:
     if not url.lower().endswith((".jsonl", ".ndjson", ".json")):
         raise UserError(f"expected captions as .json or .jsonl, found {url}")
     if is_json_lines(url):
@@ -96,7 +97,7 @@ def _pairs(url: str) -> Iterator[tuple[Any, str | None]]:
         entries = read_json_array(url)
     for entry in entries:
         if isinstance(entry, dict):
-            yield _key(entry), caption_of(entry)
+            yield _key(entry), captions_of(entry)
 
 
 def _key(entry: dict[str, Any]) -> Any:
@@ -109,7 +110,7 @@ def _key(entry: dict[str, Any]) -> Any:
     return first_of(entry, PATH_KEYS + ID_KEYS)
 
 
-def _mapping(url: str) -> Iterator[tuple[str, str | None]]:
+def _mapping(url: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     try:
         mapping = json.loads(storage.read_bytes(url).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -118,12 +119,10 @@ def _mapping(url: str) -> Iterator[tuple[str, str | None]]:
         yield from _coco(mapping)
         return
     for key, value in mapping.items():
-        if isinstance(value, list):
-            value = value[0] if value else None
-        yield key, value if isinstance(value, str) else None
+        yield key, as_captions(value)
 
 
-def _coco(content: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
+def _coco(content: dict[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """COCO's captions (`captions_val2017.json`) by file name, in the order of the annotations."""
     names = {
         image.get("id"): image.get("file_name")
@@ -133,4 +132,4 @@ def _coco(content: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
     for annotation in content["annotations"]:
         name = names.get(annotation.get("image_id")) if isinstance(annotation, dict) else None
         if isinstance(name, str):
-            yield name, as_caption(annotation.get("caption"))
+            yield name, as_captions(annotation.get("caption"))

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pad_pipeline.errors import UserError
 from pad_pipeline.sources.conversations import CONVERSATION_KEYS
 from pad_pipeline.sources.entries import BYTES_KEYS, CAPTION_KEYS, ID_KEYS, PATH_KEYS
+from pad_pipeline.sources.rows import NOTHING_GIVEN, Given
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,8 @@ class Columns:
 
     `image` is "image.bytes" or "image.path" for a field of a struct or of a list of structs, and
     `is_path` whether it holds paths and not bytes. `captions` are those that may hold the caption,
-    by the key that each stands for. `status` is img2dataset's outcome of the download.
+    by the key that each stands for. `status` is img2dataset's outcome of the download. `given` are
+    those that the user has named.
     """
 
     image: str
@@ -40,10 +42,17 @@ class Columns:
     id: str | None
     captions: dict[str, str]
     status: str | None
+    given: tuple[str, ...] = ()
 
     def small(self) -> list[str]:
         """The columns that are read for every row, when images are listed."""
-        names = (self.id, *self.captions.values(), self.status, self.is_path and self.image)
+        names = (
+            self.id,
+            *self.captions.values(),
+            self.status,
+            self.is_path and self.image,
+            *self.given,
+        )
         return list(dict.fromkeys(name for name in names if name))
 
 
@@ -52,6 +61,7 @@ def find_columns(
     schema: pa.Schema,
     is_null: Callable[[str], bool],
     first_value: Callable[[str], Any],
+    given: Given = NOTHING_GIVEN,
 ) -> Columns:
     """The columns of `schema` to use, where two functions know more of a column.
 
@@ -64,15 +74,17 @@ def find_columns(
         raise UserError(
             f"{url} belongs to a PAD data set (an output of annotate), not to a source of images"
         )
+    wanted = tuple(name for name in (given.tags, given.box_column) if name is not None)
+    if missing := [name for name in wanted if name not in names]:
+        raise UserError(f"{url} has no column {missing[0]!r}; it has {_shown(names)}")
     image = _bytes_column(url, schema, is_null)
     is_path = image is None
     if image is None and (image := _path_column(schema)) in (*BYTES_KEYS, *_IMAGE_LISTS):
         is_path = not any(map(is_base64, images_of(first_value(image), image)))
     if image is None:
-        found = ", ".join(name if name.isprintable() else repr(name) for name in names)
         raise UserError(
             f"{url} should have a column of image paths (one of {', '.join(PATH_KEYS)}) or "
-            f"bytes (one of {', '.join(BYTES_KEYS)}); found {found[:_LONGEST_LISTING]}"
+            f"bytes (one of {', '.join(BYTES_KEYS)}); found {_shown(names)}"
         )
     captions = {key: _named(names, key) for key in (*CONVERSATION_KEYS, *CAPTION_KEYS)}
     is_conversation = "conversations" in names or any(
@@ -86,7 +98,13 @@ def find_columns(
         else next(filter(None, (_named(names, k) for k in ID_KEYS)), None),
         captions={key: name for key, name in captions.items() if name is not None},
         status=_STATUS if _STATUS in names and not is_path else None,
+        given=wanted,
     )
+
+
+def _shown(names: Sequence[str]) -> str:
+    found = ", ".join(name if name.isprintable() else repr(name) for name in names)
+    return found[:_LONGEST_LISTING]
 
 
 def images_of(value: Any, column: str) -> list[Any]:

@@ -40,24 +40,37 @@ def first_of(entry: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
     return next((entry[key] for key in keys if entry.get(key) is not None), None)
 
 
-def caption_of(entry: Mapping[str, Any]) -> str | None:
-    """The caption: of a conversation the first answer, else the caption or text.
-
-    Of a list of captions the first is taken.
-    """
+def captions_of(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """The captions: of a conversation the first answer, else the caption or text, or a list."""
     if has_conversation(entry):
         try:
-            return read_conversation(entry).first_answer
+            answer = read_conversation(entry).first_answer
         except ConversationError:
-            return None
-    return as_caption(first_of(entry, CAPTION_KEYS))
+            return ()
+        return () if answer is None else (answer,)
+    return as_captions(first_of(entry, CAPTION_KEYS))
 
 
-def as_caption(value: Any) -> str | None:
-    """`value` as a caption: a string, or the first of a list of strings; None for all else."""
-    if isinstance(value, list) and value:
-        value = value[0]
-    return value if isinstance(value, str) else None
+def caption_of(entry: Mapping[str, Any]) -> str | None:
+    """The first of `captions_of`; None without one."""
+    return next(iter(captions_of(entry)), None)
+
+
+def as_captions(value: Any) -> tuple[str, ...]:
+    """`value` as captions: a string, or the strings of a list; none for all else."""
+    values = value if isinstance(value, list) else [value]
+    return tuple(one for one in values if isinstance(one, str))
+
+
+def as_tags(value: Any, where: str) -> tuple[str, ...]:
+    """`value` as the tags of an image: a list of strings, or a string with commas.
+
+    Raises `UserError`, which begins with `where`, for all else; null are none.
+    """
+    values = value.split(",") if isinstance(value, str) else [] if value is None else value
+    if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
+        raise UserError(f"{where} should have tags as a list of texts, found {describe(value)}")
+    return tuple(dict.fromkeys(" ".join(one.split()) for one in values if one.strip()))
 
 
 def as_name(value: Any, where: str) -> str:

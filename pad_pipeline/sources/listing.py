@@ -16,14 +16,22 @@ from pad_pipeline.dataset.manifest import MANIFEST
 from pad_pipeline.errors import UserError, plural
 from pad_pipeline.images.formats import IMAGE_SUFFIXES
 from pad_pipeline.sources.arrow import current_files, list_arrow
-from pad_pipeline.sources.boxes import is_box_file, with_boxes
+from pad_pipeline.sources.boxes import with_boxes
 from pad_pipeline.sources.captions import with_captions
 from pad_pipeline.sources.folder import FoundFile, walk
 from pad_pipeline.sources.left_out import LeftOut
 from pad_pipeline.sources.manifests import list_json
 from pad_pipeline.sources.parquet import list_parquet
 from pad_pipeline.sources.patterns import expand
-from pad_pipeline.sources.rows import Given, ManifestRow, is_image_name, relative_id, utf8
+from pad_pipeline.sources.rows import (
+    NOTHING_GIVEN,
+    Given,
+    ManifestRow,
+    captioned,
+    is_image_name,
+    relative_id,
+    utf8,
+)
 from pad_pipeline.sources.tars import list_tars
 from pad_pipeline.sources.zips import list_zip
 
@@ -31,9 +39,9 @@ logger = logging.getLogger(__name__)
 
 _NUM_NAMED = 5
 
-Lister = Callable[[Sequence[str], str, str | None, LeftOut], Iterator[ManifestRow]]
-"""Rows of files of one kind, from their URLs, the folder that ids are relative to, and `images`;
-what is no image is counted."""
+Lister = Callable[[Sequence[str], str, str | None, Given, LeftOut], Iterator[ManifestRow]]
+"""Rows of files of one kind, from their URLs, the folder that ids are relative to, `images`, and
+the columns that are wanted besides; what is no image is counted."""
 
 
 def list_source(
@@ -56,17 +64,20 @@ def list_source(
     """
     source, images = storage.absolute(source), images and storage.absolute(images)
     left_out = LeftOut()
-    rows = _unique(lambda: _list(source, images, left_out), source)
+    given = given or NOTHING_GIVEN
+    rows = _unique(lambda: _list(source, images, given, left_out), source)
     rows = with_captions(rows, captions) if captions else rows
-    if given and given.boxes is not None and is_box_file(given.boxes):
+    if given.boxes is not None and given.box_column is None:
         rows = with_boxes(rows, storage.absolute(given.boxes), masks=given.masks)
     yield from rows
 
 
-def _list(source: str, images: str | None, left_out: LeftOut) -> Iterator[ManifestRow]:
+def _list(
+    source: str, images: str | None, given: Given, left_out: LeftOut
+) -> Iterator[ManifestRow]:
     base, urls = expand(source)
     if len(urls) == 1 and storage.is_folder(urls[0]):
-        yield from _list_folder(urls[0], images, left_out)
+        yield from _list_folder(urls[0], images, given, left_out)
         left_out.report(source)
         return
     kinds = {_kind(url) for url in urls}
@@ -75,17 +86,20 @@ def _list(source: str, images: str | None, left_out: LeftOut) -> Iterator[Manife
             f"{source} stands for several kinds of files ({', '.join(sorted(kinds))}); "
             f"expected one kind"
         )
-    yield from _LISTERS[kinds.pop()](urls, base, images, left_out)
+    yield from _LISTERS[kinds.pop()](urls, base, images, given, left_out)
     left_out.report(source)
 
 
-def _list_folder(folder: str, images: str | None, left_out: LeftOut) -> Iterator[ManifestRow]:
+def _list_folder(
+    folder: str, images: str | None, given: Given, left_out: LeftOut
+) -> Iterator[ManifestRow]:
     """The folder's images; where it has none, its tars, else its Parquet or Arrow files."""
     num_images = 0
     others: dict[str, list[str]] = {}
     for found in walk(folder, _is_known, left_out):
         if is_image_name(found.relative):
             num_images += 1
+            _refuse_columns(folder, given)
             yield _row(found)
         elif found.relative == MANIFEST:
             others["pad"] = [found.url]
@@ -115,7 +129,7 @@ def _list_folder(folder: str, images: str | None, left_out: LeftOut) -> Iterator
             for url in others.get(unread, []):
                 left_out.add(url)
         files = current_files(files) if kind == "arrow" else files
-        yield from _LISTERS[kind](files, folder, images, left_out)
+        yield from _LISTERS[kind](files, folder, images, given, left_out)
         return
     candidates = [url for kind in ("json", "zip") for url in others.get(kind, [])]
     usable = next((url for url in candidates if _is_source(url, images)), None)
@@ -130,7 +144,7 @@ def _list_folder(folder: str, images: str | None, left_out: LeftOut) -> Iterator
 def _is_source(url: str, images: str | None) -> bool:
     """Whether a file names at least one image that can be listed."""
     try:
-        rows = _LISTERS[_kind(url)]([url], url.rpartition("/")[0], images, LeftOut())
+        rows = _LISTERS[_kind(url)]([url], url.rpartition("/")[0], images, NOTHING_GIVEN, LeftOut())
         return next(rows, None) is not None
     except (UserError, *storage.backend_errors()):
         return False
@@ -141,35 +155,61 @@ def _row(found: FoundFile) -> ManifestRow:
 
 
 def _list_images(
-    urls: Sequence[str], base: str, images: str | None, left_out: LeftOut
+    urls: Sequence[str], base: str, images: str | None, given: Given, left_out: LeftOut
 ) -> Iterator[ManifestRow]:
     del images, left_out
+    _refuse_columns(urls[0], given)
     for url in urls:
         relative = url.removeprefix(base.rstrip("/") + "/") if base else url
         yield ManifestRow(relative_id(relative), url, None)
 
 
-def _each(
-    list_one: Callable[[str, str, str | None, LeftOut], Iterator[ManifestRow]],
-) -> Lister:
+def _list_zips(
+    urls: Sequence[str], base: str, images: str | None, given: Given, left_out: LeftOut
+) -> Iterator[ManifestRow]:
+    del base, images
+    _refuse_columns(urls[0], given)
+    for url in urls:
+        yield from list_zip(url, left_out)
+
+
+def _list_tars(
+    urls: Sequence[str], base: str, images: str | None, given: Given, left_out: LeftOut
+) -> Iterator[ManifestRow]:
+    del images
+    _refuse_columns(urls[0], given)
+    yield from list_tars(urls, base, left_out)
+
+
+def _refuse_columns(url: str, given: Given) -> None:
+    """Raise `UserError` where a column is wanted of what has none."""
+    column = given.tags or given.box_column
+    if column is not None:
+        raise UserError(
+            f"{url} has no column {column!r}: columns are those of Parquet, Arrow and JSON files"
+        )
+
+
+def _each(list_one: Callable[[str, str, str | None, Given], Iterator[ManifestRow]]) -> Lister:
     """A lister of many files from one for a single file."""
 
     def list_all(
-        urls: Sequence[str], base: str, images: str | None, left_out: LeftOut
+        urls: Sequence[str], base: str, images: str | None, given: Given, left_out: LeftOut
     ) -> Iterator[ManifestRow]:
+        del left_out
         for url in urls:
-            yield from list_one(url, base, images, left_out)
+            yield from list_one(url, base, images, given)
 
     return list_all
 
 
 _LISTERS: dict[str, Lister] = {
     "image": _list_images,
-    "zip": _each(lambda url, base, images, left_out: list_zip(url, left_out)),
-    "tar": lambda urls, base, images, left_out: list_tars(urls, base, left_out),
-    "json": _each(lambda url, base, images, left_out: list_json(url, base, images)),
-    "parquet": _each(lambda url, base, images, left_out: list_parquet(url, base, images)),
-    "arrow": _each(lambda url, base, images, left_out: list_arrow(url, base, images)),
+    "zip": _list_zips,
+    "tar": _list_tars,
+    "json": _each(list_json),
+    "parquet": _each(list_parquet),
+    "arrow": _each(list_arrow),
 }
 
 _KINDS = {
@@ -205,11 +245,17 @@ def _kind(url: str) -> str:
 
 def _storable(row: ManifestRow) -> ManifestRow:
     """The row with its text in UTF-8: a file name or a JSON escape may hold half a character."""
+    captions = row.captions or (() if row.caption is None else (row.caption,))
     try:
-        f"{row.image_id}{row.uri}{row.caption}".encode()
+        "".join((row.image_id, row.uri, *captions, *(row.tags or ()))).encode()
     except UnicodeEncodeError:
-        caption = None if row.caption is None else utf8(row.caption)
-        return replace(row, image_id=utf8(row.image_id), uri=utf8(row.uri), caption=caption)
+        return replace(
+            row,
+            image_id=utf8(row.image_id),
+            uri=utf8(row.uri),
+            tags=None if row.tags is None else tuple(map(utf8, row.tags)),
+            **captioned([utf8(caption) for caption in captions]),
+        )
     return row
 
 

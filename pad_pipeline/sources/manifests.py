@@ -8,12 +8,13 @@ import posixpath
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from itertools import chain, islice
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
 from pad_pipeline import storage
-from pad_pipeline.errors import Setting, UserError
+from pad_pipeline.errors import Setting, UserError, plural
+from pad_pipeline.given import read_regions
 from pad_pipeline.sources.conversations import (
     ConversationError,
     has_conversation,
@@ -25,14 +26,23 @@ from pad_pipeline.sources.entries import (
     ID_KEYS,
     PATH_KEYS,
     as_name,
-    caption_of,
+    as_tags,
+    captions_of,
     describe,
     first_of,
     is_json_lines,
     read_json_array,
     read_json_lines,
 )
-from pad_pipeline.sources.rows import ManifestRow, in_container, relative_id, stem_below
+from pad_pipeline.sources.rows import (
+    NOTHING_GIVEN,
+    Given,
+    ManifestRow,
+    captioned,
+    in_container,
+    relative_id,
+    stem_below,
+)
 from pad_pipeline.sources.seen_ids import SeenIds
 from pad_pipeline.sources.zips import member_id, zip_index
 
@@ -44,81 +54,147 @@ Located = tuple[str, int, int]
 _NUM_SAMPLED = 20
 
 
-def list_json(url: str, base: str, images: str | None) -> Iterator[ManifestRow]:
-    """A row per entry of LLaVA's JSON, of another JSON list or of JSON Lines, in their order.
+def list_json(
+    url: str, base: str, images: str | None, given: Given = NOTHING_GIVEN
+) -> Iterator[ManifestRow]:
+    """A row per image of LLaVA's JSON, of another JSON list or of JSON Lines, in their order.
 
     The id of an entry with a conversation is its image's path; of another entry its id if it has
-    one, else its path. A line may also hold the image's bytes as base64. An image that
-    several conversations are about has one row, with the first one's caption. Entries without an
-    image, or with several, are skipped and counted.
+    one, else its path. A line may also hold the image's bytes as base64. An image of which several
+    entries say something, by its path, has one row, with the captions of all; the file is read
+    twice for it. Entries without an image, or with several, are skipped and counted.
     """
     if not is_json_lines(url):
-        yield from _list_entries(url, read_json_array(url), images)
+        yield from _list_entries(url, lambda: read_json_array(url), images, given)
         return
-    lines = read_json_lines(url)
-    first = next(lines, None)
+
+    def read() -> Iterator[Any]:
+        return (value for _, _, value in read_json_lines(url))
+
+    first = next(read(), None)
     if first is None:
         return
-    entry = _as_entry(url, 1, first[2])
-    lines = chain([first], lines)
+    entry = _as_entry(url, 1, first)
     if first_of(entry, PATH_KEYS) is None and not has_conversation(entry):
         keys = [key for key in BYTES_KEYS if isinstance(entry.get(key), str)]
         if keys:
-            yield from _list_inline(url, base, lines, keys[0])
+            yield from _list_inline(url, base, keys[0], given)
             return
-    yield from _list_entries(url, (value for _, _, value in lines), images)
+    yield from _list_entries(url, read, images, given)
 
 
-def _list_inline(
-    url: str, base: str, lines: Iterator[tuple[int, int, Any]], key: str
-) -> Iterator[ManifestRow]:
+def _list_inline(url: str, base: str, key: str, given: Given) -> Iterator[ManifestRow]:
     shard = stem_below(url, base)
-    for number, (offset, size, value) in enumerate(lines):
+    for number, (offset, size, value) in enumerate(read_json_lines(url)):
         entry = _as_entry(url, number + 1, value)
         name = first_of(entry, ID_KEYS)
         where = f"{url}: entry {number + 1}"
         image_id = f"{shard}/{number:08d}" if name is None else relative_id(as_name(name, where))
         uri = in_container("jsonl", f"{key}/{offset}", url)
-        yield ManifestRow(image_id, uri, caption_of(entry), offset, size)
+        yield ManifestRow(
+            image_id,
+            uri,
+            offset=offset,
+            size=size,
+            **captioned(captions_of(entry)),
+            **_given(entry, where, given),
+        )
 
 
-def _list_entries(url: str, entries: Iterator[Any], images: str | None) -> Iterator[ManifestRow]:
-    sample = list(islice(entries, _NUM_SAMPLED))
-    sampled = [
-        path
-        for number, entry in enumerate(sample, 1)
-        if isinstance(entry, dict)
-        for path in _paths(url, number, entry)
-    ]
-    locate = make_locator(url, images, sampled)
-    skipped: Counter[str] = Counter()
-    num_rows = 0
-    seen = SeenIds()
-    keys: list[str] = []
-    for number, value in enumerate(chain(sample, entries), 1):
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """An entry about one image: where it says so, and the image's id.
+
+    `names_image` where entries of the same id are about the same image; of others the id is their
+    own and must not occur twice.
+    """
+
+    where: str
+    entry: Mapping[str, Any]
+    path: str
+    image_id: str
+    names_image: bool
+
+
+def _read_entries(
+    url: str, entries: Iterator[Any], skipped: Counter[str], keys: list[str]
+) -> Iterator[_Entry]:
+    """The entries about one image; the others are counted, and `keys` gets those of the first."""
+    for number, value in enumerate(entries, 1):
         entry = _as_entry(url, number, value)
         paths = _paths(url, number, entry)
         if len(paths) != 1:
             skipped["with several images" if paths else "without an image"] += 1
-            keys = keys or list(entry)
+            keys[:] = keys or list(entry)
             continue
         [path] = paths
-        is_conversation = has_conversation(entry)
-        name = path if is_conversation else first_of(entry, ID_KEYS)
-        image_id = relative_id(path if name is None else as_name(name, f"{url}: entry {number}"))
-        if is_conversation and not seen.add(image_id):
-            skipped["about an image that an earlier entry is about"] += 1
-            continue
-        uri, offset, size = locate(path)
-        num_rows += 1
-        yield ManifestRow(image_id, uri, caption_of(entry), offset, size)
-    if not num_rows and skipped["without an image"]:
-        raise UserError(
-            f"{url}: no entry names an image: expected one of the keys {', '.join(PATH_KEYS)}; "
-            f"the first has {describe(', '.join(keys)) if keys else 'none'}"
+        name = None if has_conversation(entry) else first_of(entry, ID_KEYS)
+        where = f"{url}: entry {number}"
+        image_id = relative_id(path if name is None else as_name(name, where))
+        # A list that names an image twice and says nothing of it has a mistake.
+        names_image = has_conversation(entry) or (name is None and bool(captions_of(entry)))
+        yield _Entry(where, entry, path, image_id, names_image)
+
+
+def _list_entries(
+    url: str, read: Callable[[], Iterator[Any]], images: str | None, given: Given
+) -> Iterator[ManifestRow]:
+    skipped: Counter[str] = Counter()
+    keys: list[str] = []
+    sampled: list[str] = []
+    further: dict[str, list[str]] = {}
+    seen = SeenIds()
+    num_repeated = 0
+    for one in _read_entries(url, read(), skipped, keys):
+        if len(sampled) < _NUM_SAMPLED:
+            sampled.append(one.path)
+        if one.names_image and not seen.add(one.image_id):
+            num_repeated += 1
+            further.setdefault(one.image_id, []).extend(captions_of(one.entry))
+    if not sampled:
+        if skipped["without an image"]:
+            raise UserError(
+                f"{url}: no entry names an image: expected one of the keys "
+                f"{', '.join(PATH_KEYS)}; the first has "
+                f"{describe(', '.join(keys)) if keys else 'none'}"
+            )
+        return
+    locate = make_locator(url, images, sampled)
+    repeated = set(further)
+    for one in _read_entries(url, read(), Counter(), []):
+        more: list[str] = []
+        if one.names_image and one.image_id in repeated:
+            if one.image_id not in further:
+                continue
+            more = further.pop(one.image_id)
+        uri, offset, size = locate(one.path)
+        yield ManifestRow(
+            one.image_id,
+            uri,
+            offset=offset,
+            size=size,
+            **captioned((*captions_of(one.entry), *more)),
+            **_given(one.entry, one.where, given),
+        )
+    if num_repeated:
+        logger.info(
+            "%s: %s about an image that an earlier one names; it is annotated once, with the "
+            "captions of all",
+            url,
+            plural(num_repeated, "entry is", "entries are"),
         )
     for reason, count in skipped.items():
         logger.warning("%s: skipped %s entries %s", url, f"{count:,}", reason)
+
+
+def _given(entry: Mapping[str, Any], where: str, given: Given) -> dict[str, Any]:
+    """The fields of a row that an entry's keys give it."""
+    fields: dict[str, Any] = {}
+    if given.tags is not None:
+        fields["tags"] = as_tags(entry.get(given.tags), where)
+    if given.box_column is not None:
+        fields["regions"] = read_regions(entry.get(given.box_column), where, given.box_format)
+    return fields
 
 
 def _paths(url: str, number: int, entry: Mapping[str, Any]) -> tuple[str, ...]:

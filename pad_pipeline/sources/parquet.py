@@ -7,11 +7,13 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError, short_line
 from pad_pipeline.sources.columns import Columns, count_images, find_columns, image_bytes
 from pad_pipeline.sources.manifests import Located
-from pad_pipeline.sources.rows import ManifestRow, in_container
+from pad_pipeline.sources.rows import NOTHING_GIVEN, Given, ManifestRow, in_container
 from pad_pipeline.sources.tables import DAMAGED, RowMaker
 from pad_pipeline.storage.parquet import ParquetFile
 
@@ -20,7 +22,9 @@ _LARGEST_CACHED_BYTES = 128 << 20
 _ROWS_OF_BYTES = 64
 
 
-def list_parquet(url: str, base: str, images: str | None) -> Iterator[ManifestRow]:
+def list_parquet(
+    url: str, base: str, images: str | None, given: Given = NOTHING_GIVEN
+) -> Iterator[ManifestRow]:
     """A row per image of a Parquet file, as `tables.RowMaker` makes them.
 
     Rows without an image or with several are skipped and counted. Raises `UserError` where the
@@ -38,25 +42,34 @@ def list_parquet(url: str, base: str, images: str | None) -> Iterator[ManifestRo
                 parquet.schema_arrow,
                 lambda name: _all_null(parquet, name),
                 lambda name: _first_value(parquet, name),
+                given,
             )
         except DAMAGED as error:
             raise UserError(f"{url} is damaged: {short_line(error)}") from error
-        maker = RowMaker(url, base, images, columns)
+        maker = RowMaker(url, base, images, columns, given)
         try:
-            for group in range(parquet.metadata.num_row_groups):
-                counts = None if columns.is_path else _count_images(parquet, columns.image, group)
-                first = 0
-                for batch in parquet.iter_batches(
-                    _ROWS_PER_BATCH, _leaves(parquet, columns), [group]
-                ):
-                    here = counts and counts[first : first + batch.num_rows]
-                    yield from maker.make(batch, here, _places(url, columns.image, maker.row))
-                    first += batch.num_rows
+            if maker.may_repeat:
+                for batch, counts in _small_batches(parquet, columns):
+                    maker.collect(batch, counts)
+            for batch, counts in _small_batches(parquet, columns):
+                yield from maker.make(batch, counts, _places(url, columns.image, maker.row))
         except DAMAGED as error:
             raise UserError(
                 f"{url} is damaged near row {maker.row}: {short_line(error)}"
             ) from error
     maker.report()
+
+
+def _small_batches(
+    parquet: ParquetFile, columns: Columns
+) -> Iterator[tuple[pa.RecordBatch, list[int] | None]]:
+    """The small columns of all rows, and of rows with bytes how many images each holds."""
+    for group in range(parquet.metadata.num_row_groups):
+        counts = None if columns.is_path else _count_images(parquet, columns.image, group)
+        first = 0
+        for batch in parquet.iter_batches(_ROWS_PER_BATCH, _leaves(parquet, columns), [group]):
+            yield batch, counts and counts[first : first + batch.num_rows]
+            first += batch.num_rows
 
 
 def _places(url: str, column: str, first: int) -> Callable[[int], Located]:

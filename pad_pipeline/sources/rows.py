@@ -54,6 +54,14 @@ class ManifestRow:
     regions: tuple[GivenRegion, ...] | None = None
 
 
+def captioned(captions: Sequence[str]) -> dict[str, Any]:
+    """The fields `caption` and `captions` of a row for all captions of its image."""
+    return {
+        "caption": captions[0] if captions else None,
+        "captions": tuple(captions) if len(captions) > 1 else None,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
     """What a source is to give with its images, None for nothing.
@@ -66,6 +74,19 @@ class Given:
     boxes: str | None = None
     box_format: BoxFormat = "xyxy"
     masks: bool = False
+
+    @property
+    def box_column(self) -> str | None:
+        """`boxes` where it is a column."""
+        return None if self.boxes is None or is_box_file(self.boxes) else self.boxes
+
+
+NOTHING_GIVEN = Given()
+
+
+def is_box_file(name: str) -> bool:
+    """Whether `Given.boxes` names a file or folder of boxes, and not a column of the source."""
+    return "/" in name or name.lower().endswith(".json") or storage.exists(name)
 
 
 _REGION = pa.struct(

@@ -17,11 +17,17 @@ from typing import BinaryIO
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError, one_line
 from pad_pipeline.images.formats import IMAGE_SUFFIXES
-from pad_pipeline.sources.entries import as_caption, caption_of
+from pad_pipeline.sources.entries import as_captions, captions_of
 from pad_pipeline.sources.left_out import LeftOut
 from pad_pipeline.sources.members import check_member, link_message, member_names, member_spans
 from pad_pipeline.sources.ranges import Item, read_ranges
-from pad_pipeline.sources.rows import ManifestRow, in_container, is_image_name, stem_below
+from pad_pipeline.sources.rows import (
+    ManifestRow,
+    captioned,
+    in_container,
+    is_image_name,
+    stem_below,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -178,17 +184,17 @@ def list_tar(url: str, base: str, left_out: LeftOut) -> Iterator[ManifestRow]:
                     left_out.add(name)
             for member in chosen:
                 caption_file = _caption_file(key, member.name, members)
-                caption = None
+                captions: tuple[str, ...] = ()
                 if caption_file is not None:
                     file.seek(caption_file.offset)
                     text = file.read(min(caption_file.size, _LONGEST_CAPTION_FILE))
-                    caption = _caption(caption_file.name, text)
+                    captions = _captions(caption_file.name, text)
                 yield ManifestRow(
                     f"{shard}/{member.name}",
                     in_container("tar", member.name, url),
-                    caption,
-                    member.offset,
-                    member.size,
+                    offset=member.offset,
+                    size=member.size,
+                    **captioned(captions),
                 )
     if num_replaced:
         logger.warning("%s: %s members replace earlier ones of their name", url, num_replaced)
@@ -235,13 +241,13 @@ def _caption_file(key: str, image: str, members: dict[str, TarMember]) -> TarMem
     return next((lower[name] for name in names if name in lower), None)
 
 
-def _caption(name: str, data: bytes) -> str | None:
+def _captions(name: str, data: bytes) -> tuple[str, ...]:
     try:
         text = data.decode("utf-8-sig")
         if name.lower().endswith(".txt"):
-            return text.rstrip("\r\n")
+            return (text.rstrip("\r\n"),)
         entry = json.loads(text)
     except (ValueError, RecursionError):
         logger.warning("no caption: %r is not valid UTF-8 text or JSON", name)
-        return None
-    return caption_of(entry) if isinstance(entry, dict) else as_caption(entry)
+        return ()
+    return captions_of(entry) if isinstance(entry, dict) else as_captions(entry)

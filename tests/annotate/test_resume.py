@@ -14,6 +14,7 @@ from pad_pipeline.dataset.manifest import write_manifest
 from pad_pipeline.dataset.reader import open_dataset
 from pad_pipeline.dataset.validate import validate
 from pad_pipeline.errors import UserError
+from pad_pipeline.given import GivenRegion
 from pad_pipeline.records import SCHEMAS
 from pad_pipeline.sources import ManifestRow
 from tests.annotate.runs import ROWS, begin, complete, records
@@ -64,6 +65,41 @@ def test_images_may_have_moved(tmp_path: Path) -> None:
     uris = read_images(images_url(str(tmp_path)), 0)["uri"].to_pylist()
     assert uris[0] == f"/elsewhere/{ROWS[0].image_id}"
     assert begin(tmp_path, moved(ROWS)).manifest == again.manifest
+
+
+def resized(*numbers: int) -> list[ManifestRow]:
+    return [replace(row, size=100 + (i in numbers)) for i, row in enumerate(ROWS)]
+
+
+def test_finished_images_whose_files_changed_are_named_and_kept(tmp_path: Path, caplog) -> None:
+    """An image that was downloaded again: a run of days does not end for it."""
+    ledger = begin(tmp_path, resized())
+    ledger.commit(1, records(ledger, 1))
+    ledger.commit(2, records(ledger, 2))
+    ledger.flush()
+    again = begin(tmp_path, moved(resized(3, 9)))
+    assert again.num_finished == 4
+    [line] = [one for one in caplog.messages if "changed after" in one]
+    assert line.startswith("the files of 1 image changed after they were annotated (003.png);")
+    assert read_images(images_url(str(tmp_path)), 1)["size"].to_pylist()[1] == 101  # not done yet
+    caplog.clear()
+    begin(tmp_path, moved(resized(3, 9, 10, 11)))  # none of which is finished
+    assert caplog.messages == []
+    complete(begin(tmp_path, resized(3, 9)), random.Random(0))
+    assert begin(tmp_path, resized(1)).finished
+    assert "files of the source have other sizes than when" in caplog.text
+
+
+def test_other_boxes_than_before_are_refused(tmp_path: Path) -> None:
+    def given(tag: str) -> list[ManifestRow]:
+        return [replace(row, regions=(GivenRegion(tag, (0, 0, 1, 1)),)) for row in ROWS]
+
+    ledger = begin(tmp_path, given("cat"))
+    ledger.commit(0, records(ledger, 0))
+    ledger.flush()
+    assert begin(tmp_path, given("cat")).num_finished == 2
+    with pytest.raises(UserError, match="other boxes, tags or captions are given with the images"):
+        begin(tmp_path, given("dog"))
 
 
 def test_a_finished_data_set_does_not_care_where_its_images_are(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ CONFIG = {
     "--tag.from",
     "--tag.model",
     "--tag.column",
+    "--tag.parser",
     "--tag.batch-size",
     "--detect.from",
     "--detect.boxes",

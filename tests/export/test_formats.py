@@ -17,6 +17,7 @@ from pad_pipeline.cli import dataset
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.errors import UserError
 from pad_pipeline.export.formats import FORMATS, export
+from pad_pipeline.records import Tag
 from tests.dataset.example import (
     HEIGHT,
     WIDTH,
@@ -40,7 +41,11 @@ def test_a_selection_reaches_the_export(url, tmp_path, format):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_images_that_differ_in_their_ending_are_two(tmp_path, format):
-    records = [replace(record(0), image_id=name) for name in ("a/cat.jpg", "a/cat.png", "a/cat")]
+    phrases = (Tag("cat", 1.0, "captions", 0, 0, 3),)
+    records = [
+        replace(record(0, tags=phrases), image_id=name)
+        for name in ("a/cat.jpg", "a/cat.png", "a/cat")
+    ]
     write_images(tmp_path / "images", [replace(one, image_id="x.png") for one in records[:1]])
     for one in records:
         (tmp_path / "images/a").mkdir(exist_ok=True)
@@ -53,7 +58,7 @@ def test_images_that_differ_in_their_ending_are_two(tmp_path, format):
             names = [member.name.partition(".")[0] for member in tar if "json" not in member.name]
     else:
         found = json.loads(dest.read_text())
-        key = {"coco": "id", "llava": "id", "pad-json": "image_id"}[format]
+        key = "id" if format in ("coco", "llava") else "image_id"
         names = [row[key] for row in (found["images"] if format == "coco" else found)]
     assert len(set(names)) == len(records)
 
@@ -76,7 +81,7 @@ def test_a_failed_export_leaves_nothing(tmp_path):
 
 
 def test_an_unknown_format_is_refused(url, tmp_path):
-    with pytest.raises(UserError, match="choose one of pad-json, coco, llava, webdataset"):
+    with pytest.raises(UserError, match="choose one of pad-json, coco, grounded-captions, llava"):
         export(url, str(tmp_path / "x"), "yolo")
 
 

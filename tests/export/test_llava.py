@@ -35,3 +35,22 @@ def test_llava_has_the_pretraining_form(url, tmp_path):
     assert (human["from"], gpt["from"]) == ("human", "gpt")
     assert human["value"].count("<image>") == 1
     assert gpt["value"] == "picture number 0"
+
+
+def test_every_caption_has_an_entry_with_an_id_of_its_own(tmp_path):
+    first, second, third = example_records()[:2] + example_records()[4:5]
+    records = [
+        replace(first, image_id="cat.jpg", caption="a cat", captions=("a cat", "it sleeps")),
+        replace(second, image_id="cat.jpg#2", caption="no", captions=("no", "yes")),
+        replace(third, image_id="cat.png", caption="a dog"),
+    ]
+    report = export(write_dataset(tmp_path / "data", records), str(tmp_path / "x.json"), "llava")
+    rows = json.loads((tmp_path / "x.json").read_text())
+    assert [(row["id"], row["image"], row["conversations"][1]["value"]) for row in rows] == [
+        ("cat.jpg", "cat.jpg", "a cat"),
+        ("cat.jpg#2", "cat.jpg", "it sleeps"),
+        ("cat.jpg#2#1", "cat.jpg#2", "no"),
+        ("cat.jpg#2#2", "cat.jpg#2", "yes"),
+        ("cat.png", "cat.png", "a dog"),
+    ]
+    assert report.num_images == 3

@@ -88,7 +88,7 @@ def _captions(data: bytes, folder: Path) -> bool:
         captions = read_captions(str(path))
     except UserError:
         return False
-    assert all(isinstance(x, str) for pair in captions.items() for x in pair)
+    assert all(isinstance(x, str) for key, found in captions.items() for x in (key, *found))
     return True
 
 

@@ -11,8 +11,7 @@ import pytest
 from pad_pipeline import masks
 from pad_pipeline.errors import UserError
 from pad_pipeline.given import GivenRegion
-from pad_pipeline.sources import Given, ManifestRow, list_source
-from pad_pipeline.sources.boxes import is_box_file
+from pad_pipeline.sources import Given, ManifestRow, is_box_file, list_source
 from tests.dataset.example import example_records, write_dataset
 from tests.sources.samples import image, write
 

@@ -38,6 +38,18 @@ def test_every_form_gives_the_same_captions(root: str, form: str) -> None:
     assert [row.caption for row in rows] == ["first", "second"]
 
 
+def test_all_captions_of_an_image_are_kept(root: str) -> None:
+    """COCO has five for each."""
+    write(root, {"p/a.jpg": image(), "p/b.jpg": image(1)})
+    for form, expected in (
+        ("COCO", [("first", "not the first"), None]),
+        ("a mapping", [None, ("second", "another")]),
+    ):
+        write(root, {"captions.json": json.dumps(FORMS[form]).encode()})
+        rows = list_source(storage.join(root, "p"), captions=storage.join(root, "captions.json"))
+        assert [row.captions for row in rows] == expected
+
+
 @pytest.mark.parametrize("name", ["captions.json", "captions.jsonl"])
 def test_lines_are_captions_whatever_the_name(root: str, name: str) -> None:
     lines = [json.dumps({"image": f"{n}.jpg", "caption": f"c{n}"}) for n in "ab"]

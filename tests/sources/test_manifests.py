@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 import re
 import tracemalloc
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
-from pad_pipeline.sources import entries, list_source, rows_to_table, table_to_rows
+from pad_pipeline.sources import Given, entries, list_source, rows_to_table, table_to_rows
 from tests.sources.samples import (
     by_id,
     image,
@@ -311,12 +312,44 @@ def test_an_image_of_many_conversations_has_one_row(root: str, caplog) -> None:
     """As in LLaVA's mix of 665K; two names with one stem are two images."""
     write(root, {"cat.jpg": image(), "cat.png": image(1)})
     entries = [llava("cat.jpg", "first"), llava("cat.png", "png"), llava("cat.jpg", "second")]
+    caplog.set_level(logging.INFO)
     rows = listed(write_json(storage.join(root, "x.json"), [*entries, llava(None, "text")]))
-    assert [(row.image_id, row.caption) for row in rows] == [
-        ("cat.jpg", "first"),
-        ("cat.png", "png"),
+    assert [(row.image_id, row.caption, row.captions) for row in rows] == [
+        ("cat.jpg", "first", ("first", "second")),
+        ("cat.png", "png", None),
     ]
-    assert "skipped 1 entries about an image that an earlier entry is about" in caplog.text
+    assert "1 entry is about an image that an earlier one names; it is annotated" in caplog.text
+    assert "skipped 1 entries without an image" in caplog.text
+
+
+def test_captions_of_one_image_in_several_entries_or_in_a_list(root: str) -> None:
+    write(root, {"cat.jpg": image(), "dog.jpg": image(1)})
+    entries = [
+        {"image": "cat.jpg", "caption": "first"},
+        {"image": "dog.jpg", "captions": ["one", "two"]},
+        {"image": "cat.jpg", "caption": "second"},
+    ]
+    rows = listed(write_json(storage.join(root, "x.json"), entries))
+    assert [(row.image_id, row.captions) for row in rows] == [
+        ("cat.jpg", ("first", "second")),
+        ("dog.jpg", ("one", "two")),
+    ]
+
+
+def test_tags_and_boxes_under_keys(root: str) -> None:
+    write(root, {"cat.jpg": image(), "dog.jpg": image(1)})
+    entries = [
+        {"image": "cat.jpg", "words": ["cat", " red  sofa", "cat"], "things": [[1, 2, 3, 4]]},
+        {"image": "dog.jpg", "words": "dog, tree", "things": None},
+    ]
+    source = write_json(storage.join(root, "x.json"), entries)
+    given = Given(tags="words", boxes="things", box_format="xywh")
+    rows = list(list_source(source, given=given))
+    assert [row.tags for row in rows] == [("cat", "red sofa"), ("dog", "tree")]
+    assert [[one.bbox for one in row.regions or ()] for row in rows] == [[(1, 2, 4, 6)], []]
+    bad = write_json(storage.join(root, "y.json"), [{"image": "cat.jpg", "words": [7]}])
+    with pytest.raises(UserError, match=r"y.json: entry 1 should have tags as a list of texts"):
+        list(list_source(bad, given=Given(tags="words")))
 
 
 def test_images_as_lists(root: str, caplog) -> None:

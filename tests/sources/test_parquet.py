@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +14,8 @@ import pytest
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
-from pad_pipeline.sources import ManifestRow, list_source, parquet, read_many
+from pad_pipeline.given import GivenRegion
+from pad_pipeline.sources import Given, ManifestRow, list_source, parquet, read_many
 from tests.sources.samples import by_id, image, listed, write, zipped
 
 NUM_ROWS = 25
@@ -223,15 +225,39 @@ def test_rows_about_one_image_are_one_row(root: str, caplog: pytest.LogCaptureFi
         "text": ["first", "second", "third"],
     }
     write(root, {"x.parquet": table_bytes(columns)})
+    caplog.set_level(logging.INFO)
     rows = listed(storage.join(root, "x.parquet"))
     assert by_id(rows) == {"7": image(7), "8": image(8)}
     assert [row.caption for row in rows] == ["first", "third"]
-    assert "skipped 1 rows about an image that an earlier row is about" in caplog.text
+    assert [row.captions for row in rows] == [("first", "second"), None]
+    assert "1 row is about an image that an earlier one is about" in caplog.text
     # An id of another name is a row's own, and two of them may be different images.
     columns["id"] = columns.pop("image_id")
     write(root, {"x.parquet": table_bytes(columns)})
     with pytest.raises(UserError, match="names 1 image more than once: '7'"):
         listed(storage.join(root, "x.parquet"))
+
+
+def test_columns_of_tags_and_boxes(root: str) -> None:
+    columns = {
+        "image": [{"bytes": image(n), "path": None} for n in (7, 8)],
+        "words": [["cat", "dog"], None],
+        "objects": [
+            {"bbox": [[1.0, 2.0, 3.0, 4.0]], "category": ["cat"]},
+            {"bbox": [], "category": []},
+        ],
+    }
+    write(root, {"x.parquet": table_bytes(columns)})
+    source = storage.join(root, "x.parquet")
+    given = Given(tags="words", boxes="objects", box_format="xywh")
+    rows = list(list_source(source, given=given))
+    assert [row.tags for row in rows] == [("cat", "dog"), ()]
+    assert [row.regions for row in rows] == [(GivenRegion("cat", (1, 2, 4, 6)),), ()]
+    with pytest.raises(UserError, match="has no column 'gone'; it has image, words, objects"):
+        list(list_source(source, given=Given(boxes="gone")))
+    write(root, {"f/a.jpg": image()})
+    with pytest.raises(UserError, match="/f has no column 'gone': columns are those of Parquet"):
+        list(list_source(storage.join(root, "f"), given=Given(tags="gone")))
 
 
 @pytest.mark.parametrize("key", ["path", "file_name", "image"])

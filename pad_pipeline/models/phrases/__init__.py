@@ -1,0 +1,1 @@
+"""Noun phrases of captions: the things that a text names, by spaCy."""
