@@ -33,6 +33,7 @@ from pad_pipeline.engine.sample import Sample
 from pad_pipeline.engine.stages import (
     Chain,
     Decode,
+    ModelStage,
     Seconds,
     Stage,
     detect_stage,
@@ -190,7 +191,7 @@ def quarters(height: int, width: int) -> np.ndarray:
     )
 
 
-def build_no_op(name: str, seconds: Seconds) -> Stage:
+def build_no_op(name: str, seconds: Seconds) -> ModelStage:
     """One stage of the package, which decodes the image, around a model that does nothing."""
     decode = Decode(ImageLimits(), seconds)
     options: dict[str, Any] = {"batch_size": 16, "decode": decode, "seconds": seconds}
@@ -256,7 +257,7 @@ def no_op_config(**changes: Any) -> AnnotateConfig:
 
 def write_tiny_images(path: Path, number: int) -> None:
     """A WebDataset tar of `number` JPEG images of 64 × 48 pixels."""
-    kinds = [_tiny_jpeg(seed) for seed in range(16)]
+    kinds = [tiny_jpeg(seed) for seed in range(16)]
     with tarfile.open(path, "w") as tar:
         for index in range(number):
             member = tarfile.TarInfo(f"{index:07d}.jpg")
@@ -266,10 +267,11 @@ def write_tiny_images(path: Path, number: int) -> None:
 
 def write_tiny_image(path: Path) -> None:
     """One of these images as a file."""
-    path.write_bytes(_tiny_jpeg(0))
+    path.write_bytes(tiny_jpeg(0))
 
 
-def _tiny_jpeg(seed: int) -> bytes:
+def tiny_jpeg(seed: int) -> bytes:
+    """An image of 64 × 48 pixels."""
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(coarse).resize((64, 48)).save(buffer, "JPEG", quality=85)

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import ClassVar
 
 import pytest
 
+from pad_pipeline.annotate.annotator import to_sample
+from pad_pipeline.engine.build import build_chain
+from pad_pipeline.engine.config import demo
 from pad_pipeline.engine.lanes import Lanes, open_lanes
 from pad_pipeline.engine.sample import Sample, to_record
-from pad_pipeline.engine.stages import Chain, Seconds, Stage
+from pad_pipeline.engine.stages import Chain, Seconds, Stage, tag_stage
+from pad_pipeline.records import PadRecord
+from pad_pipeline.scenes.generator import generate_scene
 from tests import fakes
 from tests.engine.test_stages import samples
 
@@ -103,3 +111,49 @@ def test_two_chunks_in_flight_have_the_results_of_one() -> None:
             return list(threads.map(run, chunks))
 
     assert annotate(2) == annotate(1)
+
+
+def test_a_chunk_is_decoded_while_another_is_on_the_device() -> None:
+    """The device holds the first chunk until the next has been decoded."""
+    decoded = threading.Event()
+
+    class Device(fakes.FakeTagger):
+        waited: ClassVar[list[bool]] = []
+
+        def tag(self, images):
+            if images[0].mean() == 10:
+                self.waited.append(decoded.wait(10))
+            else:
+                decoded.set()
+            return super().tag(images)
+
+    def build(seconds: Seconds) -> Chain:
+        return Chain([tag_stage(Device(), **fakes.options(seconds))])
+
+    lanes = Lanes(open_lanes(build, 2, follow))
+
+    def run(shade: int) -> list[Sample]:
+        with lanes.take() as use:
+            return use.lane.stage(samples(shade))
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(run, (10, 20)))
+    assert Device.waited == [True]
+
+
+def test_the_embedded_models_say_the_same_in_two_threads() -> None:
+    """Twice each, by turns: what the models keep from call to call belongs to no thread."""
+    config = replace(demo(), device="cpu", dtype="float32", threads=1)
+    lanes = Lanes(open_lanes(partial(build_chain, config), 2, follow))
+
+    def run(seed: int) -> list[PadRecord]:
+        images = [generate_scene(seed + index).image for index in range(2)]
+        chunk = [to_sample(index, image, None) for index, image in enumerate(images)]
+        with lanes.take() as use:
+            return [to_record(sample) for sample in use.lane.stage(chunk)]
+
+    alone = [run(seed) for seed in (0, 2)]
+    with ThreadPoolExecutor(2) as threads:
+        together = list(threads.map(run, [0, 2, 0, 2]))
+    assert together == alone * 2
+    assert all(record.status == "ok" for records in alone for record in records)
