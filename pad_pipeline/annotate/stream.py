@@ -140,7 +140,7 @@ def _dataset(
 
     Ray replaces a worker that dies (`REPLACE_WHEN_DEAD`).
     """
-    _configure(waiting)
+    _configure(waiting, ledger.layout.chunk_size)
     fits = fits_cluster(specs)
     tasks = [{"shard": shard, "chunks": np.asarray(chunks)} for shard, chunks in pending]
     data = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
@@ -204,7 +204,7 @@ def _build_error(error: RecordError) -> UserError:
     )
 
 
-def _configure(waiting: Waiting) -> None:
+def _configure(waiting: Waiting, chunk_size: int) -> None:
     """Set Ray Data up for this run: a block per chunk, bounded queues, no output of its own."""
     context = ray.data.DataContext.get_current()
     # Every row is a chunk of images; a block of its own lets it travel as soon as it is there.
@@ -216,5 +216,5 @@ def _configure(waiting: Waiting) -> None:
     # Ray Data ends workers of a stage that waits for the next one, and loads their models again
     # soon afterwards. No utilisation is below this.
     context.autoscaling_config.actor_pool_util_downscaling_threshold = -1.0
-    bound_queues(context, waiting)
+    bound_queues(context, waiting, chunk_size)
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)

@@ -16,12 +16,20 @@ from pad_pipeline.records import RecordError
 InputSize = Callable[[int, int], tuple[int, int]]
 """From the height and width of an image to those at which a model sees it."""
 
+IN_FLIGHT_ON_GPU = 2
+"""Chunks that a worker on a GPU has in hand at once: one computes while the other does not."""
+
 logger = logging.getLogger(__name__)
 
 
 def batch_size(config: AnnotateConfig, name: str) -> int:
     """Images in one call of a stage's model: the config's, at most those of one chunk."""
     return min(getattr(config.stages[name], "batch_size", config.chunk_size), config.chunk_size)
+
+
+def chunks_in_flight(config: AnnotateConfig) -> int:
+    """Chunks that each worker with a model has in hand at once; the device must be resolved."""
+    return config.in_flight or (IN_FLIGHT_ON_GPU if config.device == "cuda" else 1)
 
 
 def warn_about_batches_above_chunk(config: AnnotateConfig) -> None:

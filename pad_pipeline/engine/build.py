@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pad_pipeline.engine import stages
-from pad_pipeline.engine.batches import batch_size, cut_by_pixels
+from pad_pipeline.engine.batches import batch_size, chunks_in_flight, cut_by_pixels
 from pad_pipeline.engine.config import STAGE_NAMES, AnnotateConfig
 from pad_pipeline.engine.given import GivenTags
 from pad_pipeline.engine.stages import Chain, ModelStage, Seconds
+from pad_pipeline.engine.turns import Turns
 from pad_pipeline.images import ImageLimits
 from pad_pipeline.models import references
 from pad_pipeline.models.protocols import Detector, Image
@@ -61,6 +62,9 @@ def build_chain(
     threads = ThreadPoolExecutor(_num_threads(config), "pictures")
     hold = _keep_upload if on_gpu and len(names) > 1 else None
     chain = [build_stage(config, name, seconds, threads, hold) for name in names]
+    if on_gpu and chunks_in_flight(config) > 1:
+        turns = Turns()
+        chain = [replace(stage, turns=turns) for stage in chain]
     options: dict[str, Any] = {}
     if config.max_chunk_bytes is not None:
         options["cut"] = partial(

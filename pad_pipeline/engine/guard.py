@@ -47,7 +47,7 @@ def run_guarded(
     except Exception as error:
         if len(items) == 1:
             return [describe(stage, error)]
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             logger.warning(
                 "%s: out of memory with a batch of %d images, trying halves; "
                 "a smaller batch size avoids this",
@@ -60,7 +60,7 @@ def run_guarded(
             raise AssertionError(f"{stage}: {len(results)} results for {len(items)} images")
         return list(results)
     # Outside the except block: the traceback there keeps the failed batch's tensors alive.
-    out_of_memory = _is_out_of_memory(failure)
+    out_of_memory = is_out_of_memory(failure)
     del failure
     if out_of_memory:
         free_memory()
@@ -81,7 +81,7 @@ def build_guarded(
         return describe(stage, error)
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that host or GPU memory ran out (torch names both differently)."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True

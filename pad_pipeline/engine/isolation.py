@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from pad_pipeline.engine.crash_tracker import CrashTrackerClient
-from pad_pipeline.engine.lanes import Turns
 from pad_pipeline.engine.sample import Sample
 from pad_pipeline.engine.stages import Stage
+from pad_pipeline.engine.turns import Turns
 from pad_pipeline.records import RecordError
 
 DEATHS_ALONE = 2

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from pad_pipeline.engine import costs
-from pad_pipeline.engine.batches import batch_size, warn_about_batches_above_chunk
+from pad_pipeline.engine.batches import (
+    batch_size,
+    chunks_in_flight,
+    warn_about_batches_above_chunk,
+)
 from pad_pipeline.engine.build import build_chain
 from pad_pipeline.engine.config import STAGE_NAMES, AnnotateConfig
 from pad_pipeline.engine.stages import Seconds, Stage
-
-IN_FLIGHT_ON_GPU = 2
-"""Chunks that a worker on a GPU has in hand at once: one computes while the other does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +43,6 @@ class StageSpec:
     keep_bytes: bool
     batch_size: int = 16
     in_flight: int = 1
-
-
-def chunks_in_flight(config: AnnotateConfig) -> int:
-    """Chunks that each worker with a model has in hand at once; the device must be resolved."""
-    return config.in_flight or (IN_FLIGHT_ON_GPU if config.device == "cuda" else 1)
 
 
 def plan(config: AnnotateConfig, *, num_gpus: float = 0) -> list[StageSpec]:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 MAX_WAITING = 16
 """Chunks that may wait behind an operator for each worker of the next one (and at the very end)."""
+MAX_WAITING_IMAGES = 512
+"""Images that the chunks which wait may hold, where these are large."""
+FEWEST_WAITING = 4
+"""Chunks that may wait however many images they hold."""
 
 KEPT_STATISTICS = 256
 """Blocks of each operator whose statistics are kept."""
@@ -31,6 +35,7 @@ Waiting = dict[str, int]
 
 # Ray Data makes the policy by itself, so what is shared with it stands here.
 _waiting: Waiting = {}
+_max_waiting = MAX_WAITING
 
 
 class BoundedQueues(BackpressurePolicy):
@@ -53,13 +58,19 @@ class BoundedQueues(BackpressurePolicy):
             waiting -= self._topology[op].output_queue.num_blocks
             _waiting[_stage(following.name)] = max(waiting, 0)
         workers = sum(following.get_actor_info().running for following in op.output_dependencies)
-        return waiting >= MAX_WAITING * max(workers, 1)
+        return waiting >= _max_waiting * max(workers, 1)
 
 
-def bound_queues(context: ray.data.DataContext, waiting: Waiting) -> None:
+def most_waiting(chunk_size: int) -> int:
+    """How many chunks of `chunk_size` images may wait for each worker of the next operator."""
+    return max(FEWEST_WAITING, min(MAX_WAITING, MAX_WAITING_IMAGES // chunk_size))
+
+
+def bound_queues(context: ray.data.DataContext, waiting: Waiting, chunk_size: int) -> None:
     """Add the bound to Ray Data's own; `waiting` is kept up to date while data sets run."""
-    global _waiting
+    global _waiting, _max_waiting
     _waiting = waiting
+    _max_waiting = most_waiting(chunk_size)
     context.set_config(
         ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, [*ENABLED_BACKPRESSURE_POLICIES, BoundedQueues]
     )

@@ -15,7 +15,7 @@ from ray.actor import ActorHandle
 
 from pad_pipeline.engine.guard import build_guarded
 from pad_pipeline.engine.isolation import DEATHS_LOADING, WORKER_DIED, IsolatingStage
-from pad_pipeline.engine.lanes import Lane, Lanes, Turns, open_lanes
+from pad_pipeline.engine.lanes import Lane, Lanes, open_lanes
 from pad_pipeline.engine.messages import from_payload, to_block
 from pad_pipeline.engine.metrics import StageTiming
 from pad_pipeline.engine.plan import StageSpec
@@ -24,6 +24,7 @@ from pad_pipeline.engine.ray_metrics import PrometheusMetrics
 from pad_pipeline.engine.ray_worker_log import forward_logs
 from pad_pipeline.engine.sample import Sample, to_record, without_pixels
 from pad_pipeline.engine.stages import Chain
+from pad_pipeline.engine.turns import Turns
 from pad_pipeline.engine.watchdog import Watchdog
 from pad_pipeline.records import RecordError, records_to_table
 

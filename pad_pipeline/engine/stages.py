@@ -24,9 +24,10 @@ from pad_pipeline.engine.given import (
     keep_boxes,
     place_regions,
 )
-from pad_pipeline.engine.guard import run_guarded
+from pad_pipeline.engine.guard import is_out_of_memory, run_guarded
 from pad_pipeline.engine.metrics import PassCount
 from pad_pipeline.engine.sample import Sample
+from pad_pipeline.engine.turns import Turns
 from pad_pipeline.images import ImageLimits, decode_image
 from pad_pipeline.models.protocols import Boxes, Detector, Image, Mask, Segmenter, Tagger
 from pad_pipeline.records import RecordError, Tag
@@ -104,7 +105,8 @@ class ModelStage:
 
     `work` gives one result per sample of a batch, which becomes the sample's `attribute`. Samples
     for which `has_work` is false are not decoded; they get the result `nothing`. Batches are made
-    of neighbours or, with `input_size`, of all samples of one size as the model sees them.
+    of neighbours or, with `input_size`, of all samples of one size as the model sees them. Where
+    several threads share the memory of a GPU, `turns` gives it to one alone when it runs out.
     """
 
     name: str
@@ -116,6 +118,7 @@ class ModelStage:
     has_work: Callable[[Sample], bool] = lambda sample: True
     nothing: Any = None
     free_memory: Callable[[], None] = lambda: None
+    turns: Turns | None = None
     input_size: InputSize | None = None
     largest: LargestBatch = field(default_factory=LargestBatch)
     passes: PassCount = field(default_factory=PassCount)
@@ -160,10 +163,27 @@ class ModelStage:
 
     def _process(self, batch: Sequence[Sample]) -> Sequence[Any]:
         self.largest.given = max(self.largest.given, len(batch))
-        results = self.work(batch)
+        results = self._run(batch)
         self.passes.add(len(batch))
         self.largest.processed = max(self.largest.processed, len(batch))
         return results
+
+    def _run(self, batch: Sequence[Sample]) -> Sequence[Any]:
+        """The batch's results; smaller batches are for where it does not fit alone either.
+
+        So the batches, and the last bits of the results, do not depend on what others hold.
+        """
+        if self.turns is None:
+            return self.work(batch)
+        with self.turns.beside_others():
+            try:
+                return self.work(batch)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+        with self.turns.alone():
+            self.free_memory()
+            return self.work(batch)
 
 
 def tag_stage(tagger: Tagger | None, given: GivenTags = ONLY_MODEL, **options: Any) -> ModelStage:

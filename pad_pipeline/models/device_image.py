@@ -49,13 +49,3 @@ def resolved(device: str | torch.device) -> torch.device:
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", torch.cuda.current_device())
     return device
-
-
-def current_stream(device: str | torch.device) -> int:
-    """The number of the stream that this thread works on; always 0 on a CPU.
-
-    What is computed lazily and kept must not pass from one stream to another, where it may be read
-    before it is there and overwritten while it is read: caches take this number into their key.
-    """
-    device = torch.device(device)
-    return torch.cuda.current_stream(device).stream_id if device.type == "cuda" else 0

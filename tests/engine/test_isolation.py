@@ -9,8 +9,8 @@ import pytest
 
 from pad_pipeline.engine.crash_tracker import CrashTracker
 from pad_pipeline.engine.isolation import QUARANTINED, WORKER_DIED, IsolatingStage
-from pad_pipeline.engine.lanes import Turns
 from pad_pipeline.engine.sample import Sample
+from pad_pipeline.engine.turns import Turns
 from pad_pipeline.records import RecordError
 
 

@@ -16,6 +16,7 @@ from pad_pipeline.engine.config import demo
 from pad_pipeline.engine.lanes import Lanes, open_lanes
 from pad_pipeline.engine.sample import Sample, to_record
 from pad_pipeline.engine.stages import Chain, Seconds, Stage, tag_stage
+from pad_pipeline.engine.turns import Turns
 from pad_pipeline.records import PadRecord
 from pad_pipeline.scenes.generator import generate_scene
 from tests import fakes
@@ -141,6 +142,57 @@ def test_a_chunk_is_decoded_while_another_is_on_the_device() -> None:
     assert Device.waited == [True]
 
 
+def test_memory_that_two_chunks_run_out_of_together_is_given_to_each_alone() -> None:
+    """Their batches stay whole, as with one chunk in flight."""
+
+    class Small(fakes.FakeTagger):
+        inside, full = 0, threading.Barrier(2)
+        lock = threading.Lock()
+        first: ClassVar[set[float]] = set()
+
+        def tag(self, images):
+            shade = images[0].mean()
+            with self.lock:
+                self.calls.append(len(images))
+                is_first = shade not in self.first
+                self.first.add(shade)
+                Small.inside += 1
+            try:
+                if is_first:
+                    self.full.wait(10)
+                    raise MemoryError
+                assert Small.inside == 1
+                return super().tag(images)
+            finally:
+                with self.lock:
+                    Small.inside -= 1
+
+    tagger, freed, turns = Small(), [], Turns()
+
+    def build(seconds: Seconds) -> Chain:
+        options = {**fakes.options(seconds), "free_memory": lambda: freed.append(True)}
+        return Chain([tag_stage(tagger, turns=turns, **options)])
+
+    lanes = Lanes(open_lanes(build, 2, follow))
+
+    def run(shade: int) -> list[Sample]:
+        with lanes.take() as use:
+            return use.lane.stage(samples(shade, shade, shade))
+
+    with ThreadPoolExecutor(2) as threads:
+        done = list(threads.map(run, (100, 200)))
+    assert all(sample.tags and sample.error is None for chunk in done for sample in chunk)
+    assert set(tagger.calls) == {3}
+    assert freed == [True, True]
+
+
+def test_a_batch_that_does_not_fit_alone_is_halved() -> None:
+    tagger = fakes.FakeTagger(most_at_once=2)
+    stage = tag_stage(tagger, turns=Turns(), **fakes.options({}))
+    assert all(sample.tags for sample in stage(samples(255, 255, 255, 255)))
+    assert tagger.calls == [4, 4, 2, 2]
+
+
 def test_the_embedded_models_say_the_same_in_two_threads() -> None:
     """Twice each, by turns: what the models keep from call to call belongs to no thread."""
     config = replace(demo(), device="cpu", dtype="float32", threads=1)
@@ -148,7 +200,7 @@ def test_the_embedded_models_say_the_same_in_two_threads() -> None:
 
     def run(seed: int) -> list[PadRecord]:
         images = [generate_scene(seed + index).image for index in range(2)]
-        chunk = [to_sample(index, image, None) for index, image in enumerate(images)]
+        chunk = [to_sample(index, image) for index, image in enumerate(images)]
         with lanes.take() as use:
             return [to_record(sample) for sample in use.lane.stage(chunk)]
 

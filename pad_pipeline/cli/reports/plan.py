@@ -81,7 +81,7 @@ def plan_to_dict(
 
 
 def _describe_chunks(config: AnnotateConfig) -> str:
-    from pad_pipeline.engine.plan import IN_FLIGHT_ON_GPU
+    from pad_pipeline.engine.batches import IN_FLIGHT_ON_GPU
 
     number = config.in_flight or IN_FLIGHT_ON_GPU
     text = f"Chunks of {config.chunk_size} images, {number} in hand at once in every worker"

@@ -159,10 +159,9 @@ def passes_threshold(config: RamConfig, probabilities_BC: Tensor) -> Tensor:
     Deleted tags never are.
     """
     assert probabilities_BC.dtype == torch.float32
-    thresholds_C = torch.tensor(config.thresholds, device=probabilities_BC.device)
-    passes_BC = probabilities_BC > thresholds_C
-    passes_BC[:, list(config.delete_tag_index)] = False
-    return passes_BC
+    thresholds_C = torch.tensor(config.thresholds)
+    thresholds_C[list(config.delete_tag_index)] = torch.inf
+    return probabilities_BC > thresholds_C.to(probabilities_BC.device)
 
 
 def _build_swin(config: RamConfig) -> SwinModel:

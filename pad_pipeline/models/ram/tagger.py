@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pad_pipeline.models.base import Runtime, prepare
+from pad_pipeline.models.device_image import upload
 from pad_pipeline.models.protocols import Image
 from pad_pipeline.models.ram.config import RamConfig
 from pad_pipeline.models.ram.network import RecognizeAnything, passes_threshold
@@ -35,11 +36,11 @@ class RamTagger:
         if not images:
             return []
         names = self.model.config.tags
-        scores_BC = self._score(images)
-        passes_BC = passes_threshold(self.model.config, scores_BC).cpu().numpy()
+        scores_BC = self._score(images).cpu()
+        passes_BC = passes_threshold(self.model.config, scores_BC).numpy()
         return [
             [Tag(names[i], float(row[i])) for i in passes.nonzero()[0]]
-            for row, passes in zip(scores_BC.cpu().numpy(), passes_BC, strict=True)
+            for row, passes in zip(scores_BC.numpy(), passes_BC, strict=True)
         ]
 
     def score(self, images: Sequence[Image]) -> NDArray[np.float32]:
@@ -60,7 +61,7 @@ def preprocess(images: Sequence[Image], config: RamConfig, device: str = "cpu") 
     size = config.image_size
     resized = [resize_uint8(image, size, size, config.resize_filter, device) for image in images]
     mean, std = (
-        torch.tensor(values, device=device).view(3, 1, 1)
+        upload(np.array(values, np.float32), torch.device(device)).view(3, 1, 1)
         for values in (config.pixel_mean, config.pixel_std)
     )
     return (torch.stack(resized).float() / 255 - mean) / std
