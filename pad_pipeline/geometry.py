@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -133,6 +133,10 @@ class ImageGeometry:
     def to_original(self, boxes_xyxy: ArrayLike) -> NDArray[np.float64]:
         """(…, 4) boxes in pixels of the frame -> the same in pixels of the original, unclipped."""
         return (np.asarray(boxes_xyxy, dtype=np.float64) - self._offsets()) / self._scales()
+
+    def first(self, size: int) -> ImageGeometry:
+        """The same image in a frame that ends after its first `size` pixels along both axes."""
+        return replace(self, x=replace(self.x, frame=size), y=replace(self.y, frame=size))
 
     def coverage(self, mask: NDArray[np.bool_], grid: int | tuple[int, int]) -> NDArray[np.float64]:
         """`coverage_many` of one (H, W) bool mask: (rows · columns,) float64."""

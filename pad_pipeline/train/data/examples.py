@@ -95,7 +95,8 @@ class ExampleReader:
             if known:
                 tags = [tag for tag, _ in known]
                 regions = [masks.decode(counts, height, width) for _, counts in known]
-                coverage = coverage_float32(placement.coverage_many(regions, self.image.grid))
+                covered = placement.first(self.image.covered or self.image.size)
+                coverage = coverage_float32(covered.coverage_many(regions, self.image.grid))
         return Example(
             id=sample.id,
             input_ids=ids,

@@ -23,6 +23,8 @@ class VisionInput:
     """Tokens per image behind the projector."""
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
+    covered: int | None = None
+    """Pixels along a side that the patches cover, from the first on; all of them unless given."""
 
     def normalise(self, frames: Sequence[NDArray[np.uint8]]) -> Tensor:
         """(I, 3, size, size) float32: what the tower takes of HWC uint8 frames."""

@@ -31,8 +31,6 @@ def check_compatible(vision_config: Any, projector: Projector, llm_config: Any) 
             f"the projector takes features of width {projector.vision_width}, but the vision "
             f"tower's have {width}; take the tower that it was trained with"
         )
-    if int(vision_config.num_hidden_layers) < 2:
-        raise UserError("the vision tower has one layer; its last but one is used, so take another")
     if projector.llm_width != int(llm_config.hidden_size):
         raise UserError(
             f"the projector gives tokens of width {projector.llm_width}, but the language model's "

@@ -10,7 +10,7 @@ import torch
 
 from pad_pipeline.train.model import c_abstractor
 from pad_pipeline.train.model.projector_files import PROJECTOR_FILES, SETTINGS_FILE, save_projector
-from pad_pipeline.train.model.projectors import Projector
+from pad_pipeline.train.model.towers import tower_of
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 
 NOTE = "LOADING.md"
@@ -32,20 +32,22 @@ def write_parts(
         part.save_pretrained(folder / name, state_dict=state)
     tokenizer.save_pretrained(folder / "llm")
     image_processor.save_pretrained(folder / "vision")
-    return _write_note(model.projector, folder, whole=True)
+    return _write_note(model, folder, whole=True)
 
 
-def write_projector(projector: Projector, folder: Path) -> str:
+def write_projector(model: VisionLanguageModel, folder: Path) -> str:
     """Write projector, code and note; what to tell the user."""
-    save_projector(projector, folder)
-    return _write_note(projector, folder, whole=False)
+    save_projector(model.projector, folder)
+    return _write_note(model, folder, whole=False)
 
 
-def _write_note(projector: Projector, folder: Path, *, whole: bool) -> str:
+def _write_note(model: VisionLanguageModel, folder: Path, *, whole: bool) -> str:
     """The C-Abstractor's code and how to load it; what to tell the user."""
     code = Path(c_abstractor.__file__)
     (folder / code.name).write_text(code.read_text(encoding="utf-8"), encoding="utf-8")
-    rest = _NOTE_WHOLE if whole else ""
+    layer, first = model.select_layer, tower_of(model.vision.config).class_tokens
+    projector = model.projector
+    rest = _NOTE_WHOLE.format(layer=layer, first=first) if whole else ""
     (folder / NOTE).write_text(
         _NOTE.format(
             settings=SETTINGS_FILE,
@@ -55,6 +57,7 @@ def _write_note(projector: Projector, folder: Path, *, whole: bool) -> str:
             num_tokens=projector.num_tokens,
             vision_width=projector.vision_width,
             llm_width=projector.llm_width,
+            layer=layer,
         )
         + rest,
         encoding="utf-8",
@@ -95,17 +98,17 @@ projector.load_state_dict({{k.removeprefix("abstractor."): v for k, v in state.i
 projector.eval()
 ```
 
-The patches are the last hidden layer but one of the vision tower without the class token; the
+The patches are the hidden layer {layer} of the vision tower without the class token; the
 tokens stand among the language model's word embeddings where the prompt has the image.
 """
 
 _NOTE_WHOLE = """
 ```python
 import torch
-from transformers import AutoImageProcessor, AutoModelForCausalLM, AutoTokenizer, CLIPVisionModel
+from transformers import AutoImageProcessor, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 processor = AutoImageProcessor.from_pretrained("vision")
-vision = CLIPVisionModel.from_pretrained("vision", dtype=torch.float32)
+vision = AutoModel.from_pretrained("vision", dtype=torch.float32)
 tokenizer = AutoTokenizer.from_pretrained("llm")
 llm = AutoModelForCausalLM.from_pretrained("llm", dtype=torch.float32)
 
@@ -113,7 +116,7 @@ llm = AutoModelForCausalLM.from_pretrained("llm", dtype=torch.float32)
 def image_tokens(image):
     pixels = processor(image, return_tensors="pt")["pixel_values"]
     with torch.no_grad():
-        patches = vision(pixels, output_hidden_states=True).hidden_states[-2][:, 1:]
+        patches = vision(pixels, output_hidden_states=True).hidden_states[{layer}][:, {first}:]
         return projector(patches)
 
 

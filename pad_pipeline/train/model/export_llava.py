@@ -23,7 +23,7 @@ def write_llava(
 ) -> list[str]:
     projector = model.projector
     if projector.kind == "c-abstractor":
-        lines = [write_projector(projector, folder)]
+        lines = [write_projector(model, folder)]
     else:
         state = {
             name: t.detach().float().cpu().clone() for name, t in llava_state(projector).items()
@@ -36,7 +36,7 @@ def write_llava(
             "mm_hidden_size": projector.vision_width,
             "hidden_size": projector.llm_width,
             "mm_vision_tower": vision_name or model.vision.name_or_path or None,
-            "mm_vision_select_layer": -2,
+            "mm_vision_select_layer": model.select_layer,
             "mm_vision_select_feature": "patch",
             "mm_use_im_start_end": False,
             "mm_use_im_patch_token": False,

@@ -20,6 +20,7 @@ from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.train.choices import Template, TrainingStage
 from pad_pipeline.train.constants import IMAGE_TOKEN_INDEX
 from pad_pipeline.train.model.projectors import Projector
+from pad_pipeline.train.model.towers import tower_of
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.text.chat_template import find_chat_template
 from pad_pipeline.train.text.encode import encode_caption
@@ -39,6 +40,7 @@ def write_transformers(
     stage: TrainingStage,
 ) -> list[str]:
     llm, vision_config = model.llm, copy.deepcopy(model.vision.config)
+    tower = tower_of(vision_config)
     head = llm.get_output_embeddings()
     if getattr(head, "bias", None) is not None:
         raise UserError(
@@ -61,8 +63,8 @@ def write_transformers(
         image_token_index=image_id,
         image_seq_length=model.projector.num_tokens,
         projector_hidden_act="gelu" if model.projector.kind == "mlp" else "linear",
-        vision_feature_layer=-2,
-        vision_feature_select_strategy="default",
+        vision_feature_layer=model.select_layer,
+        vision_feature_select_strategy=tower.strategy,
         multimodal_projector_bias=True,
         tie_word_embeddings=tied,
     )
@@ -101,8 +103,8 @@ def write_transformers(
         image_processor=image_processor,
         tokenizer=tokenizer,
         patch_size=int(cast(Any, vision_config).patch_size),
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
+        vision_feature_select_strategy=tower.strategy,
+        num_additional_image_tokens=tower.class_tokens,
         chat_template=chat_template,
     ).save_pretrained(folder)
     lines = [

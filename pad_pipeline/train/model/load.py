@@ -8,17 +8,23 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, CLIPVisionConfig, CLIPVisionModel
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from pad_pipeline.errors import UserError
 from pad_pipeline.models.base import check_device, list_keys
 from pad_pipeline.models.pretrained import quiet, read_config, unreachable
 from pad_pipeline.train.model.projector_files import load_projector
 from pad_pipeline.train.model.projectors import Projector
+from pad_pipeline.train.model.towers import (
+    NOT_OF_THE_TOWER,
+    TOWERS,
+    check_select_layer,
+    tower_of,
+    vision_config_of,
+)
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 
-_NOT_OF_THE_TOWER = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
-"""Weights of a whole CLIP that its vision tower does without."""
+_TOWER_CLASSES = tuple(tower.model_class for tower in TOWERS.values())
 
 _COMPUTED = (".position_ids", ".rotary_emb.inv_freq")
 """Buffers that old checkpoints hold and that the models compute for themselves."""
@@ -35,10 +41,12 @@ def load_model(
     num_tokens: int = 256,
     hidden_width: int | None = None,
     attention: str = "sdpa",
+    select_layer: int = -2,
 ) -> VisionLanguageModel:
     """Tower, projector and language model, frozen but for the projector.
 
-    `vision` and `llm` are hub ids or directories in transformers' layout. `projector` is a kind
+    `vision` (of a family in `TOWERS`; its layer `select_layer` gives the patches) and `llm` are hub
+    ids or directories in transformers' layout. `projector` is a kind
     ("linear", "mlp", "c-abstractor": random weights from torch's generator; `num_tokens` and
     `hidden_width` as for `build_projector`), a directory that `save_projector` or an export wrote,
     a file (mm_projector.bin, *.safetensors), or a projector. `dtype` is that of the passes and of
@@ -61,38 +69,35 @@ def load_model(
             num_tokens=num_tokens,
             hidden_width=hidden_width,
         )
+    check_select_layer(vision_config, select_layer)
+    tower_class = tower_of(vision_config).model_class
     with torch.device("meta"):  # everything is checked before a weight is read
         skeleton = VisionLanguageModel(
-            CLIPVisionModel(vision_config),
+            tower_class(vision_config),
             projector,
             AutoModelForCausalLM.from_config(llm_config),
             compute_dtype=dtype,
+            select_layer=select_layer,
         )
     if torch.device(device).type == "meta":
         projector.to("meta")
         return skeleton
     del skeleton
-    tower = _load(CLIPVisionModel, vision, dtype, attention, config=vision_config)
+    tower = _load(tower_class, vision, dtype, attention, config=vision_config)
     words = _load(AutoModelForCausalLM, llm, llm_dtype or dtype, attention)
-    return VisionLanguageModel(tower, projector, words, compute_dtype=dtype).to(device)
+    model = VisionLanguageModel(
+        tower, projector, words, compute_dtype=dtype, select_layer=select_layer
+    )
+    return model.to(device)
 
 
-def read_vision_config(reference: str | Path) -> CLIPVisionConfig:
-    """The settings of a CLIP vision tower, also of one inside a whole CLIP.
+def read_vision_config(reference: str | Path) -> Any:
+    """The settings of a vision tower, also of one inside a whole CLIP or SigLIP.
 
     Raises `UserError` where there is none.
     """
     _check_there(reference, "vision tower")
-    values = read_config(reference)
-    if values.get("model_type") == "clip":
-        values = values.get("vision_config") or {}
-        values = {"model_type": "clip_vision_model", **values}
-    if values.get("model_type") != "clip_vision_model":
-        raise UserError(
-            f"{reference} is a {values.get('model_type') or 'model of an unknown type'}; the "
-            "vision tower must be a CLIP, for example openai/clip-vit-large-patch14-336"
-        )
-    return CLIPVisionConfig.from_dict(values)
+    return vision_config_of(read_config(reference), reference)
 
 
 def read_llm_config(reference: str | Path) -> Any:
@@ -146,7 +151,7 @@ def _load(
         name
         for name in map(str, report["unexpected_keys"])
         if not name.endswith(_COMPUTED)
-        and not (model_class is CLIPVisionModel and name.startswith(_NOT_OF_THE_TOWER))
+        and not (model_class in _TOWER_CLASSES and name.startswith(NOT_OF_THE_TOWER))
     ]
     differing = list_keys(
         {

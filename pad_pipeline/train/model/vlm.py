@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import Parameter
-from transformers import CLIPVisionModel, PreTrainedModel
+from transformers import PreTrainedModel
 
 from pad_pipeline.errors import UserError
 from pad_pipeline.models.base import list_keys
@@ -30,6 +30,7 @@ from pad_pipeline.train.model.packed_attention import (
     sample_bounds,
 )
 from pad_pipeline.train.model.projectors import Projector
+from pad_pipeline.train.model.towers import encode_patches
 
 
 class VisionLanguageModel(nn.Module):
@@ -45,15 +46,17 @@ class VisionLanguageModel(nn.Module):
 
     def __init__(
         self,
-        vision: CLIPVisionModel,
+        vision: PreTrainedModel,
         projector: Projector,
         llm: PreTrainedModel,
         *,
         compute_dtype: torch.dtype | None = None,
+        select_layer: int = -2,
     ) -> None:
         super().__init__()
         check_compatible(vision.config, projector, llm.config)
-        self.vision = vision
+        self.vision: Any = vision
+        self.select_layer = select_layer
         self.projector = projector
         self.llm: Any = llm
         self.compute_dtype = compute_dtype
@@ -200,18 +203,14 @@ class VisionLanguageModel(nn.Module):
 
     @torch.no_grad()
     def encode(self, pixels_ICHW: Tensor) -> Tensor:
-        """Patches (I, S, V): the tower's last hidden layer but one, without the class token.
+        """Patches (I, S, V): the output of the tower's layer `select_layer`, no class token.
 
-        `pixels_ICHW` are normalised floats. The last layer is not computed.
+        `pixels_ICHW` are normalised floats. What lies behind that layer is not computed.
         """
-        weight = self.vision.embeddings.class_embedding
+        weight = next(self.vision.parameters())
         if not len(pixels_ICHW):
             return weight.new_zeros(0, self.projector.grid**2, self.projector.vision_width)
-        hidden_ISV = self.vision.embeddings(pixels_ICHW.to(weight.dtype))
-        hidden_ISV = self.vision.pre_layrnorm(hidden_ISV)
-        for layer in list(self.vision.encoder.layers)[:-1]:
-            hidden_ISV = layer(hidden_ISV, attention_mask=None)
-        return hidden_ISV[:, 1:]
+        return encode_patches(self.vision, pixels_ICHW.to(weight.dtype), self.select_layer)
 
     def project(self, patches_ISV: Tensor) -> Tensor:
         """Tokens (I, P, D). Without images none, but joined to the projector's graph: a batch of

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.limits import AtLeastOne, Fraction, NotNegative, check_limits
@@ -26,9 +26,11 @@ class TrainConfig:
     """One run of stage 1 (`pretrain`) or stage 2 (`finetune`)."""
 
     vision: str
-    """CLIP vision tower: hub id, directory, or `embedded`."""
+    """CLIP, SigLIP or DINOv2 vision tower: hub id, directory, or `embedded`."""
     llm: str
     """Causal language model: hub id, directory, or `embedded`."""
+    select_layer: Annotated[int, Le(-1)] = -2
+    """Layer of the vision tower whose output is projected; -1 is the last."""
     projector_kind: ProjectorKind = "mlp"
     """What stands between tower and language model; in stage 2 the one trained in stage 1 is
     taken."""

@@ -15,12 +15,12 @@ import torch
 from pad_pipeline import storage
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.models.references import EMBEDDED, EMBEDDED_WEIGHTS
-from pad_pipeline.normalisation import CLIP_MEAN, CLIP_STD
 from pad_pipeline.train.data.vision_input import VisionInput
 from pad_pipeline.train.model.load import load_model
 from pad_pipeline.train.model.lora import add_lora
 from pad_pipeline.train.model.packed_attention import check_packable
 from pad_pipeline.train.model.projector_files import PROJECTOR_FILES, SETTINGS_FILE
+from pad_pipeline.train.model.towers import tower_of
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.run.config import TrainConfig
 from pad_pipeline.train.run.folder import Run, config_of, read_run
@@ -70,6 +70,7 @@ def load_run_model(run: Run, config: TrainConfig) -> tuple[VisionLanguageModel, 
             llm_dtype=torch.float32 if stage == "finetune" and not config.lora_rank else dtype,
             device=device,
             num_tokens=config.image_tokens,
+            select_layer=config.select_layer,
         )
     if config.lora_rank and stage == "finetune":
         add_lora(model, config.lora_rank, config.lora_alpha)
@@ -104,6 +105,7 @@ def load_finished_model(
             dtype=dtype,
             device=place,
             num_tokens=config.image_tokens,
+            select_layer=config.select_layer,
         )
     return model.eval(), load_tokenizer(llm), config
 
@@ -125,6 +127,7 @@ def load_skeleton(config: TrainConfig) -> VisionLanguageModel:
         device="meta",
         dtype=torch.float32,
         num_tokens=config.image_tokens,
+        select_layer=config.select_layer,
     )
 
 
@@ -145,6 +148,13 @@ def with_projector(config: TrainConfig, projector: str | None) -> TrainConfig:
             f"{config.vision}; give ",
             Setting("vision", trained["vision"]),
         )
+    layer = trained.get("select_layer", -2)
+    if layer != config.select_layer:
+        raise UserError(
+            f"the projector of {projector} was trained on layer {layer} of the tower, not "
+            f"{config.select_layer}; give ",
+            Setting("select_layer", layer),
+        )
     return dataclasses.replace(
         config,
         projector_kind=kind,
@@ -154,13 +164,15 @@ def with_projector(config: TrainConfig, projector: str | None) -> TrainConfig:
 
 def vision_input(model: VisionLanguageModel, vision: str) -> VisionInput:
     """What the model takes: the tower's own size, mean and deviation, the projector's tokens."""
-    mean, std = CLIP_MEAN, CLIP_STD
+    vision_config: Any = model.vision.config
+    mean, std = tower_of(vision_config).mean, tower_of(vision_config).std
     settings = Path(locate(vision, "vision"), "preprocessor_config.json")
     if settings.is_file():
         values = json.loads(settings.read_text(encoding="utf-8"))
         mean, std = tuple(values["image_mean"]), tuple(values["image_std"])
     return VisionInput(
-        size=int(model.vision.config.image_size),  # pyright: ignore[reportArgumentType]
+        size=int(vision_config.image_size),
+        covered=model.projector.grid * int(vision_config.patch_size),
         grid=model.projector.grid,
         num_tokens=model.projector.num_tokens,
         mean=mean,
