@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from tests.cli.command_lines import commands_in, parse
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -22,3 +24,10 @@ def test_every_page_is_in_the_contents() -> None:
     contents = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
     listed = {page for entry in contents for page in entry.values()}
     assert listed == {path.name for path in (ROOT / "docs").glob("*.md")}
+
+
+def test_the_commands_that_fill_the_papers_tables_are_commands() -> None:
+    found = list(commands_in((ROOT / "docs/evaluate.md").read_text(encoding="utf-8")))
+    called = [parse(arguments) for arguments in found]
+    assert len(called) >= 18
+    assert set(called) >= {"analyze", "captions", "referring", "vqa", "detections", "harness"}

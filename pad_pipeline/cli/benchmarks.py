@@ -1,11 +1,12 @@
-"""The commands `pad-pipeline evaluate captions`, `referring`, `vqa`, `detections`, `score`."""
+"""The commands `pad-pipeline evaluate …` but for `alignment`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+from annotated_types import Ge
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tyro.conf import Positional, arg
@@ -112,6 +113,43 @@ def detections(
     from pad_pipeline.evaluate.detections import evaluate_detections
 
     for line in evaluate_detections(dataset, truth, output, match).lines():
+        say(line)
+
+
+def harness(
+    export: Positional[Annotated[str, arg(metavar="EXPORT", help="What `train export` wrote.")]],
+    tasks: str,
+    output: str,
+    python: str | None = None,
+    include_path: str | None = None,
+    batch_size: AtLeastOne = 1,
+    limit: Annotated[int | None, Ge(1)] = None,
+    device: Literal["cuda", "cpu"] = "cuda",
+) -> None:
+    """Run benchmarks of lmms-eval 0.7.3 on an export.
+
+    Args:
+        tasks: Names of lmms-eval's tasks, separated by commas.
+        output: Folder for summary.json and, below lmms_eval/, all that the program writes.
+        python: Python of the environment with lmms-eval; this one without it.
+        include_path: Folder with task files of one's own.
+        batch_size: Questions that pass through the model together; stands in the result.
+        limit: Questions per task, the first ones; all without it.
+        device: Where the model runs.
+    """
+    from pad_pipeline.evaluate.harness import run_harness
+
+    report = run_harness(
+        export,
+        tasks.split(","),
+        output,
+        python=python,
+        include_path=include_path,
+        batch_size=batch_size,
+        limit=limit,
+        device=device,
+    )
+    for line in report.lines():
         say(line)
 
 

@@ -65,6 +65,7 @@ def build_commands(preset: str) -> Commands:
                 "referring": benchmarks.referring,
                 "vqa": benchmarks.vqa,
                 "detections": benchmarks.detections,
+                "harness": benchmarks.harness,
                 "score": benchmarks.score,
             },
         ),

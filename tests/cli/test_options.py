@@ -167,6 +167,8 @@ OPTIONS = {
     "evaluate referring": EVALUATION | {"--split-by"},
     "evaluate vqa": EVALUATION | {"--benchmark"},
     "evaluate detections": {"--output", "--match"},
+    "evaluate harness": {"--tasks", "--output", "--python", "--include-path", "--batch-size"}
+    | {"--limit", "--device"},
     "evaluate score": {"--against"},
     "reproduce": {"--output", "--quick", "--no-quick"},
     "completion": set(),

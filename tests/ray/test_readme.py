@@ -258,6 +258,10 @@ def test_every_link_into_the_repository_leads_somewhere() -> None:
 def test_every_option_that_it_names_exists(capfd) -> None:
     helps = ""
     commands = ("annotate", "serve", "export", "demo", "stats", "render", "view", "analyze")
+    commands += tuple(
+        f"evaluate {name}"
+        for name in ("alignment", "captions", "referring", "vqa", "detections", "harness", "score")
+    )
     commands += ("reproduce", "train pretrain", "train finetune", "train inspect", "models verify")
     for command in commands:
         done = call(capfd, *command.split(), "--help-all")
