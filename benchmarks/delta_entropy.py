@@ -46,6 +46,11 @@ def main() -> None:
                 values = run(bench, seed, weight, cosine)
                 found[variant][regime].append(values)
                 print(variant, regime, seed, values, flush=True)  # noqa: T201
+        write(found)
+
+
+def write(found: dict[str, dict[str, list[dict[str, float]]]]) -> None:
+    """Mean and values of the seeds, of the variants that are there."""
     summary = {
         variant: {
             regime: {name: summarise([of_seed[name] for of_seed in rows]) for name in rows[0]}
