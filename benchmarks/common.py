@@ -77,13 +77,16 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def write_result(path: Path, machine: dict[str, Any], result: dict[str, Any]) -> None:
-    """Write and print one result; `machine` is from before the measurement."""
+def write_result(
+    path: Path, machine: dict[str, Any], result: dict[str, Any], *, quiet: bool = False
+) -> None:
+    """Write and, unless `quiet`, print a result; `machine` is from before the measurement."""
     load = [round(value, 2) for value in os.getloadavg()]
     text = json.dumps({**result, "machine": {**machine, "load_average_after": load}}, indent=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text + "\n", encoding="utf-8")
-    say(text)
+    if not quiet:
+        say(text)
 
 
 def say(text: str) -> None:

@@ -7,7 +7,6 @@ checkpoint goes through; no file of gigabytes is written.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +16,12 @@ from torch import Tensor
 from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.grounding_dino.detector import GroundingDinoDetector
 from pad_pipeline.models.grounding_dino.load import build_grounding_dino, to_runtime
-from pad_pipeline.models.protocols import Boxes, Detector, Tagger
 from pad_pipeline.models.ram.state_dict import build_ram, convert_ram_checkpoint, infer_ram_config
 from pad_pipeline.models.ram.tagger import RamTagger
 from pad_pipeline.models.registry import load_detector
 from pad_pipeline.models.sam.load import build_sam, encoder_to_runtime, images_at_once
 from pad_pipeline.models.sam.segmenter import SamSegmenter
 from pad_pipeline.models.sam.state_dict import infer_config
-from pad_pipeline.records import Tag
 from pad_pipeline.scenes.generator import KINDS
 
 KEYS = Path(__file__).parents[1] / "tests" / "golden"
@@ -81,9 +78,8 @@ def random_state(name: str) -> dict[str, Tensor]:
             state[key] = torch.zeros(shape, dtype=torch.int64)
         elif len(shape) > 1:
             state[key] = noise[:size].clone().view(shape)
-        else:
-            is_norm = "norm" in key.lower() and key.endswith("weight")
-            state[key] = torch.full(shape, 1.0 if is_norm else 0.0)
+        else:  # what has a weight of one dimension is a norm, whatever its name
+            state[key] = torch.full(shape, 1.0 if key.endswith("weight") else 0.0)
     return state
 
 
@@ -104,29 +100,3 @@ def four_boxes(height: int, width: int) -> np.ndarray:
     """(4, 4) float32 xyxy of different sizes, two of which overlap."""
     shares = [[0.05, 0.1, 0.4, 0.6], [0.3, 0.3, 0.7, 0.9], [0.6, 0.05, 0.95, 0.4], [0, 0, 1, 1]]
     return np.asarray(shares, np.float32) * np.array([width, height, width, height], np.float32)
-
-
-class TenTags:
-    """Runs a tagger and answers with ten words, because random weights find nothing."""
-
-    def __init__(self, tagger: Tagger) -> None:
-        self._tagger = tagger
-
-    def tag(self, images: Sequence[np.ndarray]) -> list[list[Tag]]:
-        self._tagger.tag(images)
-        return [[Tag(name, 1.0) for name in TAGS] for _ in images]
-
-
-class FourBoxes:
-    """Runs a detector and answers with four boxes."""
-
-    def __init__(self, detector: Detector) -> None:
-        self._detector = detector
-
-    def input_size(self, height: int, width: int) -> tuple[int, int]:
-        return self._detector.input_size(height, width)
-
-    def detect(self, images: Sequence[np.ndarray], tags: Sequence[Sequence[str]]) -> list[Boxes]:
-        self._detector.detect(images, tags)
-        scores, labels = np.full(4, 0.5, np.float32), tuple(TAGS[:4])
-        return [Boxes(four_boxes(*image.shape[:2]), scores, labels, 1) for image in images]

@@ -43,9 +43,14 @@ SIZES: dict[str, dict[str, Any]] = {
         **{"tower": 2, "width": 384, "inner": 1024, "layers": 4, "heads": 6},
         **{"words": 8000},
     },
+    # for tests
+    "tiny": {
+        **{"tower": 2, "width": 64, "inner": 128, "layers": 1, "heads": 2},
+        **{"words": 100},
+    },
 }
-SAMPLES = {"7b": 32, "cpu": 4}
-MICRO_BATCH = {"7b": 16, "cpu": 4}
+SAMPLES = {"7b": 32, "cpu": 4, "tiny": 2}
+MICRO_BATCH = {"7b": 16, "cpu": 4, "tiny": 2}
 WAYS = ("padded", "packed", "packed, activations kept", "packed, kept, compiled")
 PATCH_LOSS = "packed, no patch loss"
 

@@ -1,0 +1,1 @@
+"""The benchmarks that only a GPU can run for their figures: that they run at all."""
