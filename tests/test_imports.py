@@ -18,7 +18,8 @@ PACKAGE = Path(__file__).parents[1] / "pad_pipeline"
 LAYERS = (
     ("errors",),
     ("limits",),
-    ("records", "boxes", "masks", "given", "geometry", "resampling", "normalisation", "images"),
+    ("records", "boxes", "masks", "polygons", "given"),
+    ("geometry", "resampling", "normalisation", "images"),
     ("storage", "ports", "evaluate/measures"),
     ("dataset/manifest",),
     ("sources", "drawing", "scenes"),
@@ -35,7 +36,6 @@ and of its own layer only what `BESIDE` names."""
 
 BESIDE = {
     "geometry": {"normalisation", "resampling"},
-    "images": {"boxes", "masks", "records"},
     "masks": {"boxes"},
     "given": {"masks"},
 }

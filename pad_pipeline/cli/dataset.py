@@ -8,25 +8,42 @@ from tyro.conf import Positional, arg
 
 from pad_pipeline.cli.options import DataSet, Images
 from pad_pipeline.dataset.selection import Selection
+from pad_pipeline.export.options import ExportOptions
 
 
 def export(
     dataset: DataSet,
     dest: Positional[Annotated[str, arg(metavar="DEST")]],
-    format: Literal["pad-json", "coco", "grounded-captions", "webdataset", "llava"],
+    format: Literal[
+        "pad-json",
+        "coco",
+        "grounded-captions",
+        "llava",
+        "webdataset",
+        "yolo-seg",
+        "voc",
+        "labelme",
+        "label-studio",
+        "cvat",
+        "hf",
+        "grit",
+    ],
     select: Annotated[Selection, arg(name="")],
-    images: Images = None,
+    options: Annotated[ExportOptions, arg(name="")],
 ) -> None:
     """Write a data set, or a selection of it, in another format.
 
     Args:
-        dest: File to write, or folder (webdataset).
-        format: pad-json has exactly the paper's keys; coco loads in pycocotools.
+        dest: File (pad-json, coco, llava, label-studio, cvat, grit,
+            grounded-captions) or folder to write; with
+            --split always a folder.
+        format: pad-json has exactly the paper's keys; coco loads in pycocotools; hf is for
+            `datasets`; grounded-captions and grit have the phrases of captions.
     """
     from pad_pipeline.cli.reports.dataset import print_export
     from pad_pipeline.export.formats import export as run
 
-    print_export(run(dataset, dest, format, select=select, images=images))
+    print_export(run(dataset, dest, format, select, options))
 
 
 def validate(dataset: DataSet) -> None:

@@ -1,5 +1,8 @@
 """Opens a data set of PAD records, finished or not, and streams its records shard by shard."""
 
+# pyarrow.compute makes its functions at import
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence

@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from PIL import Image
 
 from pad_pipeline import storage
-from pad_pipeline.dataset.known_tags import warn_about_unknown_tags
+from pad_pipeline.dataset.known_names import warn_about_unknown_names
 from pad_pipeline.dataset.manifest import State
 from pad_pipeline.dataset.reader import Dataset, iter_records, open_dataset
 from pad_pipeline.dataset.record_images import UNREADABLE, iter_record_images
@@ -63,7 +63,7 @@ def render(
     if limit is not None and limit < 1:
         raise UserError(f"expected a limit of at least 1 image, found {limit}")
     dataset = open_dataset(url)
-    warn_about_unknown_tags(dataset, select)
+    warn_about_unknown_names(dataset, select)
     counts: Counter[str] = Counter()
     with new_folder(dest) as folder:
         drawn = _draw(dataset, images, select or Selection(), counts)

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
+from pad_pipeline import storage
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.limits import Fraction, check_limits
 from pad_pipeline.records import PadRecord, Region, Status
+
+
+@lru_cache(maxsize=1)
+def read_ids(url: str) -> frozenset[str]:
+    """The image ids of a file, one a line; raises `UserError` where it holds none."""
+    with storage.user_errors(url, "read"):
+        text = storage.read_bytes(url).decode("utf-8", "surrogatepass")
+    ids = frozenset(line for line in text.removeprefix("\ufeff").splitlines() if line.strip())
+    if not ids:
+        raise UserError(f"{url} names no image: expected one image id a line")
+    return ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +42,8 @@ class Selection:
     """None of these tags."""
     status: tuple[Status, ...] = ()
     """Only images of these statuses, judged after the regions are chosen; all when empty."""
+    ids: str | None = None
+    """File with the ids of the images, one a line; without it all of them."""
 
     def __post_init__(self) -> None:
         check_limits(self)
@@ -69,11 +84,16 @@ class Selection:
         )
 
     def keeps(self, record: PadRecord) -> bool:
-        """Whether the record, as `apply` returned it, is wanted at all."""
+        """Whether the record, as `apply` returned it, is wanted at all.
+
+        Raises `UserError` where the file of ids cannot be read.
+        """
+        if self.ids is not None and record.image_id not in read_ids(self.ids):
+            return False
         return not self.status or record.status in self.status
 
     def _takes_everything(self) -> bool:
-        return replace(self, status=()) == Selection()
+        return replace(self, status=(), ids=None) == Selection()
 
     def _takes_area(self, region: Region) -> bool:
         return self.min_area <= region.area and (

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pad_pipeline.dataset.known_tags import warn_about_unknown_tags
+from pad_pipeline.dataset.known_names import warn_about_unknown_names
 from pad_pipeline.dataset.manifest import State
 from pad_pipeline.dataset.reader import iter_records, open_dataset
 from pad_pipeline.dataset.selection import Selection
@@ -73,7 +73,7 @@ def compute_stats(url: str, select: Selection | None = None) -> Stats:
     Raises `UserError` where the data set cannot be read.
     """
     dataset = open_dataset(url)
-    warn_about_unknown_tags(dataset, select)
+    warn_about_unknown_names(dataset, select)
     statuses: Counter[str] = Counter()
     failures: Counter[str] = Counter()
     region_tags: Counter[str] = Counter()

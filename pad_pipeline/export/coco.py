@@ -6,45 +6,50 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from pad_pipeline.dataset.reader import Dataset
-from pad_pipeline.dataset.selection import Selection
-from pad_pipeline.export.json_writing import iter_annotated, write_array
+from pad_pipeline.export.chosen import Chosen, clipped
+from pad_pipeline.export.json_writing import json_bytes, write_array
 from pad_pipeline.storage.atomic import new_file
 
+OUTSIDE = "regions outside of their image"
+_LICENSE = {"id": 1, "name": "the license of each image; see where it comes from", "url": ""}
 
-def write_coco(
-    dataset: Dataset, dest: str, select: Selection, images: str | None = None
-) -> Counter[str]:
+
+def write_coco(chosen: Chosen, dest: str) -> Counter[str]:
     """One COCO instances file: compressed masks, boxes as x, y, width, height, scores.
 
-    Images, annotations and categories are numbered from 1, categories by name. The records are
-    read twice, since all images come before the first annotation.
+    Categories are the tags of all regions of the data set, numbered from 1 by name; images and
+    annotations have their places in the data set as ids. So ids stay what they are in every
+    selection and part. The records are read twice, since all images come before the first
+    annotation.
     """
-    del images
     counts: Counter[str] = Counter()
-    names: set[str] = set()
+    categories = chosen.categories()
 
-    def coco_images() -> Iterator[dict[str, Any]]:
-        for number, record in enumerate(
-            iter_annotated(dataset, select, counts, masks=False), start=1
-        ):
-            names.update(region.tag for region in record.labels)
+    def images() -> Iterator[dict[str, Any]]:
+        for entry in chosen.entries(counts, masks=False):
+            record = entry.record
             yield {
-                "id": number,
+                "id": entry.number,
                 "file_name": record.image_id,
                 "width": record.width,
                 "height": record.height,
+                "license": _LICENSE["id"],
             }
 
-    def annotations(categories: dict[str, int]) -> Iterator[dict[str, Any]]:
-        annotation_id = 0
-        for number, record in enumerate(iter_annotated(dataset, select, Counter()), start=1):
-            for region in record.labels:
-                annotation_id += 1
-                x0, y0, x1, y1 = region.bbox
+    def annotations() -> Iterator[dict[str, Any]]:
+        for entry in chosen.entries(Counter()):
+            record = entry.record
+            size = (record.width, record.height)
+            for number, region in zip(entry.region_numbers, record.labels, strict=True):
+                box = clipped(region.bbox, *size, chosen.options.clip)
+                if box is None:
+                    counts[OUTSIDE] += 1
+                    counts["regions"] -= 1
+                    continue
+                x0, y0, x1, y1 = box
                 yield {
-                    "id": annotation_id,
-                    "image_id": number,
+                    "id": number,
+                    "image_id": entry.number,
                     "category_id": categories[region.tag],
                     "bbox": [x0, y0, x1 - x0, y1 - y0],
                     "area": region.area,
@@ -58,14 +63,24 @@ def write_coco(
                 }
 
     with new_file(dest) as file:
-        file.write(
-            b'{"info": {"description": "Patch-Aligned Dataset", "version": "1"},\n"images": '
-        )
-        write_array(file, coco_images())
-        categories = {name: number for number, name in enumerate(sorted(names), start=1)}
+        file.write(b'{"info": ' + json_bytes(_info(chosen)) + b',\n"licenses": ')
+        write_array(file, [_LICENSE])
+        file.write(b',\n"images": ')
+        write_array(file, images())
         file.write(b',\n"annotations": ')
-        write_array(file, annotations(categories))
+        write_array(file, annotations())
         file.write(b',\n"categories": ')
         write_array(file, ({"id": number, "name": name} for name, number in categories.items()))
         file.write(b"}\n")
     return counts
+
+
+def _info(chosen: Chosen) -> dict[str, Any]:
+    models = chosen.dataset.manifest.get("models")
+    return {
+        "description": "Patch-Aligned Dataset",
+        "version": "1",
+        "contributor": "pad-pipeline",
+        "models": models if isinstance(models, dict) else {},
+        **({"part": chosen.part} if chosen.part else {}),
+    }

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from pad_pipeline.dataset.known_tags import warn_about_unknown_tags
+from pad_pipeline import storage
+from pad_pipeline.dataset.known_names import warn_about_unknown_names
 from pad_pipeline.dataset.manifest import State
-from pad_pipeline.dataset.reader import Dataset, open_dataset
+from pad_pipeline.dataset.reader import open_dataset
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.errors import UserError
+from pad_pipeline.export.chosen import Chosen
 from pad_pipeline.export.coco import write_coco
+from pad_pipeline.export.cvat import write_cvat
+from pad_pipeline.export.grit import write_grit
 from pad_pipeline.export.grounded_captions import write_grounded_captions
+from pad_pipeline.export.huggingface import write_hf
+from pad_pipeline.export.label_studio import write_label_studio
+from pad_pipeline.export.labelme import write_labelme
 from pad_pipeline.export.llava import write_llava
+from pad_pipeline.export.options import ExportOptions
 from pad_pipeline.export.pad_json import write_pad_json
+from pad_pipeline.export.voc import write_voc
 from pad_pipeline.export.webdataset import write_webdataset
+from pad_pipeline.export.yolo_seg import write_yolo_seg
+from pad_pipeline.storage.atomic import new_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +45,35 @@ class ExportReport:
     left_out: dict[str, int] = field(default_factory=dict)
 
 
-Writer = Callable[[Dataset, str, Selection, str | None], Counter[str]]
+Writer = Callable[[Chosen, str], Counter[str]]
 
-FORMATS: dict[str, Writer] = {
-    "pad-json": write_pad_json,
-    "coco": write_coco,
-    "grounded-captions": write_grounded_captions,
-    "llava": write_llava,
-    "webdataset": write_webdataset,
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """Who writes a format; `suffix` is the ending of its one file, None where it is a folder.
+
+    A folder with `holds_parts` keeps the parts of a split apart inside; else a part is a file or
+    folder of its own.
+    """
+
+    write: Writer
+    suffix: str | None
+    holds_parts: bool = False
+
+
+FORMATS: dict[str, Format] = {
+    "pad-json": Format(write_pad_json, ".json"),
+    "coco": Format(write_coco, ".json"),
+    "grounded-captions": Format(write_grounded_captions, ".json"),
+    "llava": Format(write_llava, ".json"),
+    "webdataset": Format(write_webdataset, None),
+    "yolo-seg": Format(write_yolo_seg, None, holds_parts=True),
+    "voc": Format(write_voc, None, holds_parts=True),
+    "labelme": Format(write_labelme, None, holds_parts=True),
+    "label-studio": Format(write_label_studio, ".json"),
+    "cvat": Format(write_cvat, ".xml"),
+    "hf": Format(write_hf, None, holds_parts=True),
+    "grit": Format(write_grit, ".jsonl"),
 }
 """Each writes `dest` whole or not at all and counts "images", "regions" and what it leaves out.
 
@@ -50,23 +82,32 @@ FORMATS: dict[str, Writer] = {
 
 
 def export(
-    url: str, dest: str, format: str, select: Selection | None = None, images: str | None = None
+    url: str,
+    dest: str,
+    format: str,
+    select: Selection | None = None,
+    options: ExportOptions | None = None,
 ) -> ExportReport:
     """Writes the data set at `url` to `dest`, with memory for a few hundred records at a time.
 
-    `pad-json` is one JSON array with Table 9's keys, `coco` one instances file that pycocotools
-    loads, `grounded-captions` the captions with the regions of their phrases, `llava` LLaVA's
-    pre-training file (images with a caption only), `webdataset` a folder of
-    tar shards with the images' bytes, which are read from the records' uri or below `images`.
-    Failed images are left out of all of them. Raises `UserError` for an unknown format, a `dest`
-    that exists, and a data set or images that cannot be read.
+    A file or a folder, as the format wants it; with `options.split` a folder in which the parts lie
+    apart. Failed images are left out of all of them. Raises `UserError` for an unknown format, a
+    `dest` that exists, and a data set or images that cannot be read.
     """
     if format not in FORMATS:
         raise UserError(f"unknown format {format!r}; choose one of {', '.join(FORMATS)}")
+    form = FORMATS[format]
     dataset = open_dataset(url)
-    warn_about_unknown_tags(dataset, select)
-    counts = FORMATS[format](dataset, dest, select or Selection(), images)
+    warn_about_unknown_names(dataset, select)
+    chosen = Chosen(dataset, select or Selection(), options or ExportOptions())
+    if chosen.options.shares and not form.holds_parts:
+        counts: Counter[str] = Counter()
+        with new_folder(dest) as folder:
+            for part in chosen.parts:
+                place = storage.join(folder, part + (form.suffix or ""))
+                counts += form.write(replace(chosen, part=part), place)
+    else:
+        counts = form.write(chosen, dest)
     num_images, num_regions = counts.pop("images", 0), counts.pop("regions", 0)
-    return ExportReport(
-        dest, format, dataset.state, num_images, num_regions, left_out=dict(counts.most_common())
-    )
+    left_out = {reason: count for reason, count in counts.most_common() if count}
+    return ExportReport(dest, format, dataset.state, num_images, num_regions, left_out)

@@ -6,28 +6,25 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from pad_pipeline.dataset.reader import Dataset
-from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.errors import UserError
-from pad_pipeline.export.json_writing import iter_annotated, write_array
+from pad_pipeline.export.chosen import Chosen
+from pad_pipeline.export.json_writing import write_array
 from pad_pipeline.records import PadRecord
 from pad_pipeline.storage.atomic import new_file
 
 
-def write_grounded_captions(
-    dataset: Dataset, dest: str, select: Selection, images: str | None = None
-) -> Counter[str]:
+def write_grounded_captions(chosen: Chosen, dest: str) -> Counter[str]:
     """A JSON array of captions that have phrases, each with the regions of its phrases' tags.
 
     `span` is the phrase's place in the caption, in code points. Raises `UserError` where no caption
     has a phrase.
     """
-    del images
     counts: Counter[str] = Counter()
     written: Counter[str] = Counter()
 
     def captions() -> Iterator[dict[str, Any]]:
-        for record in iter_annotated(dataset, select, counts):
+        for entry in chosen.entries(counts):
+            record = entry.record
             found = list(_captions(record))
             if not found:
                 counts["images"] -= 1
@@ -42,7 +39,7 @@ def write_grounded_captions(
         file.write(b"\n")
         if counts["no phrase"] and not written["captions"]:
             raise UserError(
-                f"no caption of {dataset.url} has a phrase to export; "
+                f"no caption of {chosen.dataset.url} has a phrase to export; "
                 "`pad-pipeline annotate --tag.from captions` finds them"
             )
     return counts

@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, BinaryIO
 
-from pad_pipeline.dataset.reader import Dataset, iter_records
-from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.errors import UserError
-from pad_pipeline.records import PadRecord
-
-
-def iter_annotated(
-    dataset: Dataset, select: Selection, counts: Counter[str], *, masks: bool = True
-) -> Iterator[PadRecord]:
-    """The records that did not fail; counts "images", their "regions", and "failed" ones."""
-    for record in iter_records(dataset, select, masks=masks):
-        if record.status == "failed":
-            counts["failed"] += 1
-            continue
-        counts["images"] += 1
-        counts["regions"] += len(record.labels)
-        yield record
 
 
 def write_array(file: BinaryIO, items: Iterable[dict[str, Any]]) -> None:

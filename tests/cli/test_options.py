@@ -79,10 +79,17 @@ SELECTION = {
     "--tags",
     "--exclude-tags",
     "--status",
+    "--ids",
 }
 
 TRAINING = {
     "--preset",
+    "--weights",
+    "--pack-tokens",
+    "--kept-layers",
+    "--select-layer",
+    "--compile",
+    "--no-compile",
     "--vision",
     "--llm",
     "--projector-kind",
@@ -144,12 +151,14 @@ OPTIONS = {
     "status": {"--json", "--no-json"},
     "retry-failed": {"--layout", "--hang-after-s"} | RAY,
     "demo": {"--output", "--num-images", "--seed"},
-    "export": SELECTION | {"--format", "--images"},
+    "export": SELECTION
+    | {"--format", "--images", "--split", "--seed", "--clip", "--no-clip", "--polygon-tolerance"},
     "validate": set(),
     "stats": SELECTION | {"--json", "--png"},
     "render": SELECTION | {"--images", "--limit"},
     "models": set(),
     "models list": set(),
+    "models fetch": {"--from"},
     "models convert": {"--output", "--tags", "--thresholds", "--tokenizer"},
     "models verify": {"--tolerance", "--device"},
     "models compare-precision": CONFIG | SOURCE | {"--num-images", "--json"},

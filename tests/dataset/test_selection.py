@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pad_pipeline.dataset.known_tags import warn_about_unknown_tags
+from pad_pipeline.dataset.known_names import warn_about_unknown_names
 from pad_pipeline.dataset.reader import open_dataset
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.errors import UserError
@@ -90,11 +90,11 @@ def test_contradictions_are_refused(fields, message):
 def test_tags_that_nothing_has_are_told(tmp_path, caplog: pytest.LogCaptureFixture) -> None:
     url = write_dataset(tmp_path / "data", example_records())
     known = {tag.tag for record in example_records() for tag in record.tags}
-    warn_about_unknown_tags(open_dataset(url), None)
-    warn_about_unknown_tags(open_dataset(url), Selection(tags=tuple(known)))
+    warn_about_unknown_names(open_dataset(url), None)
+    warn_about_unknown_names(open_dataset(url), Selection(tags=tuple(known)))
     assert not caplog.messages
     select = Selection(tags=(min(known), "aple"), exclude_tags=("tabel",))
-    warn_about_unknown_tags(open_dataset(url), select)
+    warn_about_unknown_names(open_dataset(url), select)
     assert caplog.messages == [f"nothing in {url} has the tags 'aple', 'tabel'"]
     export(url, str(tmp_path / "out.json"), "coco", Selection(tags=("aple",)))
     assert caplog.messages[1:] == [f"nothing in {url} has the tag 'aple'"]

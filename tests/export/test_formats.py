@@ -7,16 +7,20 @@ import json
 import tarfile
 import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args, get_type_hints
+from xml.etree import ElementTree as ET
 
 import fsspec
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from pad_pipeline.cli import dataset
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.errors import UserError
 from pad_pipeline.export.formats import FORMATS, export
+from pad_pipeline.export.options import ExportOptions
 from pad_pipeline.records import Tag
 from tests.dataset.example import (
     HEIGHT,
@@ -36,10 +40,35 @@ def test_a_selection_reaches_the_export(url, tmp_path, format):
     select = Selection(min_score=0.6, exclude_tags=("tree",), status=("ok",))
     report = export(url, str(tmp_path / "out.json"), format, select)
     assert (report.num_images, report.num_regions) == (2, 2)
-    assert "tree" not in (tmp_path / "out.json").read_text()
+    found = json.loads((tmp_path / "out.json").read_text())
+    if format == "coco":  # the list of categories does not depend on the selection
+        categories = {row["id"]: row["name"] for row in found.pop("categories")}
+        assert categories == {1: "apple", 2: "sail boat", 3: "tree", 4: "çay — bardağı"}
+        assert {row["category_id"] for row in found["annotations"]} == {1, 4}
+    assert "tree" not in json.dumps(found)
 
 
-@pytest.mark.parametrize("format", FORMATS)
+def image_names(dest: Path, format: str) -> list[str]:
+    """What an export calls its images, without the ending where labels have a file of their own."""
+    if format == "webdataset":
+        with tarfile.open(dest / "00000.tar") as tar:
+            return [member.name.partition(".")[0] for member in tar if "json" not in member.name]
+    if format == "hf":
+        return pq.read_table(dest / "data/train-00000.parquet").column("image_id").to_pylist()
+    if format in ("yolo-seg", "voc", "labelme"):
+        pattern = {"yolo-seg": "labels/train/*/*", "voc": "Annotations/*/*", "labelme": "*/*.json"}
+        return [path.stem for path in dest.glob(pattern[format])]
+    text = dest.read_text()
+    if format == "cvat":
+        return [image.attrib["name"] for image in ET.fromstring(text).iter("image")]
+    found = json.loads(text)
+    if format == "label-studio":
+        return [task["data"]["image"] for task in found]
+    key = "id" if format in ("coco", "llava") else "image_id"
+    return [row[key] for row in (found["images"] if format == "coco" else found)]
+
+
+@pytest.mark.parametrize("format", [format for format in FORMATS if format != "grit"])
 def test_images_that_differ_in_their_ending_are_two(tmp_path, format):
     phrases = (Tag("cat", 1.0, "captions", 0, 0, 3),)
     records = [
@@ -51,15 +80,9 @@ def test_images_that_differ_in_their_ending_are_two(tmp_path, format):
         (tmp_path / "images/a").mkdir(exist_ok=True)
         (tmp_path / "images" / one.image_id).write_bytes((tmp_path / "images/x.png").read_bytes())
     url, dest = write_dataset(tmp_path / "set", records), tmp_path / "out"
-    images = str(tmp_path / "images") if format == "webdataset" else None
-    export(url, str(dest), format, images=images)
-    if format == "webdataset":
-        with tarfile.open(dest / "00000.tar") as tar:
-            names = [member.name.partition(".")[0] for member in tar if "json" not in member.name]
-    else:
-        found = json.loads(dest.read_text())
-        key = "id" if format in ("coco", "llava") else "image_id"
-        names = [row[key] for row in (found["images"] if format == "coco" else found)]
+    images = str(tmp_path / "images") if FORMATS[format].suffix is None else None
+    export(url, str(dest), format, options=ExportOptions(images=images))
+    names = image_names(dest, format)
     assert len(set(names)) == len(records)
 
 
@@ -91,7 +114,11 @@ def test_an_export_to_an_object_store(url, tmp_path):
         export(url, "memory://bucket/pad.json", "pad-json")
         assert len(json.loads(memory.cat_file("/bucket/pad.json"))) == 6
         write_images(tmp_path / "images", example_records())
-        export(url, "memory://bucket/tars", "webdataset", images=str(tmp_path / "images"))
+        options = ExportOptions(images=str(tmp_path / "images"))
+        export(url, "memory://bucket/tars", "webdataset", options=options)
+        export(url, "memory://bucket/yolo", "yolo-seg", options=options)
+        assert memory.cat_file("/bucket/yolo/data.yaml").startswith(b'"train": images/train')
+        assert len(memory.find("/bucket/yolo")) == 13
         with tarfile.open(fileobj=io.BytesIO(memory.cat_file("/bucket/tars/00000.tar"))) as tar:
             assert len(tar.getnames()) == 12
         with pytest.raises(UserError, match="already exists"):

@@ -11,6 +11,7 @@ import pytest
 from pad_pipeline.errors import UserError
 from pad_pipeline.export import webdataset
 from pad_pipeline.export.formats import export
+from pad_pipeline.export.options import ExportOptions
 from tests.dataset.example import (
     HEIGHT,
     WIDTH,
@@ -23,7 +24,12 @@ from tests.dataset.example import (
 def test_webdataset_holds_the_images_and_their_records(url, tmp_path, monkeypatch):
     monkeypatch.setattr(webdataset, "SAMPLES_PER_SHARD", 4)
     images = write_images(tmp_path / "images", example_records())
-    report = export(url, str(tmp_path / "tars"), "webdataset", images=str(tmp_path / "images"))
+    report = export(
+        url,
+        str(tmp_path / "tars"),
+        "webdataset",
+        options=ExportOptions(images=str(tmp_path / "images")),
+    )
     assert (report.num_images, report.num_regions, report.left_out) == (6, 6, {"failed": 1})
     assert sorted(path.name for path in (tmp_path / "tars").iterdir()) == ["00000.tar", "00001.tar"]
     files = {}
@@ -34,7 +40,8 @@ def test_webdataset_holds_the_images_and_their_records(url, tmp_path, monkeypatc
                 assert handle is not None
                 files[member.name] = handle.read()
     stems = list(dict.fromkeys(name.split(".")[0] for name in files))
-    assert stems == [f"{number:09d}" for number in range(6)]
+    places = (0, 1, 3, 4, 5, 6)  # in the data set, where the failed image is the third
+    assert stems == [f"{number:09d}-{number // 3:05d}-{number:08d}" for number in places]
     rows = [json.loads(files[f"{stem}.json"]) for stem in stems]
     assert [row["image_id"] for row in rows] == list(images)
     assert [files[f"{stem}.png"] for stem in stems] == list(images.values())
@@ -47,7 +54,12 @@ def test_webdataset_holds_the_images_and_their_records(url, tmp_path, monkeypatc
 def test_webdataset_is_the_same_bytes_again(url, tmp_path):
     write_images(tmp_path / "images", example_records())
     for name in ("a", "b"):
-        export(url, str(tmp_path / name), "webdataset", images=str(tmp_path / "images"))
+        export(
+            url,
+            str(tmp_path / name),
+            "webdataset",
+            options=ExportOptions(images=str(tmp_path / "images")),
+        )
     assert (tmp_path / "a/00000.tar").read_bytes() == (tmp_path / "b/00000.tar").read_bytes()
 
 
@@ -64,5 +76,7 @@ def test_webdataset_reads_images_from_where_they_were_annotated(tmp_path):
 
 def test_webdataset_without_any_image_says_what_to_do(url, tmp_path):
     with pytest.raises(UserError, match=r"none of the 6 images could be read.*set images to"):
-        export(url, str(tmp_path / "tars"), "webdataset", images=str(tmp_path))
+        export(
+            url, str(tmp_path / "tars"), "webdataset", options=ExportOptions(images=str(tmp_path))
+        )
     assert {path.name for path in tmp_path.iterdir()} == {"set"}

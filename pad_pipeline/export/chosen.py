@@ -1,0 +1,105 @@
+"""What of a data set an export writes: selected records with numbers that no selection changes."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+import pyarrow as pa
+
+from pad_pipeline.dataset.reader import Dataset, iter_batches, iter_records
+from pad_pipeline.dataset.selection import Selection
+from pad_pipeline.export.options import ExportOptions
+from pad_pipeline.records import PadRecord
+
+WHOLE = "train"
+"""The part in which everything lies where no split is asked for, as other programs want one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One selected record.
+
+    `number` counts the images of the whole data set from 1, `region_numbers` its regions, so that
+    they are the same whatever is selected. `part` is the part of the split that it belongs to.
+    """
+
+    record: PadRecord
+    number: int
+    region_numbers: tuple[int, ...]
+    part: str
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A data set, what is selected of it, and how it is split; `part` leaves one part alone."""
+
+    dataset: Dataset
+    select: Selection
+    options: ExportOptions = field(default_factory=ExportOptions)
+    part: str | None = None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the parts that are written."""
+        if self.part is not None:
+            return (self.part,)
+        return tuple(self.options.shares) or (WHOLE,)
+
+    def entries(self, counts: Counter[str], *, masks: bool = True) -> Iterator[Entry]:
+        """The selected records that did not fail; counts "images", "regions" and "failed" ones."""
+        shares, seed, num_regions = self.options.shares, self.options.seed, 0
+        for number, whole in enumerate(iter_records(self.dataset, masks=masks), start=1):
+            first, num_regions = num_regions + 1, num_regions + len(whole.labels)
+            record = self.select.apply(whole)
+            if not self.select.keeps(record):
+                continue
+            part = part_of(record.image_id, shares, seed) if shares else WHOLE
+            if self.part is not None and part != self.part:
+                continue
+            if record.status == "failed":
+                counts["failed"] += 1
+                continue
+            counts["images"] += 1
+            counts["regions"] += len(record.labels)
+            places = {id(region): first + index for index, region in enumerate(whole.labels)}
+            numbers = tuple(places[id(region)] for region in record.labels)
+            yield Entry(record, number, numbers, part)
+
+    def categories(self) -> dict[str, int]:
+        """The tags of all regions of the data set, numbered from 1 by name; none is left out."""
+        names: set[str] = set()
+        for _, batch in iter_batches(self.dataset, ["labels.list.element.tag"]):
+            labels = batch.column("labels")
+            assert isinstance(labels, pa.ListArray)
+            names.update(labels.flatten().field("tag").unique().to_pylist())
+        return {name: number for number, name in enumerate(sorted(names), start=1)}
+
+
+def part_of(image_id: str, shares: dict[str, float], seed: int) -> str:
+    """The part of an image, by a checksum of its id: the same in every data set that has it."""
+    digest = hashlib.blake2b(f"{seed}:{image_id}".encode("utf-8", "surrogatepass"), digest_size=8)
+    place = int.from_bytes(digest.digest(), "big") / 2**64
+    for name, end in zip(shares, accumulate(shares.values()), strict=True):
+        if place < end:
+            return name
+    return list(shares)[-1]  # the shares' sum may fall short of 1 by rounding
+
+
+Box = tuple[float, float, float, float]
+
+
+def clipped(box: Box, width: int, height: int, clip: bool) -> Box | None:
+    """The box x0, y0, x1, y1, cut to the image if wanted; None where nothing of it lies inside.
+
+    One that is not finite stays as it is, so that it is refused where it is written.
+    """
+    if not clip or not all(map(math.isfinite, box)):
+        return box
+    x0, x1 = (min(max(value, 0.0), float(width)) for value in (box[0], box[2]))
+    y0, y1 = (min(max(value, 0.0), float(height)) for value in (box[1], box[3]))
+    return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
