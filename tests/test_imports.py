@@ -26,7 +26,7 @@ LAYERS = (
     ("dataset", "models"),
     ("export", "engine"),
     ("annotate", "serve", "train", "view", "verify"),
-    ("evaluate", "scenes/demo"),
+    ("evaluate", "scenes/demo", "photos"),
     ("reproduce",),
     ("cli",),
     ("__main__",),

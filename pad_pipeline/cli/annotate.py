@@ -173,15 +173,21 @@ def retry_failed(
     print_run(report)
 
 
-def demo(output: str = "demo", num_images: int = 48, seed: int = 0) -> None:
+def demo(output: str = "demo", num_images: int = 48, seed: int = 0, photos: bool = False) -> None:
     """Draw scenes and annotate them with the embedded models.
 
     Args:
         output: Folder for the scenes, the data set and the contact sheet.
         num_images: How many scenes to draw.
         seed: Which scenes to draw.
+        photos: Segment photographs of scikit-image in place of scenes, with given boxes, by
+            MobileSAM, which is fetched where it is not there.
     """
-    from pad_pipeline.cli.reports.runs import print_demo
+    from pad_pipeline.cli.reports.runs import print_demo, print_photo_demo
+    from pad_pipeline.photos.demo import run_photo_demo
     from pad_pipeline.scenes.demo import run_demo
 
+    if photos:
+        print_photo_demo(run_photo_demo(output, console=Console(stderr=True)))
+        return
     print_demo(run_demo(output, num_images=num_images, seed=seed, console=Console(stderr=True)))

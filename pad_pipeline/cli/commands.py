@@ -36,11 +36,12 @@ def build_commands(preset: str) -> Commands:
         "stats": dataset.stats,
         "render": dataset.render,
         "models": Group(
-            "List, fetch, convert and verify models; see what 8 bits change.",
+            "List, fetch, convert, check, verify and compare models.",
             {
                 "list": models.list_models,
                 "fetch": models.fetch,
                 "convert": models.convert,
+                "check": models.check,
                 "verify": models.verify,
                 "compare-precision": partial(models.compare_precision, config=config),
             },

@@ -1,4 +1,4 @@
-"""The commands `models list`, `fetch`, `convert`, `verify` and `compare-precision`."""
+"""The commands `models list`, `fetch`, `convert`, `check`, `verify`, `compare-precision`."""
 
 from __future__ import annotations
 
@@ -63,6 +63,35 @@ def convert(
 
     run(kind, checkpoint, output, tags=tags, thresholds=thresholds, tokenizer=tokenizer)
     say(f"wrote {output}")
+
+
+def check(
+    names: Positional[tuple[Annotated[str, arg(metavar="NAME")], ...]],
+    facts: str | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
+) -> None:
+    """Run models with real weights on photographs of plain content; exit code 1 where one fails.
+
+    A tagger must name what is there, a detector box it, a segmenter find its pixels in the box.
+
+    Args:
+        names: Taggers, detectors or segmenters: names that `models list` prints, or directories.
+        facts: JSON file with facts about your own photographs in place of scikit-image's ten.
+        device: Where the models run, in float32.
+    """
+    from pad_pipeline.cli.reports.models import print_verdict
+    from pad_pipeline.models.base import Runtime
+    from pad_pipeline.photos.check import check_model
+    from pad_pipeline.photos.facts import read_photographs
+
+    photographs = read_photographs(facts)
+    passed = []
+    for name in names:
+        verdict = check_model(name, photographs, Runtime(device))
+        print_verdict(verdict)
+        passed.append(verdict.passed)
+    if not all(passed):
+        raise SystemExit(1)
 
 
 def verify(

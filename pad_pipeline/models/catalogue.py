@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pad_pipeline.errors import UserError, plural
 from pad_pipeline.models.hub import cached_snapshot
 from pad_pipeline.models.references import (
     CHECKPOINT_SUFFIXES,
@@ -18,6 +19,7 @@ from pad_pipeline.models.references import (
     Kind,
     Role,
     models_folder,
+    resolve,
 )
 from pad_pipeline.models.registry import DETECTORS, SEGMENTERS, TAGGERS
 
@@ -250,6 +252,33 @@ def list_models() -> list[OnDisk]:
         if path not in found:
             listed.append(OnDisk(path.name, _role_of(path), None, path))
     return listed
+
+
+def known_model(name: str) -> KnownModel:
+    """The known model of that reference; `UserError` with the names where there is none."""
+    for known in KNOWN:
+        if name in (known.reference, known.file) and name != "model.safetensors":
+            return known
+    names = ", ".join(known.reference for known in KNOWN)
+    raise UserError(f"{name!r} is none of the {plural(len(KNOWN), 'known model')}: {names}")
+
+
+def role_of(reference: str) -> Role:
+    """What the model of that name does in the chain.
+
+    Raises `UserError` for a checkpoint file and a hub id that is not known: they do not say it.
+    """
+    for known in KNOWN:
+        if known.reference == reference:
+            return known.role
+    place = resolve(reference)
+    role = _role_of(place) if isinstance(place, Path) else None
+    if role is None:
+        raise UserError(
+            f"{reference} does not say whether it is a tagger, a detector or a segmenter; give a "
+            "known model or a directory that `pad-pipeline models convert` wrote"
+        )
+    return role
 
 
 def find(known: KnownModel) -> Path | None:

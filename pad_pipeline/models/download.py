@@ -49,13 +49,18 @@ def download(url: str, path: Path, checksum: str) -> None:
     os.replace(partial, path)
 
 
+def npm_program() -> str | None:
+    """The path of the program npm; None where it is not installed."""
+    return shutil.which("npm")
+
+
 def pack_npm(package: str, path: Path, checksum: str) -> None:
     """The archive of an npm package (`name@version`) as `path`, by the program npm.
 
     It asks the registry that it is configured for, and downloads again what was cut. Raises
     `UserError` where there is no npm, it fails, or another archive arrives.
     """
-    npm = shutil.which("npm")
+    npm = npm_program()
     if npm is None:
         raise UserError(
             f"the package {package} is fetched by the program npm, which is not installed; install "

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from pad_pipeline.errors import UserError, plural
-from pad_pipeline.models.catalogue import KNOWN, KnownModel, find
+from pad_pipeline.errors import UserError
+from pad_pipeline.models.catalogue import KnownModel, find, known_model
 from pad_pipeline.models.download import NPM, check_file, check_space, download, pack_npm
 from pad_pipeline.models.hub import download_file, download_model
 from pad_pipeline.models.references import models_folder
@@ -43,15 +43,6 @@ def fetch(name: str, source: str | Path | None = None) -> Path:
             convert(known.convert, checkpoint, dest)
             shutil.rmtree(downloads)
     return dest
-
-
-def known_model(name: str) -> KnownModel:
-    """The known model of that reference; `UserError` with the names where there is none."""
-    for known in KNOWN:
-        if name in (known.reference, known.file) and name != "model.safetensors":
-            return known
-    names = ", ".join(known.reference for known in KNOWN)
-    raise UserError(f"{name!r} is none of the {plural(len(KNOWN), 'known model')}: {names}")
 
 
 def _fetch_directory(

@@ -59,7 +59,7 @@ def test_a_description_is_one_paragraph(capfd, monkeypatch) -> None:
         ("annotat photos out", "there is no command 'annotat'; did you mean annotate?"),
         ("modles list", "there is no command 'modles'; did you mean models?"),
         ("train pretran x", "there is no command 'train pretran'; did you mean pretrain?"),
-        ("models xyz", "there is no command 'models xyz'; there are list, convert"),
+        ("models xyz", "there is no command 'models xyz'; there are list, fetch, convert"),
     ],
 )
 def test_a_mistyped_command_is_answered_once(capfd, words: str, hint: str) -> None:

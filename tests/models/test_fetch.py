@@ -51,8 +51,7 @@ def known(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> KnownModel:
         convert="sam",
         sha256=hashlib.sha256(server.files[f"/{FILE}"]).hexdigest(),
     )
-    for module in (catalogue, fetch):
-        monkeypatch.setattr(module, "KNOWN", (known,))
+    monkeypatch.setattr(catalogue, "KNOWN", (known,))
     return known
 
 
@@ -110,8 +109,7 @@ def test_a_conversion_that_fails_keeps_the_download(
         fetch.fetch("sam_tiny")
     monkeypatch.undo()
     monkeypatch.setenv("PAD_MODELS", str(models))
-    for module in (catalogue, fetch):
-        monkeypatch.setattr(module, "KNOWN", (known,))
+    monkeypatch.setattr(catalogue, "KNOWN", (known,))
     fetch.fetch("sam_tiny")
     assert len(server.requests) == 1
 

@@ -10,9 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from pad_pipeline.cli.reports.output import print_pairs, print_table, say
+from pad_pipeline.errors import plural
 
 if TYPE_CHECKING:
     from pad_pipeline.annotate.compare_precision import PrecisionChanges
+    from pad_pipeline.photos.check import Verdict
     from pad_pipeline.verify.rows import VerifyRow
 
 
@@ -30,6 +32,24 @@ def print_models() -> None:
             say(f"    get it by `pad-pipeline models fetch {known.reference}`")
         say(f"    on disk: {entry.path or 'no'}")
     say(f"models folder: {models_folder()} (set PAD_MODELS to change it)")
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """A line per photograph, and whether the model passes."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("photograph", overflow="fold")
+    table.add_column("")
+    table.add_column("missed", overflow="fold")
+    for finding in verdict.findings:
+        mark = Text("WRONG", style="bold red") if finding.missed else Text("ok", style="green")
+        table.add_row(Text(finding.photograph), mark, Text(", ".join(finding.missed)))
+    print_table(table)
+    right = sum(not finding.missed for finding in verdict.findings)
+    outcome = "passes" if verdict.passed else "FAILS"
+    say(
+        f"{verdict.role} {verdict.model} {outcome}: right in {right} of "
+        f"{plural(len(verdict.findings), 'photograph')}"
+    )
 
 
 def print_verification(rows: Sequence[VerifyRow]) -> None:

@@ -13,6 +13,7 @@ from pad_pipeline.errors import plural
 if TYPE_CHECKING:
     from pad_pipeline.annotate.report import RunReport
     from pad_pipeline.annotate.status import RunStatus
+    from pad_pipeline.photos.demo import PhotoDemoResult
     from pad_pipeline.scenes.demo import DemoResult
     from pad_pipeline.train.run.status import TrainingStatus
 
@@ -78,6 +79,14 @@ def print_demo(result: DemoResult) -> None:
     say("The embedded models know the things of these scenes only; they are no use on photos.")
     say(f"overview: {result.overview}")
     say(f"images:   {result.images}")
+    say(f"records:  {result.annotations}")
+
+
+def print_photo_demo(result: PhotoDemoResult) -> None:
+    """The summary of a demo on photographs, and where its files are."""
+    print_run(result.report)
+    say(f"Masks by {result.segmenter} with its real weights; the boxes and their names were given.")
+    say(f"overview: {result.overview}")
     say(f"records:  {result.annotations}")
 
 
