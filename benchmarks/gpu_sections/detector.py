@@ -32,7 +32,7 @@ def rows(bench: Bench) -> Rows:
     for images in TINY_PASSES if bench.tiny else PASSES:
         yield f"one size, passes of {images}", partial(one_pass, bench, images)
     chunk = (TINY_CHUNKS if bench.tiny else CHUNKS)[0]
-    yield "web, sizes mixed in a pass", partial(mixed, bench, "web", chunk, mix_sizes=True)
+    yield "web, on canvases", partial(mixed, bench, "web", chunk, pad_to="canvases")
 
 
 def mixed(bench: Bench, mixture: Mixture, chunk: int, **options: Any) -> Row:

@@ -163,6 +163,7 @@ def _load_detector(config: AnnotateConfig, runtime: Runtime) -> Detector:
         text_threshold=config.detect.text_threshold,
         label_mode=config.detect.label_mode,
         max_pairs=config.detect.batch_size,
+        pad_to=config.detect.pad_to,
     )
 
 

@@ -70,6 +70,10 @@ class DetectConfig:
     group_by_size: bool = False
     """Fill forward passes with images of one resized size from the whole chunk, where only
     neighbours share one otherwise: fewer, fuller passes where sizes vary."""
+    pad_to: Literal["own", "canvases"] = "own"
+    """`canvases` pads images to one of a dozen sizes, so that those of unlike sizes share a pass:
+    faster on a GPU where sizes vary, and boxes and scores differ a little (docs/gpu.md); `own`
+    leaves each at its own size."""
     box_threshold: Fraction = 0.25
     """Boxes whose score is above this are kept (0–1)."""
     text_threshold: Fraction = 0.20

@@ -15,7 +15,7 @@ from pad_pipeline.boxes import nms
 from pad_pipeline.errors import UserError
 from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.checkpoints import read_checkpoint
-from pad_pipeline.models.grounding_dino.detector import GroundingDinoDetector, Preprocessing
+from pad_pipeline.models.grounding_dino.detector import GroundingDinoDetector
 from pad_pipeline.models.grounding_dino.encode import encode_images
 from pad_pipeline.models.grounding_dino.forward import detect_pairs
 from pad_pipeline.models.grounding_dino.load import (
@@ -24,6 +24,7 @@ from pad_pipeline.models.grounding_dino.load import (
     to_runtime,
 )
 from pad_pipeline.models.grounding_dino.phrases import encode_texts
+from pad_pipeline.models.grounding_dino.preprocessing import Preprocessing
 from pad_pipeline.models.grounding_dino.prompts import build_prompts
 from pad_pipeline.models.grounding_dino.state_dict import config_from_golden
 from pad_pipeline.models.protocols import Image

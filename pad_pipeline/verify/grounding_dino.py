@@ -36,7 +36,7 @@ from pad_pipeline.models.grounding_dino.load import (
     load_tokenizer,
     to_runtime,
 )
-from pad_pipeline.models.grounding_dino.network import Network, prepare_network
+from pad_pipeline.models.grounding_dino.network import Network
 from pad_pipeline.models.grounding_dino.phrases import (
     Texts,
     encode_phrases,
@@ -44,6 +44,7 @@ from pad_pipeline.models.grounding_dino.phrases import (
     lay_out,
 )
 from pad_pipeline.models.grounding_dino.places import Places
+from pad_pipeline.models.grounding_dino.prepare import prepare_network
 from pad_pipeline.models.grounding_dino.prompts import Prompt
 from pad_pipeline.models.grounding_dino.state_dict import config_from_golden
 from pad_pipeline.verify.rows import VerifyRow, compare_all, compare_decisions, read_json

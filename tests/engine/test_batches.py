@@ -20,7 +20,7 @@ from tests import fakes
 LOADERS = {"tag": "load_tagger", "detect": "load_detector", "segment": "load_segmenter"}
 NETWORKS = {
     "tag": lambda tagger: tagger.model.visual_encoder,
-    "detect": lambda detector: detector.model.model.backbone.conv_encoder.model,
+    "detect": lambda detector: detector.model.model.backbone.conv_encoder.model.swin.embeddings,
     "segment": lambda segmenter: segmenter.model.vision_encoder,
 }
 """The image encoder of each model: the part that every batch of images passes once."""

@@ -85,7 +85,7 @@ def test_grounding_dino_finds_the_recorded_boxes(tmp_path: Path) -> None:
     assert {"config.json", "model.safetensors", "preprocessor_config.json"} <= {
         path.name for path in (tmp_path / "d").iterdir()
     }
-    from pad_pipeline.models.grounding_dino.detector import Preprocessing
+    from pad_pipeline.models.grounding_dino.preprocessing import Preprocessing
 
     recorded = chain()
     detector = registry.load_detector(

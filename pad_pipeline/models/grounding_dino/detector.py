@@ -15,9 +15,15 @@ from pad_pipeline.models.base import Runtime, in_batches
 from pad_pipeline.models.device_image import upload
 from pad_pipeline.models.grounding_dino.encode import encode_images
 from pad_pipeline.models.grounding_dino.forward import compiled_steps, detect_pairs
-from pad_pipeline.models.grounding_dino.network import prepare_network
 from pad_pipeline.models.grounding_dino.phrases import encode_texts
-from pad_pipeline.models.grounding_dino.places import Size
+from pad_pipeline.models.grounding_dino.prepare import prepare_network
+from pad_pipeline.models.grounding_dino.preprocessing import (
+    PadTo,
+    Preprocessing,
+    Size,
+    canvas_of,
+    resized_size,
+)
 from pad_pipeline.models.grounding_dino.prompts import (
     LabelMode,
     Prompt,
@@ -27,43 +33,15 @@ from pad_pipeline.models.grounding_dino.prompts import (
 )
 from pad_pipeline.models.protocols import Boxes, Image
 from pad_pipeline.models.resize import resize_uint8
-from pad_pipeline.normalisation import IMAGENET_MEAN, IMAGENET_STD
-
-
-@dataclass(frozen=True, slots=True)
-class Preprocessing:
-    """How an image becomes the detector's input; sides in pixels, mean and std of RGB in 0–1."""
-
-    shortest_side: int = 800
-    longest_side: int = 1333
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-
-
-def resized_size(height: int, width: int, shortest: int, longest: int) -> tuple[int, int]:
-    """The (height, width) of an image as the detector's input, by the original's rounding.
-
-    The shortest side becomes `shortest`, or less where the longest would pass `longest`. So thin an
-    image that the original fails on it (its short side would round to 0) gets 1 pixel there and at
-    most `longest` on the other side.
-    """
-    low, high = min(height, width), max(height, width)
-    size = shortest
-    if high / low * shortest > longest:
-        size = round(longest * low / high)
-    if size == low:
-        return height, width
-    other = int(size * high / low) if size else min(high // low, longest)
-    size = max(size, 1)
-    return (size, other) if height <= width else (other, size)
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """An image that has tags, its size after resizing and its prompts."""
+    """An image that has tags, its size after resizing and after padding, and its prompts."""
 
     index: int
-    size: tuple[int, int]
+    size: Size
+    canvas: Size
     prompts: list[Prompt]
 
 
@@ -74,9 +52,11 @@ class GroundingDinoDetector:
     mode on the runtime's device, its box heads in float32 and the rest in the runtime's dtype. One
     pass of the model holds at most `max_pairs` pairs of an image and a prompt, as an image with
     many tags has several prompts.
-    Only images of the same size after resizing share a pass, so that what is found in an image does
-    not depend on its neighbours; with `mix_sizes` images of similar sizes share one, padded at the
-    right and bottom, which is faster where sizes vary and moves boxes and scores a little.
+    Only images of one `input_size` share a pass, so that what is found in an image does not depend
+    on its neighbours. With `pad_to="own"` that is its size after resizing. With "canvases" images
+    are padded at the right and bottom to one of a dozen sizes, and the padding is masked as the
+    original does in a batch: passes are fuller where sizes vary, and boxes and scores are a little
+    different, since the windows of the backbone and its norms see the padding.
     """
 
     def __init__(
@@ -90,14 +70,15 @@ class GroundingDinoDetector:
         text_threshold: float = 0.20,
         label_mode: LabelMode = "span",
         max_pairs: int = 8,
-        mix_sizes: bool = False,
+        pad_to: PadTo = "own",
     ) -> None:
         self.model, self.tokenizer, self.runtime = model, tokenizer, runtime
         self.network = prepare_network(model)
         self.preprocessing = preprocessing or Preprocessing()
         self.box_threshold, self.text_threshold = box_threshold, text_threshold
         self.label_mode: LabelMode = label_mode
-        self.max_pairs, self.mix_sizes = max_pairs, mix_sizes
+        self.max_pairs = max_pairs
+        self.pad_to: PadTo = pad_to
         self.max_tokens = int(model.config.max_text_len)
         device = runtime.device
         self._mean = torch.tensor(self.preprocessing.mean, device=device)[:, None, None]
@@ -122,12 +103,12 @@ class GroundingDinoDetector:
             for names in tags
         ]
         jobs = [
-            _Job(index, self.input_size(*image.shape[:2]), wanted)
+            _Job(index, self._size(image), self.input_size(*image.shape[:2]), wanted)
             for index, (image, wanted) in enumerate(zip(images, prompts, strict=True))
             if wanted
         ]
         found = [Boxes() for _ in images]
-        for batch in _batches(jobs, self.max_pairs, self.mix_sizes):
+        for batch in _batches(jobs, self.max_pairs):
             pieces: dict[int, list[Boxes]] = {job.index: [] for job in batch}
             for index, boxes in self._run(batch, [images[job.index] for job in batch]):
                 pieces[index].append(boxes)
@@ -135,41 +116,43 @@ class GroundingDinoDetector:
                 found[job.index] = _merge(pieces[job.index])
         return found
 
-    def pixels(self, images: Sequence[Image], sizes: Sequence[Size] | None = None) -> Tensor:
-        """Images as the model reads them, (B, 3, H, W) in its dtype.
+    def pixels(self, images: Sequence[Image]) -> Tensor:
+        """Images of one `input_size` as the model reads them, (B, 3, H, W) in its dtype.
 
-        `sizes` are the (height, width) after resizing. Images smaller than the largest are padded
-        with 0 at the right and bottom.
+        What is smaller is padded with 0 at the right and bottom.
         """
-        sizes = sizes or [self.input_size(*image.shape[:2]) for image in images]
+        [(height, width)] = {self.input_size(*image.shape[:2]) for image in images}
         device = self._mean.device
-        resized = [
-            resize_uint8(image, *size, "bilinear", device)
-            for image, size in zip(images, sizes, strict=True)
-        ]
-        if len(set(sizes)) == 1:
+        resized = [resize_uint8(image, *self._size(image), "bilinear", device) for image in images]
+        if all(pixels.shape[1:] == (height, width) for pixels in resized):
             return self._normalise(torch.stack(resized)).to(self.runtime.torch_dtype)
-        height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
         batch = torch.zeros(
-            (len(sizes), 3, height, width), dtype=self.runtime.torch_dtype, device=device
+            (len(images), 3, height, width), dtype=self.runtime.torch_dtype, device=device
         )
-        for canvas, pixels, (rows, columns) in zip(batch, resized, sizes, strict=True):
-            canvas[:, :rows, :columns] = self._normalise(pixels)
+        for canvas, pixels in zip(batch, resized, strict=True):
+            canvas[:, : pixels.shape[1], : pixels.shape[2]] = self._normalise(pixels)
         return batch
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         return pixels.float().div_(255).sub_(self._mean).div_(self._std)
 
-    def input_size(self, height: int, width: int) -> tuple[int, int]:
-        """The (height, width) that an image has after resizing; equal ones can share a pass."""
+    def input_size(self, height: int, width: int) -> Size:
+        """The (height, width) that an image has for the model; equal ones can share a pass."""
         settings = self.preprocessing
+        size = resized_size(height, width, settings.shortest_side, settings.longest_side)
+        return size if self.pad_to == "own" else canvas_of(size, settings)
+
+    def _size(self, image: Image) -> Size:
+        """The (height, width) of an image after resizing, without padding."""
+        settings, (height, width) = self.preprocessing, image.shape[:2]
         return resized_size(height, width, settings.shortest_side, settings.longest_side)
 
     def _run(self, batch: Sequence[_Job], images: Sequence[Image]) -> Iterator[tuple[int, Boxes]]:
         """The boxes of each prompt of each image, with the image's index, in order."""
-        sizes = [job.size for job in batch]
-        pixels = self.pixels(images, sizes)
-        encoded = encode_images(self.network, pixels, sizes if len(set(sizes)) > 1 else None)
+        pixels = self.pixels(images)
+        padded = any(job.size != job.canvas for job in batch)
+        sizes = [job.size for job in batch] if padded else None
+        encoded = encode_images(self.network, pixels, sizes)
         rows = [(place, prompt) for place, job in enumerate(batch) for prompt in job.prompts]
         for part in in_batches(rows, self.max_pairs):
             prompts = [prompt for _, prompt in part]
@@ -249,13 +232,12 @@ def to_pixels(boxes_cxcywh: NDArray[np.float32], height: int, width: int) -> NDA
     return boxes
 
 
-def _batches(jobs: Sequence[_Job], max_pairs: int, mix_sizes: bool) -> Iterator[list[_Job]]:
-    """The jobs by size, in batches of at most `max_pairs` prompts but for images that need more."""
+def _batches(jobs: Sequence[_Job], max_pairs: int) -> Iterator[list[_Job]]:
+    """The jobs by canvas, in batches of at most `max_pairs` prompts, or of one image."""
     batch: list[_Job] = []
-    for job in sorted(jobs, key=lambda job: (job.size, job.index)):
+    for job in sorted(jobs, key=lambda job: (job.canvas, job.index)):
         num_rows = sum(len(held.prompts) for held in batch) + len(job.prompts)
-        alike = mix_sizes or not batch or batch[0].size == job.size
-        if batch and (num_rows > max_pairs or not alike):
+        if batch and (num_rows > max_pairs or batch[0].canvas != job.canvas):
             yield batch
             batch = []
         batch.append(job)

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pad_pipeline.models.grounding_dino.network import Network
-from pad_pipeline.models.grounding_dino.places import Places, Size, find_places
+from pad_pipeline.models.grounding_dino.places import Places, find_places
+from pad_pipeline.models.grounding_dino.preprocessing import Size
 from pad_pipeline.models.swin_forward import run_swin
 
 

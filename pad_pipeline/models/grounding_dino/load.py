@@ -24,8 +24,9 @@ from pad_pipeline.errors import Setting, UserError, first_line
 from pad_pipeline.models.base import Runtime, load_strictly, prepare
 from pad_pipeline.models.checkpoints import read_checkpoint
 from pad_pipeline.models.grounding_dino.deformable_attention import try_deformable_kernel
-from pad_pipeline.models.grounding_dino.detector import GroundingDinoDetector, Preprocessing
+from pad_pipeline.models.grounding_dino.detector import GroundingDinoDetector
 from pad_pipeline.models.grounding_dino.phrases import SEPARATOR_IDS
+from pad_pipeline.models.grounding_dino.preprocessing import Preprocessing
 from pad_pipeline.models.grounding_dino.prompts import check_separators
 from pad_pipeline.models.grounding_dino.state_dict import (
     convert_grounding_dino,

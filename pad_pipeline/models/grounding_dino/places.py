@@ -18,9 +18,7 @@ from torch import Tensor
 from pad_pipeline.models.device_image import upload
 from pad_pipeline.models.grounding_dino.deformable_attention import Levels
 from pad_pipeline.models.grounding_dino.network import Network
-
-Size = tuple[int, int]
-"""Height and width."""
+from pad_pipeline.models.grounding_dino.preprocessing import Size
 
 
 @dataclass(frozen=True, slots=True)

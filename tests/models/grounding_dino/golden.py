@@ -8,8 +8,9 @@ from safetensors.torch import load_file
 from transformers import GroundingDinoForObjectDetection
 
 from pad_pipeline.models.base import Runtime
-from pad_pipeline.models.grounding_dino.detector import GroundingDinoDetector, Preprocessing
+from pad_pipeline.models.grounding_dino.detector import GroundingDinoDetector
 from pad_pipeline.models.grounding_dino.load import build_grounding_dino, load_tokenizer
+from pad_pipeline.models.grounding_dino.preprocessing import Preprocessing
 from pad_pipeline.models.grounding_dino.state_dict import config_from_golden
 from tests.golden_data import golden_dir
 

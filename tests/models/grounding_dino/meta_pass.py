@@ -20,7 +20,7 @@ from pad_pipeline.models.grounding_dino.encode import encode_images
 from pad_pipeline.models.grounding_dino.forward import detect_pairs
 from pad_pipeline.models.grounding_dino.load import to_runtime
 from pad_pipeline.models.grounding_dino.phrases import encode_texts
-from pad_pipeline.models.grounding_dino.places import Size
+from pad_pipeline.models.grounding_dino.preprocessing import Size
 from pad_pipeline.models.grounding_dino.prompts import Prompt
 from pad_pipeline.models.grounding_dino.state_dict import infer_config
 from tests.golden_data import golden_dir

@@ -13,12 +13,13 @@ from safetensors.torch import load_file
 
 from pad_pipeline.boxes import nms
 from pad_pipeline.models.base import Runtime
-from pad_pipeline.models.grounding_dino.detector import (
-    GroundingDinoDetector,
+from pad_pipeline.models.grounding_dino.detector import GroundingDinoDetector, to_pixels
+from pad_pipeline.models.grounding_dino.load import to_runtime
+from pad_pipeline.models.grounding_dino.preprocessing import (
     Preprocessing,
+    canvas_of,
     resized_size,
 )
-from pad_pipeline.models.grounding_dino.load import to_runtime
 from pad_pipeline.models.grounding_dino.prompts import PromptError, build_prompts
 from tests.golden_data import golden_dir
 from tests.models.grounding_dino.golden import SMALL, TOLERANCE, Golden
@@ -125,17 +126,61 @@ def test_batch_of_different_sizes_and_tags_equals_singles(tiny, photo):
     assert batch[-1].num_prompts == 0
 
 
-def test_mixed_sizes_in_one_pass_are_close_to_singles(tiny, photo):
-    """Padding is masked, but it changes Swin's windows and the border's convolutions a little."""
-    images = [photo, photo[:190, :290]]
-    tags = [["dog", "red car"], ["cat", "sky", "house"]]
-    detector = tiny.detector(mix_sizes=True, box_threshold=0.0)
-    batch = detector.detect(images, tags)
-    singles = tiny.detector(box_threshold=0.0).detect(images, tags)
-    for found, alone in zip(batch, singles, strict=True):
-        # random weights reorder the queries; as sets the scores agree
-        difference = np.abs(np.sort(found.scores) - np.sort(alone.scores))
-        assert difference.mean() < 0.02
+@pytest.fixture(scope="module")
+def of_one_canvas(photo) -> list[np.ndarray]:
+    """Images of three sizes, all of which are padded to 112 × 150."""
+    height, width = 224, 300
+    photo = np.asarray(Image.fromarray(photo).resize((width, height)))
+    return [photo, photo[:, :280], photo[:, 10:298]]
+
+
+def test_images_on_a_canvas_are_found_as_transformers_finds_them(tiny, of_one_canvas):
+    detector = tiny.detector(pad_to="canvases", box_threshold=0.0)
+    assert {detector.input_size(*image.shape[:2]) for image in of_one_canvas} == {(112, 150)}
+    together = detector.detect(of_one_canvas, [["dog", "red car"]] * 3)
+    pixels = detector.pixels(of_one_canvas)
+    ids = tiny.tokenizer("dog. red car.", return_tensors="pt")["input_ids"]
+    for index, (image, found) in enumerate(zip(of_one_canvas, together, strict=True)):
+        height, width = resized_size(*image.shape[:2], 112, 187)
+        assert pixels[index, :, :, width:].eq(0).all()
+        mask = torch.zeros(1, 112, 150, dtype=torch.long)
+        mask[:, :height, :width] = 1
+        with torch.inference_mode():
+            expected = detector.model(
+                pixel_values=pixels[index : index + 1], pixel_mask=mask, input_ids=ids
+            )
+        boxes = to_pixels(expected.pred_boxes[0].numpy(), *image.shape[:2])
+        np.testing.assert_allclose(found.xyxy, boxes, atol=TOLERANCE * max(image.shape))
+        tokens = expected.logits[0].sigmoid()
+        scores = torch.stack([tokens[:, 1], tokens[:, 3:5].mean(1)]).amax(0)
+        np.testing.assert_allclose(found.scores, scores.numpy(), atol=TOLERANCE)
+        [alone] = detector.detect([image], [["dog", "red car"]])
+        assert_same(found, alone)
+
+
+def test_padding_changes_what_is_found_and_what_fits_is_as_it_was(tiny, of_one_canvas):
+    """Padding is masked, but Swin's windows and the norms of the levels see it."""
+    tags = [["dog", "red car"]] * 3
+    own = tiny.detector(box_threshold=0.0).detect(of_one_canvas, tags)
+    padded = tiny.detector(pad_to="canvases", box_threshold=0.0).detect(of_one_canvas, tags)
+    assert_same(padded[0], own[0])
+    for found, alone in zip(padded[1:], own[1:], strict=True):
+        # random weights reorder the queries
+        assert np.abs(np.sort(found.scores) - np.sort(alone.scores)).max() > 100 * TOLERANCE
+
+
+def test_every_size_has_a_canvas_that_holds_it_and_there_are_few():
+    settings, canvases = Preprocessing(), set()
+    for height in range(10, 1500, 37):
+        for width in range(10, 1500, 41):
+            size = resized_size(height, width, 800, 1333)
+            canvas = canvas_of(size, settings)
+            assert all(side <= room for side, room in zip(size, canvas, strict=True))
+            canvases.add(canvas)
+    usual = {canvas for canvas in canvases if max(canvas) <= 1346}
+    assert len(usual) == 11
+    assert canvas_of((800, 1066), settings) == (800, 1066)  # 4 : 3, as most photos have
+    assert canvas_of((800, 1200), settings) == (800, 1200)  # 3 : 2
 
 
 def test_many_tags_are_split_and_none_is_lost(tiny, photo):

@@ -14,8 +14,8 @@ from pad_pipeline.models.grounding_dino.forward import (
     inverse_sigmoid,
 )
 from pad_pipeline.models.grounding_dino.load import to_runtime
-from pad_pipeline.models.grounding_dino.network import prepare_network
 from pad_pipeline.models.grounding_dino.phrases import encode_texts
+from pad_pipeline.models.grounding_dino.prepare import prepare_network
 from pad_pipeline.verify.grounding_dino import golden_outputs
 from tests.models.grounding_dino.golden import TOLERANCE, Golden
 

@@ -24,3 +24,9 @@ def test_a_pass_takes_at_most_700_launches(detector: GroundingDinoDetector) -> N
         assert again["texts"].counts.keys() == {"cat", "index_select", "_to_copy"}
         assert first["pairs"].total == again["pairs"].total
         assert first["images"].total - again["images"].total <= 80
+
+
+def test_padding_adds_what_is_computed_of_it(detector: GroundingDinoDetector) -> None:
+    sizes = [(800 - image, 1000 + image) for image in range(16)]
+    _, again = (count_launches(detector, (800, 1066), sizes) for _ in range(2))
+    assert sum(part.total for part in again.values()) <= 760

@@ -15,10 +15,7 @@ from transformers import (
 
 from pad_pipeline.errors import UserError
 from pad_pipeline.models.base import Runtime
-from pad_pipeline.models.grounding_dino.detector import (
-    GroundingDinoDetector,
-    Preprocessing,
-)
+from pad_pipeline.models.grounding_dino.detector import GroundingDinoDetector
 from pad_pipeline.models.grounding_dino.encode import encode_images
 from pad_pipeline.models.grounding_dino.forward import detect_pairs
 from pad_pipeline.models.grounding_dino.load import (
@@ -27,6 +24,7 @@ from pad_pipeline.models.grounding_dino.load import (
     save_grounding_dino,
 )
 from pad_pipeline.models.grounding_dino.phrases import encode_texts
+from pad_pipeline.models.grounding_dino.preprocessing import Preprocessing
 from pad_pipeline.models.grounding_dino.state_dict import (
     config_from_golden,
 )

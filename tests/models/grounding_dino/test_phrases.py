@@ -8,7 +8,7 @@ from transformers.models.grounding_dino.modeling_grounding_dino import (
     generate_masks_with_special_tokens_and_transfer_map,
 )
 
-from pad_pipeline.models.grounding_dino.network import Network, prepare_network
+from pad_pipeline.models.grounding_dino.network import Network
 from pad_pipeline.models.grounding_dino.phrases import (
     SEPARATOR_IDS,
     SHORT,
@@ -16,6 +16,7 @@ from pad_pipeline.models.grounding_dino.phrases import (
     encode_phrases,
     encode_texts,
 )
+from pad_pipeline.models.grounding_dino.prepare import prepare_network
 from tests.models.grounding_dino.golden import TOLERANCE, Golden
 
 CLS, SEP, STOP, QUESTION = SEPARATOR_IDS
