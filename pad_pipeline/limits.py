@@ -75,4 +75,6 @@ def _describe(limits: tuple[Any, ...]) -> str:
             return f"be at least {low}"
         case (Gt(0),):
             return "be positive"
+        case (Le(high),):
+            return f"be at most {high}"
     raise TypeError(f"{limits!r} are no limits that check_limits has words for")

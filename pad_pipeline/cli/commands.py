@@ -47,12 +47,13 @@ def build_commands(preset: str) -> Commands:
             },
         ),
         "train": Group(
-            "Train projectors and language models; inspect and export.",
+            "Train projectors and language models; inspect, compare and export.",
             {
                 "pretrain": partial(train.pretrain, config=stage1),
                 "finetune": partial(train.finetune, config=stage2),
                 "inspect": partial(train.inspect, config=stage1),
                 "export": train.export,
+                "compare": train.compare,
             },
         ),
         "view": view.view,

@@ -109,6 +109,22 @@ def export(
         say(line)
 
 
+def compare(
+    first: Positional[Annotated[str, arg(metavar="RUN1")]],
+    second: Positional[Annotated[str, arg(metavar="RUN2")]],
+) -> None:
+    """Show two runs side by side: settings that differ, curves, held-out figures.
+
+    Args:
+        first: Folder of a training run.
+        second: Folder of another one of the same stage; it may still train.
+    """
+    from pad_pipeline.train.run.compare import compare_runs
+
+    for line in compare_runs(first, second):
+        say(line)
+
+
 def _train(
     stage: TrainingStage,
     sources: tuple[str, ...],

@@ -26,6 +26,7 @@ from pad_pipeline.train.run.config import TrainConfig
 from pad_pipeline.train.run.folder import Run, write_run
 from pad_pipeline.train.run.loggers import MetricsLogger, open_loggers
 from pad_pipeline.train.run.metrics_file import MetricsFile
+from pad_pipeline.train.run.models import in_whole_weights
 from pad_pipeline.train.run.results import write_results
 from pad_pipeline.train.sharding import (
     gather_state,
@@ -73,7 +74,8 @@ def train(
             each.close()
     weights = gather_weights(trainer.model) if is_sharded(trainer.model) else None
     if workers.rank == 0:
-        write_results(run, trainer.model, trainer.loader.tokenizer, weights)
+        model = in_whole_weights(run, config, trainer.model)
+        write_results(run, model, trainer.loader.tokenizer, weights)
         facts = {
             **run.facts,
             "state": "finished",

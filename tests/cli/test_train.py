@@ -114,3 +114,10 @@ def test_annotations_without_captions_are_refused(capfd, tmp_path: Path) -> None
     write_annotations(tmp_path, 3, captions=False)
     command = ("train", "pretrain", tmp_path / "annotations", "--output", tmp_path / "run", *DEMO)
     assert "3 without a caption" in call(capfd, *command).sentence
+
+
+def test_a_run_compares_with_itself(capfd, trained_run: Path) -> None:
+    done = call(capfd, "train", "compare", trained_run, trained_run)
+    assert done.code == 0, done.err
+    assert "all settings and samples are the same" in done.out
+    assert re.search(r"caption loss   A \S+", done.out)

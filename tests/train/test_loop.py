@@ -148,6 +148,24 @@ def test_stage_two_trains_the_language_model(folder: Path, reference: Path, tmp_
     load_finished_model(lora, device="cpu")
 
 
+def test_adapters_over_weights_in_four_bits_end_in_whole_weights(
+    folder: Path, reference: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip(
+        "bitsandbytes", reason="bitsandbytes, an optional package, is not installed"
+    )
+    config = replace(FINETUNE, lora_rank=4, lora_alpha=8.0, quantize_llm=True, max_steps=2)
+    source, url = str(folder / "conversations.json"), str(tmp_path / "run")
+    run = open_run(url, "finetune", config, source, None, str(reference))
+    train(run, config, OneWorker())
+    ours, _, _ = load_finished_model(read_run(url), device="cpu")
+    before, _, _ = load_finished_model(read_run(str(reference)), device="cpu")
+    name = "model.layers.0.mlp.up_proj.weight"
+    moved = ours.llm.state_dict()[name] - before.llm.state_dict()[name]
+    assert 0 < moved.abs().max() < 0.01  # the adapters' part alone: no rounding to 4 bits
+    assert torch.linalg.matrix_rank(moved) <= 4
+
+
 def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(
     folder: Path, tmp_path: Path
 ) -> None:

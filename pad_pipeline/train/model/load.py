@@ -42,6 +42,7 @@ def load_model(
     hidden_width: int | None = None,
     attention: str = "sdpa",
     select_layer: int = -2,
+    quantization: Any = None,
 ) -> VisionLanguageModel:
     """Tower, projector and language model, frozen but for the projector.
 
@@ -53,6 +54,8 @@ def load_model(
     frozen weights: bfloat16 on a GPU, float32 elsewhere unless given; `llm_dtype` that of the
     language model's weights where it shall differ (float32 where it will be trained). On the
     device "meta" no weight is read: sizes only.
+
+    `quantization` is transformers' way of keeping the language model's weights in fewer bits.
 
     Raises `UserError` where something is missing, cannot be read or does not fit the rest.
     """
@@ -84,7 +87,10 @@ def load_model(
         return skeleton
     del skeleton
     tower = _load(tower_class, vision, dtype, attention, config=vision_config)
-    words = _load(AutoModelForCausalLM, llm, llm_dtype or dtype, attention)
+    options: dict[str, Any] = {}
+    if quantization is not None:
+        options = {"quantization_config": quantization, "device_map": {"": device}}
+    words = _load(AutoModelForCausalLM, llm, llm_dtype or dtype, attention, **options)
     model = VisionLanguageModel(
         tower, projector, words, compute_dtype=dtype, select_layer=select_layer
     )

@@ -2,8 +2,34 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.train.model.vlm import VisionLanguageModel
+
+
+def four_bits(compute_dtype: torch.dtype) -> Any:
+    """How transformers loads a language model in 4 bits: NF4 and quantised scales, as in QLoRA.
+
+    Source: Dettmers et al. 2023. Raises `UserError` where bitsandbytes is not installed.
+    """
+    if find_spec("bitsandbytes") is None:
+        raise UserError(
+            "a language model in 4 bits needs bitsandbytes: pip install bitsandbytes, or train "
+            "without ",
+            Setting("quantize_llm"),
+        )
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute_dtype,
+    )
 
 
 def add_lora(

@@ -77,6 +77,8 @@ class TrainConfig:
     """Train low-rank adapters of this rank in place of the language model's weights (stage 2)."""
     lora_alpha: float = 256.0
     """Scale of the adapters."""
+    quantize_llm: bool = False
+    """Keep the language model's own weights in 4 bits under the adapters (QLoRA)."""
     weights: tuple[float, ...] = ()
     """Of several sources, the part of each in an epoch; without, all samples of all are seen."""
     seed: int = 0
@@ -137,6 +139,12 @@ class TrainConfig:
             raise UserError(
                 Setting("weights"),
                 f" must not be negative, and one of them more than 0, not {self.weights}",
+            )
+        if self.quantize_llm and not self.lora_rank:
+            raise UserError(
+                Setting("quantize_llm", True),
+                " is for low-rank adapters, as weights in 4 bits cannot be trained; give ",
+                Setting("lora_rank", 128),
             )
         if self.kept_layers and not self.activation_checkpointing:
             raise UserError(

@@ -17,7 +17,7 @@ from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.models.references import EMBEDDED, EMBEDDED_WEIGHTS
 from pad_pipeline.train.data.vision_input import VisionInput
 from pad_pipeline.train.model.load import load_model
-from pad_pipeline.train.model.lora import add_lora
+from pad_pipeline.train.model.lora import add_lora, four_bits
 from pad_pipeline.train.model.packed_attention import check_packable
 from pad_pipeline.train.model.projector_files import PROJECTOR_FILES, SETTINGS_FILE
 from pad_pipeline.train.model.towers import tower_of
@@ -71,6 +71,7 @@ def load_run_model(run: Run, config: TrainConfig) -> tuple[VisionLanguageModel, 
             device=device,
             num_tokens=config.image_tokens,
             select_layer=config.select_layer,
+            quantization=four_bits(dtype) if config.quantize_llm and stage == "finetune" else None,
         )
     if config.lora_rank and stage == "finetune":
         add_lora(model, config.lora_rank, config.lora_alpha)
@@ -83,6 +84,20 @@ def load_run_model(run: Run, config: TrainConfig) -> tuple[VisionLanguageModel, 
     if config.compile:
         model.compile_layers()
     return model, tokenizer
+
+
+def in_whole_weights(
+    run: Run, config: TrainConfig, model: VisionLanguageModel
+) -> VisionLanguageModel:
+    """The model with what it has trained on the language model's own weights, not those of 4 bits.
+
+    Adapters are merged into weights; into rounded ones they would be rounded too.
+    """
+    if not config.quantize_llm or run.facts["stage"] != "finetune":
+        return model
+    whole, _ = load_run_model(run, dataclasses.replace(config, quantize_llm=False, device="cpu"))
+    whole.load_trained_state(model.trained_state(), source="the trained model")
+    return whole
 
 
 def load_finished_model(
@@ -113,6 +128,8 @@ def load_finished_model(
 def check_models(config: TrainConfig) -> None:
     """Raise `UserError` where tower, projector, language model or tokenizer do not fit together."""
     model = load_skeleton(config)
+    if config.quantize_llm:
+        four_bits(torch.bfloat16)
     if config.pack_tokens:
         check_packable(model.llm.config, config.max_length)
     load_tokenizer(locate(config.llm, "language"))
