@@ -136,9 +136,13 @@ def _region(value: Any, where: str, box_format: BoxFormat) -> GivenRegion:
     numbers = list(box) if isinstance(box, Sequence) and not isinstance(box, str | bytes) else []
     if len(numbers) != 4 or not all(isinstance(number, Real) for number in numbers):
         raise UserError(f"{where} should be four numbers ({box_format}), found {_shown(box)}")
+    try:
+        bbox = corners(numbers, box_format)
+    except OverflowError as error:
+        raise UserError(f"{where} has a number that is too large: {_shown(box)}") from error
     return GivenRegion(
         tag=(label or "").strip() or UNNAMED,
-        bbox=corners(numbers, box_format),
+        bbox=bbox,
         score=1.0 if score is None else float(score),
     )
 

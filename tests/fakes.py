@@ -144,12 +144,9 @@ def pools() -> list[StageSpec]:
 def config(**changes: object) -> AnnotateConfig:
     """A config for runs that bring their own stages."""
     values: dict = {"chunk_size": 4, "rows_per_shard": 8, "device": "cpu", **changes}
-    return AnnotateConfig(
-        tag=TagConfig(model="fake"),
-        detect=DetectConfig(model="fake"),
-        segment=SegmentConfig(model="fake"),
-        **values,
-    )
+    for name, kind in (("tag", TagConfig), ("detect", DetectConfig), ("segment", SegmentConfig)):
+        values.setdefault(name, kind(model="fake"))
+    return AnnotateConfig(**values)
 
 
 def write_images(folder: Path, number: int) -> None:

@@ -43,6 +43,7 @@ def test_corner_and_size() -> None:
         ([{"label": "dog"}], "image 1: box 1 should be four numbers"),
         ([{"bbox": [1, 2, 3, 4], "category": 7}], "has the number 7 for a label"),
         ([{"bbox": [1, 2, 3, 4], "score": 7}], "a score from 0 to 1, found 'None' and '7'"),
+        ([[0, 0, 10**400, 1]], "image 1: box 1 has a number that is too large"),
         ({"category": ["cat"]}, "should hold a list of boxes under bbox or box, .* found category"),
         ({"bbox": [[1, 2, 3, 4]], "label": []}, "others of the same length"),
     ],

@@ -259,11 +259,15 @@ def _most_common(causes: Counter[str]) -> str:
 def _provenance(
     provenance: Mapping[str, Any], config: AnnotateConfig, checksums: Mapping[str, str]
 ) -> dict[str, Any]:
-    packages = ("torch", "transformers", "ray", "pyarrow", "pillow", "numpy", "pycocotools")
+    packages = ["torch", "transformers", "ray", "pyarrow", "pillow", "numpy", "pycocotools"]
+    if "captions" in config.tag_origins and config.tag.parser is not None:
+        packages += ["spacy", config.tag.parser]
+    models = {name: getattr(config, name).model for name in config.models}
+    models["second"] = config.detect.second
     return {
         **provenance,
         "models": {
-            name: {"model": getattr(config, name).model, "checksum": checksum}
+            name: {"model": models[name], "checksum": checksum}
             for name, checksum in checksums.items()
         },
         "versions": {

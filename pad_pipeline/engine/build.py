@@ -15,6 +15,7 @@ from pad_pipeline.engine import stages
 from pad_pipeline.engine.batches import batch_size, chunks_in_flight, cut_by_pixels
 from pad_pipeline.engine.config import STAGE_NAMES, AnnotateConfig
 from pad_pipeline.engine.given import GivenTags
+from pad_pipeline.engine.keep import DetectorRules, MaskLimits
 from pad_pipeline.engine.stages import Chain, ModelStage, Seconds
 from pad_pipeline.engine.turns import Turns
 from pad_pipeline.images import ImageLimits
@@ -38,6 +39,9 @@ def locate_models(config: AnnotateConfig) -> AnnotateConfig:
         config = replace(config, tag=replace(config.tag, parser=located_parser(config.tag.parser)))
     needed = {name: getattr(config, name) for name in config.models}
     located = {name: replace(one, model=_located(one.model)) for name, one in needed.items()}
+    if config.detect.second is not None:
+        detect = located["detect"]
+        located["detect"] = replace(detect, second=_located(config.detect.second))
     return replace(config, **located)
 
 
@@ -94,7 +98,7 @@ def build_stage(
     from pad_pipeline.models.base import Runtime
 
     if name == "suppress":
-        return stages.suppress_stage(config.suppress, seconds)
+        return stages.suppress_stage(config.suppress, seconds, config.negative_words)
     # Ray sets one thread per reserved CPU slot, which are not cores here
     torch.set_num_threads(_num_threads(config))
     runtime = Runtime(device=config.device, dtype=config.dtype, compile=config.compile)
@@ -125,7 +129,11 @@ def build_stage(
                     max_boxes=config.segment.box_batch_size,
                     threads=threads,
                     quantize=config.segment.quantize,
+                    stability=config.min_stability > 0,
                 )
+            options["limits"] = MaskLimits(
+                config.min_predicted_iou, config.min_stability, config.min_area, config.max_area
+            )
             return stages.segment_stage(segmenter, **options)
     raise ValueError(f"no stage is called {name!r}")
 
@@ -154,16 +162,26 @@ def _new_stream() -> AbstractContextManager[Any]:
 
 
 def _load_detector(config: AnnotateConfig, runtime: Runtime) -> Detector:
+    """The detector with all that the config asks of its boxes."""
     from pad_pipeline.models import registry
 
-    return registry.load_detector(
-        config.detect.model,
-        runtime,
+    thresholds = config.tag_thresholds
+    options = {
+        "box_threshold": min((config.detect.box_threshold, *thresholds.values())),
+        "text_threshold": config.detect.text_threshold,
+        "label_mode": config.detect.label_mode,
+        "max_pairs": config.detect.batch_size,
+        "pad_to": config.detect.pad_to,
+    }
+    detector = registry.load_detector(config.detect.model, runtime, **options)
+    second = config.detect.second
+    return DetectorRules(
+        detector,
         box_threshold=config.detect.box_threshold,
-        text_threshold=config.detect.text_threshold,
-        label_mode=config.detect.label_mode,
-        max_pairs=config.detect.batch_size,
-        pad_to=config.detect.pad_to,
+        thresholds=thresholds,
+        negative=config.negative_words,
+        second=None if second is None else registry.load_detector(second, runtime, **options),
+        second_iou=config.detect.second_iou,
     )
 
 
@@ -183,6 +201,9 @@ _ROLES: Mapping[str, Role] = {"tag": "tagger", "detect": "detector", "segment": 
 def fingerprints(config: AnnotateConfig) -> dict[str, str]:
     """The checksum of each model that is needed; raises `UserError` where one is not there."""
     stages = config.stages
-    return {
+    found = {
         name: references.fingerprint(stages[name].model, _ROLES[name]) for name in config.models
     }
+    if config.detect.second is not None:
+        found["second"] = references.fingerprint(config.detect.second, "detector")
+    return found

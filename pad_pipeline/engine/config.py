@@ -17,7 +17,7 @@ from pad_pipeline.engine.stage_config import (
     SuppressConfig,
     TagConfig,
 )
-from pad_pipeline.engine.words import as_lines, read_words
+from pad_pipeline.engine.words import as_lines, read_numbers, read_words
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.limits import AtLeastOne, Fraction, NotNegative, check_limits
 from pad_pipeline.records import TagOrigin
@@ -44,6 +44,15 @@ class AnnotateConfig:
     segment: SegmentConfig
     classes: str | None = None
     """Tags for all images in place of the tagger's: `"dog, red car"`, or a file with one a line."""
+    min_predicted_iou: Fraction = 0.0
+    """Regions stay whose masks the segmenter itself gives at least this quality (0–1)."""
+    min_stability: Fraction = 0.0
+    """Regions stay whose masks keep at least this share of their pixels when the threshold of their
+    logits moves by 1 (0–1), as in SAM's automatic masks."""
+    min_area: NotNegative = 0
+    """Regions stay whose masks have at least so many pixels."""
+    max_area: Annotated[int | None, Ge(0)] = None
+    """Regions stay whose masks have at most so many pixels."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the models run; `auto` takes the GPU where there is one."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -113,6 +122,18 @@ class AnnotateConfig:
         return read_words("classes", self.classes) if self.classes is not None else ()
 
     @property
+    def negative_words(self) -> tuple[str, ...]:
+        """The words of `detect.negative`; raises `UserError` as `class_names` does."""
+        text = self.detect.negative
+        return read_words("detect.negative", text) if text is not None else ()
+
+    @property
+    def tag_thresholds(self) -> dict[str, float]:
+        """The thresholds of `detect.thresholds` by tag in lower case; raises `UserError` too."""
+        text = self.detect.thresholds
+        return read_numbers("detect.thresholds", text) if text is not None else {}
+
+    @property
     def takes_boxes(self) -> bool:
         """Whether boxes are given and not detected."""
         return self.detect.from_ == "boxes" or self.detect.boxes is not None
@@ -157,6 +178,20 @@ class AnnotateConfig:
                 Setting("detect.boxes"),
                 " would not be read with ",
                 Setting("detect.from_", "model"),
+            )
+        for name in ("negative", "thresholds", "second"):
+            if self.takes_boxes and getattr(self.detect, name) is not None:
+                raise UserError(
+                    Setting(f"detect.{name}"), " would not be read: no detector runs on given boxes"
+                )
+        if self.segment.from_ == "masks" and self.min_stability:
+            raise UserError(Setting("min_stability"), " cannot be known of masks that are given")
+        if self.max_area is not None and self.max_area < self.min_area:
+            raise UserError(
+                "no region can pass: ",
+                Setting("max_area", self.max_area),
+                " is below ",
+                Setting("min_area", self.min_area),
             )
         if self.segment.from_ == "masks" and not self.takes_boxes:
             raise UserError(
@@ -205,9 +240,16 @@ def resolve_words(config: AnnotateConfig) -> AnnotateConfig:
 
     Raises `UserError` where such a file is not there or holds no words.
     """
-    if config.classes is None:
-        return config
-    return replace(config, classes=as_lines(config.class_names))
+    detect = config.detect
+    if detect.negative is not None:
+        detect = replace(detect, negative=as_lines(config.negative_words))
+    if detect.thresholds is not None:
+        numbers = config.tag_thresholds.items()
+        detect = replace(detect, thresholds=as_lines(f"{tag}={value}" for tag, value in numbers))
+    config = replace(config, detect=detect)
+    if config.classes is not None:
+        config = replace(config, classes=as_lines(config.class_names))
+    return config
 
 
 def identity(config: AnnotateConfig, fingerprints: Mapping[str, str]) -> dict[str, Any]:
@@ -232,6 +274,8 @@ def identity(config: AnnotateConfig, fingerprints: Mapping[str, str]) -> dict[st
             values[stage]["model"] = fingerprints[stage]
         elif stage in MODELS and stage not in config.models:
             values[stage]["model"] = None
+    if "second" in fingerprints:
+        values["detect"]["second"] = fingerprints["second"]
     return values
 
 
@@ -266,6 +310,8 @@ def from_manifest(manifest: Mapping[str, Any]) -> AnnotateConfig:
             if name in manifest["models"]:
                 stage["model"] = manifest["models"][name]["model"]
             stage |= manifest.get("given", {}).get(name, {})
+            if name == "detect" and "second" in manifest["models"]:
+                stage["second"] = manifest["models"]["second"]["model"]
             values[name] = kind(**stage)
         return AnnotateConfig(**values)
     except (KeyError, TypeError) as error:

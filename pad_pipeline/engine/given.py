@@ -9,7 +9,6 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pad_pipeline import masks as rle
 from pad_pipeline.engine.config import AnnotateConfig
@@ -105,12 +104,15 @@ class GivenTags:
 ONLY_MODEL = GivenTags()
 
 
-def check_given(config: AnnotateConfig, sample: Sample) -> None:
-    """Raise `UserError` where a sample lacks what the config does not let the models find."""
+def check_given(config: AnnotateConfig | None, sample: Sample) -> None:
+    """Raise `UserError` for given boxes with nothing in them, and where a sample lacks what the
+    config does not let the models find; without a config these find everything."""
     if sample.regions is not None:
         for number, region in enumerate(sample.regions, 1):
             if region.problem:
                 raise UserError(f"image {sample.image_id}: box {number} {region.problem}")
+        return
+    if config is None:
         return
     if config.takes_boxes:
         raise UserError(f"no boxes are given for {sample.image_id}, and no detector is loaded")
@@ -140,20 +142,6 @@ def place_regions(sample: Sample, *, masks: bool) -> Boxes:
         xyxy=np.array([one.bbox for one in placed], np.float32).reshape(-1, 4),
         scores=np.array([one.score for one in placed], np.float32),
         labels=tuple(one.tag for one in placed),
-    )
-
-
-def keep_boxes(sample: Sample, kept: NDArray[np.integer]) -> Boxes:
-    """The boxes of these indices, in their order; given regions are kept along with them."""
-    assert sample.boxes is not None
-    boxes = sample.boxes
-    if sample.regions is not None:
-        sample.regions = tuple(sample.regions[index] for index in kept)
-    return Boxes(
-        xyxy=boxes.xyxy[kept],
-        scores=boxes.scores[kept],
-        labels=tuple(boxes.labels[index] for index in kept),
-        num_prompts=boxes.num_prompts,
     )
 
 

@@ -86,6 +86,7 @@ def to_record(sample: Sample) -> PadRecord:
                 area=mask.area,
                 predicted_iou=float(np.float32(mask.predicted_iou)),
                 origin=origin,
+                stability=None if mask.stability is None else float(np.float32(mask.stability)),
             )
             for label, score, box, mask, origin in zip(
                 sample.boxes.labels,

@@ -74,8 +74,18 @@ class DetectConfig:
     """`canvases` pads images to one of a dozen sizes, so that those of unlike sizes share a pass:
     faster on a GPU where sizes vary, and boxes and scores differ a little (docs/gpu.md); `own`
     leaves each at its own size."""
+    second: str | None = None
+    """Model of a second detector: a box stays where both find it."""
+    second_iou: Fraction = 0.5
+    """Overlap from which the two find the same."""
+    negative: str | None = None
+    """Words that are detected too and whose boxes are thrown away after suppression, so that they
+    are not taken for a tag: `"shadow, reflection"`, or a file with one a line."""
     box_threshold: Fraction = 0.25
     """Boxes whose score is above this are kept (0–1)."""
+    thresholds: str | None = None
+    """Box thresholds of single tags in place of it: `"dog=0.4, red car=0.3"`, or a file with one a
+    line."""
     text_threshold: Fraction = 0.20
     """Words whose score is above this enter a phrase (0–1); used by the label mode `phrase`."""
     label_mode: Literal["span", "phrase"] = "span"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -21,10 +21,10 @@ from pad_pipeline.engine.given import (
     ONLY_MODEL,
     GivenTags,
     given_masks,
-    keep_boxes,
     place_regions,
 )
 from pad_pipeline.engine.guard import is_out_of_memory, run_guarded
+from pad_pipeline.engine.keep import MaskLimits, keep_boxes
 from pad_pipeline.engine.metrics import PassCount
 from pad_pipeline.engine.sample import Sample
 from pad_pipeline.engine.turns import Turns
@@ -243,11 +243,15 @@ def detect_stage(
     )
 
 
-def suppress_stage(config: SuppressConfig, seconds: Seconds) -> ModelStage:
+def suppress_stage(
+    config: SuppressConfig, seconds: Seconds, negative: Collection[str] = ()
+) -> ModelStage:
     """Non-maximum suppression: keeps the surviving `boxes`, best score first.
 
-    Given boxes stay as they are unless `config` wants them suppressed too.
+    Boxes of `negative` words suppress others and go then. Given boxes stay as they are unless
+    `config` wants them suppressed too.
     """
+    thrown = {word.lower() for word in negative}
 
     def suppress(sample: Sample) -> Boxes:
         assert sample.boxes is not None
@@ -255,7 +259,8 @@ def suppress_stage(config: SuppressConfig, seconds: Seconds) -> ModelStage:
         if sample.regions is not None and not config.given_boxes:
             return boxes
         labels = boxes.labels if config.per_class else None
-        return keep_boxes(sample, nms(boxes.xyxy, boxes.scores, config.iou_threshold, labels))
+        kept = nms(boxes.xyxy, boxes.scores, config.iou_threshold, labels)
+        return keep_boxes(sample, [n for n in kept if boxes.labels[n].lower() not in thrown])
 
     def work(samples: Sequence[Sample]) -> list[Boxes]:
         return [suppress(sample) for sample in samples]
@@ -263,11 +268,17 @@ def suppress_stage(config: SuppressConfig, seconds: Seconds) -> ModelStage:
     return ModelStage("suppress", work, "boxes", SUPPRESS_BATCH_SIZE, seconds)
 
 
-def segment_stage(segmenter: Segmenter | None, *, batch_size: int, **options: Any) -> ModelStage:
+def segment_stage(
+    segmenter: Segmenter | None,
+    *,
+    batch_size: int,
+    limits: MaskLimits | None = None,
+    **options: Any,
+) -> ModelStage:
     """SAM: sets `masks`, one per box; an image without boxes has none and is skipped.
 
-    An image whose masks are given gets these. Batches are smaller than `batch_size` where the
-    segmenter's memory allows fewer images.
+    An image whose masks are given gets these. Masks beyond the `limits` go with their boxes.
+    Batches are smaller than `batch_size` where the segmenter's memory allows fewer images.
     """
     fitting = batch_size if segmenter is None else segmenter.max_images or batch_size
     if fitting < batch_size:
@@ -286,11 +297,14 @@ def segment_stage(segmenter: Segmenter | None, *, batch_size: int, **options: An
             raise ValueError("no segmenter is loaded, and no masks are given")
         if segmenter is not None and wanted:
             found = segmenter.segment(_pixels(wanted), [sample.boxes_xyxy for sample in wanted])
-        masks = iter(found)
-        return [
-            given_masks(sample) if sample.has_given_masks else tuple(next(masks))
+        segmented = iter(found)
+        masks = [
+            given_masks(sample) if sample.has_given_masks else tuple(next(segmented))
             for sample in samples
         ]
+        if limits is None:
+            return masks
+        return [limits.apply(s, of_image) for s, of_image in zip(samples, masks, strict=True)]
 
     return ModelStage(
         "segment", work, "masks", has_work=lambda s: len(s.boxes_xyxy) > 0, nothing=(), **options

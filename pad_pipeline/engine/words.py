@@ -23,6 +23,11 @@ def read_words(setting: str, text: str) -> tuple[str, ...]:
     """
     if "\n" not in text and _is_file(setting, text):
         text = storage.read_bytes(text).decode("utf-8-sig", "replace") + "\n"
+    return split_words(setting, text)
+
+
+def split_words(setting: str, text: str) -> tuple[str, ...]:
+    """`read_words` of a text that is not to name a file: it may come from anyone."""
     if "\n" in text:
         parts = text.splitlines()
     else:
@@ -35,6 +40,29 @@ def read_words(setting: str, text: str) -> tuple[str, ...]:
 
 
 _EXAMPLE = '"dog, red car", or a file with one a line'
+
+
+def read_numbers(setting: str, text: str) -> dict[str, float]:
+    """Numbers from 0 to 1 by word in lower case, written `word=number` as `read_words`' words.
+
+    Raises `UserError` where one is none, or a word has two.
+    """
+    found: dict[str, float] = {}
+    for entry in read_words(setting, text):
+        word, _, number = entry.rpartition("=")
+        word = word.strip().lower()
+        try:
+            value = float(number)
+        except ValueError:
+            value = -1.0
+        if not word or not 0 <= value <= 1:
+            raise UserError(
+                Setting(setting),
+                f" should say a tag and a number from 0 to 1 as in dog=0.4, not {entry!r}",
+            )
+        if found.setdefault(word, value) != value:
+            raise UserError(Setting(setting), f" has two numbers for {word!r}: keep one of them")
+    return found
 
 
 def _is_file(setting: str, text: str) -> bool:

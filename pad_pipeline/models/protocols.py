@@ -34,13 +34,18 @@ class Boxes:
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """A segmenter's mask for one box: COCO compressed `counts` of a (height, width) mask."""
+    """A segmenter's mask for one box: COCO compressed `counts` of a (height, width) mask.
+
+    `stability` is the overlap of the masks at a higher and a lower threshold, where it was asked
+    for (see `SamSegmenter`).
+    """
 
     counts: str
     height: int
     width: int
     area: int
     predicted_iou: float
+    stability: float | None = None
 
 
 class Tagger(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +12,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pad_pipeline.dataset.selection import Selection
+from pad_pipeline.engine.sample import Sample
+from pad_pipeline.engine.words import as_lines, split_words
 from pad_pipeline.errors import UserError
+from pad_pipeline.given import read_regions
 from pad_pipeline.records import PadRecord
 from pad_pipeline.serve.api_error import ApiError
 
@@ -78,6 +82,25 @@ class Thresholds(BaseModel):
         )
 
 
+_CLASSES = Field(
+    [],
+    max_length=500,
+    description="Tags in place of the tagger's: one a value, or several with commas.",
+)
+_MAX_BOXES = 60_000
+
+
+def _read_boxes(text: str | None) -> Any:
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ApiError(422, "bad_parameter", f"boxes: not valid JSON ({error})") from error
+
+
+def _read_classes(values: Sequence[str]) -> tuple[str, ...] | None:
+    return split_words("classes", as_lines(",".join(values).split(","))) if values else None
+
+
 class AnnotateOptions(Thresholds):
     """The parameters of a request with one image."""
 
@@ -85,7 +108,18 @@ class AnnotateOptions(Thresholds):
         None, max_length=1000, description="Name of the image in its record; else its file name."
     )
     caption: str | None = Field(None, max_length=20_000, description="The record's caption.")
+    classes: list[str] = _CLASSES
+    boxes: str | None = Field(
+        None,
+        max_length=_MAX_BOXES,
+        description="Boxes in place of the detector's, as JSON: a list of [x0, y0, x1, y1] in "
+        'pixels, or of {"bbox": [x0, y0, x1, y1], "label": "dog"}.',
+    )
     render: bool = Field(False, description="Return a picture (PNG) instead of the record.")
+
+    def give(self, sample: Sample) -> Sample:
+        """The sample with the request's tags and boxes; raises `ApiError` (422)."""
+        return _give(sample, self.classes, _read_boxes(self.boxes), "boxes")
 
 
 class BatchOptions(Thresholds):
@@ -94,6 +128,38 @@ class BatchOptions(Thresholds):
     caption: list[str] = Field(
         [], max_length=200, description="The records' captions, one for each image in order."
     )
+    classes: list[str] = _CLASSES
+    boxes: str | None = Field(
+        None,
+        max_length=_MAX_BOXES,
+        description="Boxes in place of the detector's, as JSON: for each image in order a list as "
+        "of /annotate, or null.",
+    )
+
+    def give(self, samples: Sequence[Sample]) -> list[Sample]:
+        """The samples with the request's tags and boxes; raises `ApiError` (422)."""
+        boxes = _read_boxes(self.boxes)
+        if boxes is None:
+            boxes = [None] * len(samples)
+        if not isinstance(boxes, list) or len(boxes) != len(samples):
+            raise ApiError(
+                422,
+                "bad_parameter",
+                f"boxes: expected a list with a list of boxes, or null, for each of the "
+                f"{len(samples)} images",
+            )
+        return [
+            _give(sample, self.classes, own, f"boxes: image {number}")
+            for number, (sample, own) in enumerate(zip(samples, boxes, strict=True), start=1)
+        ]
+
+
+def _give(sample: Sample, classes: Sequence[str], boxes: Any, where: str) -> Sample:
+    try:
+        regions = None if boxes is None else read_regions(boxes, where)
+        return replace(sample, classes=_read_classes(classes), regions=regions)
+    except UserError as error:
+        raise ApiError(422, "bad_parameter", str(error)) from error
 
 
 def merge_form_fields(options: Options, fields: Sequence[tuple[str, str]]) -> Options:

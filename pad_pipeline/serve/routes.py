@@ -16,7 +16,10 @@ from fastapi.responses import (
     Response,
 )
 
+from pad_pipeline.engine.config import AnnotateConfig
+from pad_pipeline.engine.given import check_given
 from pad_pipeline.engine.sample import Sample
+from pad_pipeline.errors import UserError
 from pad_pipeline.images import ImageLimits
 from pad_pipeline.records import PadRecord
 from pad_pipeline.serve import docs, responses
@@ -44,6 +47,16 @@ class Settings:
     max_body_bytes: int
     timeout_s: float
     api_key: str | None = None
+    config: AnnotateConfig | None = None
+    """What the models are not to find must be given with an image."""
+
+    def check(self, sample: Sample) -> Sample:
+        """The sample; raises `ApiError` (422) where it lacks what must be given."""
+        try:
+            check_given(self.config, sample)
+        except UserError as error:
+            raise ApiError(422, "bad_parameter", str(error)) from error
+        return sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +109,8 @@ async def annotate_one(
         options.check(settings.box_threshold)
         [upload] = body.uploads
         name = options.image_id or upload.name or DEFAULT_NAME
-        [sample] = await service.annotate_all([_to_sample(upload, name, options.caption)])
+        sample = settings.check(options.give(_to_sample(upload, name, options.caption)))
+        [sample] = await service.annotate_all([sample])
         record = responses.selected_record(sample, options)
         responses.raise_for_error(record)
         if not options.render:
@@ -137,6 +151,7 @@ async def annotate_batch(
             _to_sample(upload, upload.name or f"{DEFAULT_NAME}-{index}", caption)
             for index, (upload, caption) in enumerate(zip(body.uploads, captions, strict=True))
         ]
+        samples = [settings.check(sample) for sample in options.give(samples)]
         annotated = await service.annotate_all(samples)
         records = [responses.selected_record(sample, options) for sample in annotated]
         return JSONResponse([responses.record_json(record) for record in records])

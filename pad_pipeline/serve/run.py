@@ -83,6 +83,7 @@ def app_settings(config: AnnotateConfig, service: ServiceConfig, key: str | None
         max_body_bytes=service.max_body_bytes,
         timeout_s=service.timeout_s,
         api_key=key,
+        config=config,
     )
 
 

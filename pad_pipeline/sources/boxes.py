@@ -52,6 +52,17 @@ class Problems:
             )
 
 
+def sound_boxes(rows: Iterator[ManifestRow], where: str, *, masks: bool) -> Iterator[ManifestRow]:
+    """The rows without regions that have no area, or no mask where `masks` are wanted; these are
+    counted in the log."""
+    problems = Problems()
+    keep = _checked(problems, masks=masks)
+    for row in rows:
+        regions = tuple(one for one in row.regions or () if keep(row.image_id, one))
+        yield replace(row, regions=regions)
+    problems.report(where)
+
+
 def with_boxes(rows: Iterator[ManifestRow], url: str, *, masks: bool) -> Iterator[ManifestRow]:
     """The rows with the regions that `url` has for their ids, none where it has none.
 

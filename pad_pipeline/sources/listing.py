@@ -16,7 +16,7 @@ from pad_pipeline.dataset.manifest import MANIFEST
 from pad_pipeline.errors import UserError, plural
 from pad_pipeline.images.formats import IMAGE_SUFFIXES
 from pad_pipeline.sources.arrow import current_files, list_arrow
-from pad_pipeline.sources.boxes import with_boxes
+from pad_pipeline.sources.boxes import sound_boxes, with_boxes
 from pad_pipeline.sources.captions import with_captions
 from pad_pipeline.sources.folder import FoundFile, walk
 from pad_pipeline.sources.left_out import LeftOut
@@ -69,6 +69,8 @@ def list_source(
     rows = with_captions(rows, captions) if captions else rows
     if given.boxes is not None and given.box_column is None:
         rows = with_boxes(rows, storage.absolute(given.boxes), masks=given.masks)
+    elif given.boxes is not None:
+        rows = sound_boxes(rows, source, masks=given.masks)
     yield from rows
 
 

@@ -72,3 +72,26 @@ def test_what_is_not_given_is_refused() -> None:
         annotator.annotate([image])
     with pytest.raises(UserError, match="classes holds no words"):
         annotator.annotate([image], classes=[])
+
+
+def test_what_is_asked_of_boxes_and_masks_reaches_the_models() -> None:
+    image = generate_scene(3).image
+    [plain] = Annotator(demo()).annotate([image])
+    assert len(plain.labels) >= 2
+    assert all(one.stability is None for one in plain.labels)
+    best, *others = plain.labels
+    detect = replace(
+        demo().detect,
+        second="embedded",
+        negative=best.tag,
+        thresholds=", ".join(f"{one.tag}=0" for one in others if one.tag != best.tag),
+    )
+    [record] = Annotator(replace(demo(), detect=detect, min_stability=0.01)).annotate([image])
+    # the second detector is the first, so all boxes have its consent, and lower ones join them
+    assert {one.tag for one in record.labels} == {one.tag for one in others} - {best.tag}
+    assert all(0 < (one.stability or 0) <= 1 for one in record.labels)
+    [record] = Annotator(replace(demo(), min_area=best.area, max_area=best.area)).annotate([image])
+    assert best.area in {one.area for one in record.labels}
+    assert {one.area for one in record.labels} == {best.area}
+    [record] = Annotator(replace(demo(), min_predicted_iou=1.0)).annotate([image])
+    assert record.status == "empty"

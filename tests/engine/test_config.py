@@ -136,6 +136,22 @@ REFUSED: dict[str, tuple[Callable[[], AnnotateConfig], str]] = {
         with_detect(from_="model", boxes="b.json"),
         "detect.boxes would not be read with detect.from_='model'",
     ),
+    "negative words for given boxes": (
+        with_detect(from_="boxes", negative="shadow"),
+        "detect.negative would not be read: no detector runs on given boxes",
+    ),
+    "thresholds that are no numbers": (
+        lambda: resolve_words(with_detect(thresholds="dog=high")()),
+        "detect.thresholds should say a tag and a number from 0 to 1 as in dog=0.4, not 'dog=high'",
+    ),
+    "two thresholds of one tag": (
+        lambda: resolve_words(with_detect(thresholds="dog=0.1, Dog=0.2")()),
+        "detect.thresholds has two numbers for 'dog': keep one of them",
+    ),
+    "no size": (
+        lambda: changed(min_area=9, max_area=8),
+        "no region can pass: max_area=8 is below min_area=9",
+    ),
     "masks without boxes": (
         lambda: changed(segment=SegmentConfig(model="c", from_="masks")),
         "segment.from_='masks' takes the masks of given boxes: add detect.boxes",
@@ -276,6 +292,13 @@ WITH_EFFECT = {
     "compilation": {"compile": True},
     "threads": {"threads": 3},
     "classes": {"classes": "dog"},
+    "negative words": {"detect": DetectConfig(model="b", negative="shadow")},
+    "thresholds of tags": {"detect": DetectConfig(model="b", thresholds="dog=0.5")},
+    "second detector": {"detect": DetectConfig(model="b", second="c")},
+    "quality of masks": {"min_predicted_iou": 0.5},
+    "stability of masks": {"min_stability": 0.5},
+    "smallest mask": {"min_area": 9},
+    "largest mask": {"max_area": 9},
     "given boxes": {"detect": DetectConfig(model="b", from_="boxes")},
     "chunk size": {"chunk_size": 8},
     "rows per shard": {"rows_per_shard": 4096},

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from dataclasses import asdict
 
 import httpx
 import pytest
 from PIL import Image
 
+from pad_pipeline.engine.config import AnnotateConfig, DetectConfig
 from pad_pipeline.engine.sample import Sample, to_record
 from pad_pipeline.records import RecordError
 from pad_pipeline.serve.routes import MAX_IMAGES
@@ -162,6 +164,73 @@ def test_captions_must_be_as_many_as_images() -> None:
     fields = {"caption": ["one"]}
     answer = play(lambda service: service.post("/annotate/batch", files=files, data=fields))
     assert cause(answer) == (422, "bad_parameter")
+
+
+def given_boxes() -> AnnotateConfig:
+    return fakes.config(detect=DetectConfig(model="fake", from_="boxes"))
+
+
+def test_classes_of_a_request_take_the_taggers_place() -> None:
+    async def scenario(service: Service) -> list[list[tuple[str, str]]]:
+        url = "/annotate?classes=red car&classes=dog, sky"
+        answers = [
+            await service.post(url, content=png()),
+            await service.post(files={"image": png()}, data={"classes": "red car, dog,sky"}),
+        ]
+        return [[(t["tag"], t["origin"]) for t in one.json()["tags"]] for one in answers]
+
+    words = [("red car", "classes"), ("dog", "classes"), ("sky", "classes")]
+    assert play(scenario) == [words, words]
+
+
+def test_boxes_of_a_request_take_the_detectors_place() -> None:
+    boxes = json.dumps([[1, 2, 5, 6], {"bbox": [0, 0, 9, 9], "label": "cat", "score": 0.75}])
+    answer = play(lambda service: service.post(files={"image": png()}, data={"boxes": boxes}))
+    assert [(one["tag"], one["bbox"], one["score"]) for one in answer.json()["labels"]] == [
+        ("object", [1, 2, 5, 6], 1.0),
+        ("cat", [0, 0, 9, 9], 0.75),
+    ]
+    files = [("image", ("a.png", png())), ("image", ("b.png", png()))]
+    fields = {"boxes": f"[{boxes}, null]"}
+    answer = play(lambda service: service.post("/annotate/batch", files=files, data=fields))
+    first, second = answer.json()
+    assert [one["origin"] for one in first["labels"]] == ["boxes", "boxes"]
+    assert [one["origin"] for one in second["labels"]] == ["model", "model"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"boxes": "[1, 2"}, "boxes: not valid JSON"),
+        ({"boxes": "[" * 3_000}, "boxes: not valid JSON"),
+        ({"boxes": "[[1, 2, 3]]"}, "boxes: box 1 should be four numbers (xyxy)"),
+        ({"boxes": "[[1, 2, 1, 4]]"}, "image image: box 1 has no area"),
+        ({"boxes": "[[NaN, 2, 1, 4]]"}, "image image: box 1 is not finite"),
+        ({"classes": " , "}, "classes holds no words"),
+    ],
+)
+def test_wrong_classes_and_boxes_are_named(fields: dict[str, str], message: str) -> None:
+    files = {"image": ("image", png())}
+    answer = play(lambda service: service.post(files=files, data=fields))
+    assert cause(answer) == (422, "bad_parameter")
+    assert message in answer.json()["error"]["message"]
+
+
+def test_a_file_of_the_server_is_no_list_of_classes(tmp_path) -> None:
+    (tmp_path / "secret.txt").write_text("password")
+    query = {"classes": str(tmp_path / "secret.txt")}
+    answer = play(lambda service: service.post(content=png(), params=query))
+    assert "password" not in answer.text
+
+
+def test_what_no_model_finds_must_be_given() -> None:
+    answer = play(lambda service: service.post(content=png()), config=given_boxes())
+    assert cause(answer) == (422, "bad_parameter")
+    assert "no boxes are given for image, and no detector is loaded" in answer.text
+    files = [("image", ("a.png", png())), ("image", ("b.png", png()))]
+    fields = {"boxes": "[[]]"}
+    answer = play(lambda service: service.post("/annotate/batch", files=files, data=fields))
+    assert "a list of boxes, or null, for each of the 2 images" in answer.text
 
 
 def test_too_many_images_are_refused_before_they_are_kept() -> None:

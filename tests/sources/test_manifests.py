@@ -336,7 +336,7 @@ def test_captions_of_one_image_in_several_entries_or_in_a_list(root: str) -> Non
     ]
 
 
-def test_tags_and_boxes_under_keys(root: str) -> None:
+def test_tags_and_boxes_under_keys(root: str, caplog) -> None:
     write(root, {"cat.jpg": image(), "dog.jpg": image(1)})
     entries = [
         {"image": "cat.jpg", "words": ["cat", " red  sofa", "cat"], "things": [[1, 2, 3, 4]]},
@@ -347,6 +347,11 @@ def test_tags_and_boxes_under_keys(root: str) -> None:
     rows = list(list_source(source, given=given))
     assert [row.tags for row in rows] == [("cat", "red sofa"), ("dog", "tree")]
     assert [[one.bbox for one in row.regions or ()] for row in rows] == [[(1, 2, 4, 6)], []]
+    flat = write_json(
+        storage.join(root, "z.json"), [{"image": "cat.jpg", "things": [[1, 2, 1, 4]]}]
+    )
+    assert [row.regions for row in list_source(flat, given=Given(boxes="things"))] == [()]
+    assert "1 box that has no area is left out (cat.jpg)" in caplog.text
     bad = write_json(storage.join(root, "y.json"), [{"image": "cat.jpg", "words": [7]}])
     with pytest.raises(UserError, match=r"y.json: entry 1 should have tags as a list of texts"):
         list(list_source(bad, given=Given(tags="words")))

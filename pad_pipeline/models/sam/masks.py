@@ -41,11 +41,16 @@ class MaskEncoder:
     column-major mask changes are found at once and copied to the CPU at once, some kilobytes in
     place of a megabyte. `threads` write the strings meanwhile; without them this thread does. At
     most `max_pixels` pixels (but always one mask) are upsampled, or collected, at once.
+
+    With `stability`, that of each mask of `add_logits` is measured: the share of the pixels above
+    the threshold minus 1 that are above the threshold plus 1 too, as SAM's automatic masks have it.
     """
 
     max_pixels: int
     threshold: float
     threads: Executor | None = None
+    stability: bool = False
+    _stabilities: list[Tensor] = field(default_factory=list)
     _changes: list[Tensor] = field(default_factory=list)
     _sizes: list[tuple[int, int]] = field(default_factory=list)
     _groups: list[Future[Runs] | Runs] = field(default_factory=list)
@@ -60,6 +65,8 @@ class MaskEncoder:
         )
         for logits_NMHW in low_res_NMHW.split(max(1, self.max_pixels // largest)):
             full = upsample(logits_NMHW, frame, padded=padded)
+            if self.stability:
+                self._stabilities.append(_stability(full[:, 0], self.threshold))
             self.add((full > self.threshold)[:, 0])
 
     def add(self, masks_NHW: Tensor) -> None:
@@ -88,6 +95,10 @@ class MaskEncoder:
         )
         self._changes, self._sizes = [], []
 
+    def stabilities(self) -> list[float]:
+        """The stability of every mask in that order; none where it was not asked for."""
+        return torch.cat(self._stabilities).tolist() if self._stabilities else []
+
     def results(self) -> Runs:
         """The string and the area in pixels of every mask, in the order in which they came."""
         self.flush()
@@ -97,6 +108,16 @@ class MaskEncoder:
             for group in groups
             for runs in (group.result() if isinstance(group, Future) else group)
         ]
+
+
+_STABILITY_OFFSET = 1.0
+
+
+def _stability(logits_NHW: Tensor, threshold: float) -> Tensor:
+    """(N,) float32 in 0–1; 0 where not even the larger mask has a pixel."""
+    inner = (logits_NHW > threshold + _STABILITY_OFFSET).sum(dim=(1, 2))
+    outer = (logits_NHW > threshold - _STABILITY_OFFSET).sum(dim=(1, 2))
+    return inner / outer.clamp(min=1)
 
 
 def write_runs(places: NDArray[np.int64], sizes: Sequence[tuple[int, int]]) -> Runs:

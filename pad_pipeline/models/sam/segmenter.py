@@ -120,7 +120,8 @@ class SamSegmenter:
     corners lose their place in half precision). No call holds more than `max_boxes` decoded boxes
     and `max_pixels` upsampled mask pixels, however many boxes come in. `max_images` is what one
     pass of the encoder may hold where its memory has to be bounded (see `load.images_at_once`).
-    `threads` write the masks' run lengths while the model goes on.
+    `threads` write the masks' run lengths while the model goes on. With `stability`, masks have
+    theirs (see `MaskEncoder`).
     """
 
     def __init__(
@@ -135,13 +136,14 @@ class SamSegmenter:
         max_boxes: int = 64,
         max_pixels: int = 2**25,
         threads: Executor | None = None,
+        stability: bool = False,
     ) -> None:
         self.model = model
         self.family = family_of(model)
         self.size = int(model.config.prompt_encoder_config.image_size)
         self.runtime, self.mask_threshold = runtime, mask_threshold
         self.max_images, self.max_boxes, self.max_pixels = max_images, max_boxes, max_pixels
-        self.threads = threads
+        self.threads, self.stability = threads, stability
         self.pixel_mean, self.pixel_std = tuple(pixel_mean), tuple(pixel_std)
         device = runtime.device
         self._mean = torch.tensor(pixel_mean, dtype=torch.float32, device=device)[:, None, None]
@@ -157,7 +159,7 @@ class SamSegmenter:
         may reach outside. An image without boxes is skipped. Raises `FloatingPointError`
         where the model's numbers overflow its dtype.
         """
-        encoder = MaskEncoder(self.max_pixels, self.mask_threshold, self.threads)
+        encoder = MaskEncoder(self.max_pixels, self.mask_threshold, self.threads, self.stability)
         scored: list[tuple[int, float]] = []
         wanted = [index for index, boxes in enumerate(boxes_xyxy) if len(boxes)]
         for group in in_batches(wanted, self.max_images or max(len(wanted), 1)):
@@ -185,9 +187,12 @@ class SamSegmenter:
                     scored += [(group[row], score) for score in scores[own]]
                 encoder.flush()
         masks: list[list[Mask]] = [[] for _ in images]
-        for (index, score), (counts, area) in zip(scored, encoder.results(), strict=True):
+        stabilities = encoder.stabilities() or [None] * len(scored)
+        for (index, score), (counts, area), stability in zip(
+            scored, encoder.results(), stabilities, strict=True
+        ):
             height, width = images[index].shape[:2]
-            masks[index].append(Mask(counts, height, width, area, score))
+            masks[index].append(Mask(counts, height, width, area, score, stability))
         return masks
 
     @torch.inference_mode()

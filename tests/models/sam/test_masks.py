@@ -10,6 +10,7 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from pad_pipeline.geometry import geometry
 from pad_pipeline.models.sam.masks import MaskEncoder, Runs
 
 SHAPES = [(1, 1), (1, 9), (9, 1), (13, 17), (64, 48)]
@@ -60,3 +61,15 @@ def test_a_group_of_masks_is_searched_once_and_copied_once(monkeypatch) -> None:
         encoder.add(drawn(shape))
     encoder.results()
     assert calls == [6 * sum(height * width for height, width in SHAPES)]
+
+
+def test_stability_is_the_share_that_a_higher_threshold_leaves() -> None:
+    logits = torch.full((3, 1, 8, 8), -9.0)
+    logits[0, 0, :4] = 9.0  # sharp
+    logits[1, 0, :4] = 0.5  # above 0 and -1, not above 1
+    logits[1, 0, :1] = 9.0
+    encoder = MaskEncoder(10**6, 0.0, stability=True)
+    encoder.add_logits(logits, geometry("squash", 8, 8, 8), padded=False)
+    assert encoder.stabilities() == [1.0, 0.25, 0.0]
+    assert [area for _, area in encoder.results()] == [32, 32, 0]
+    assert MaskEncoder(10**6, 0.0).stabilities() == []
