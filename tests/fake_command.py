@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+from copy import copy
 from dataclasses import replace
 from functools import partial
 
@@ -19,7 +20,7 @@ from pad_pipeline.cli.main import main
 from pad_pipeline.engine.config import AnnotateConfig
 from pad_pipeline.engine.plan import StageSpec
 from pad_pipeline.engine.sample import Sample
-from pad_pipeline.engine.stages import Seconds, Stage
+from pad_pipeline.engine.stages import Seconds, SharedStage, Stage
 from tests import fakes
 
 
@@ -37,6 +38,12 @@ class Delayed:
         self._stage = make(seconds)
         self._pause_s = pause_s
         self._hold_at = hold_at
+
+    def twin(self, seconds: Seconds) -> Delayed:
+        twin = copy(self)
+        assert isinstance(self._stage, SharedStage)
+        twin._stage = self._stage.twin(seconds)
+        return twin
 
     def __call__(self, samples: list[Sample]) -> list[Sample]:
         time.sleep(self._pause_s * len(samples))
@@ -59,6 +66,7 @@ def plan(config: AnnotateConfig, *, num_gpus: float = 0) -> list[StageSpec]:
                 pause_s=pause_s,
                 hold_at=hold_at if spec is specs[-1] else None,
             ),
+            in_flight=config.in_flight or 1,
         )
         for spec in specs
     ]

@@ -21,6 +21,7 @@ class PrometheusMetrics:
         self._tags = {"stage": stage}
         self._images = _metric(metrics.Counter, "pad_images", "Images that passed a stage.")
         self._failed = _metric(metrics.Counter, "pad_failures", "Images that failed in a stage.")
+        self._passes = _metric(metrics.Counter, "pad_passes", "Passes of a stage's model.")
         self._busy = _metric(
             metrics.Counter, "pad_busy_seconds", "Time of the workers, by what it went into."
         )
@@ -43,6 +44,9 @@ class PrometheusMetrics:
             self._images.inc(timing.images, self._tags)
         if timing.failed:
             self._failed.inc(timing.failed, self._tags)
+        for name, count in timing.passes.items():
+            if count.passes:
+                self._passes.inc(count.passes, {"stage": name})
         for name, value in seconds.items():
             if value > 0:
                 self._busy.inc(value, {"stage": name})

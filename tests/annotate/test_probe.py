@@ -145,6 +145,7 @@ def test_the_embedded_models_are_measured(tmp_path: Path, capfd) -> None:
     assert outcome.code == 0, outcome.err
     assert "measured here on a CPU" in outcome.out
     assert "Measured without a GPU" in outcome.out
+    assert "Chunks of 16 images, 2 in hand at once in every worker.\n" in outcome.out
     assert parse(command_of(outcome.out)) == "annotate"
 
 
@@ -159,6 +160,7 @@ def test_given_costs_plan_without_a_model(images: Path, capfd, tmp_path: Path, m
     outcome = call(capfd, *words, "--json", str(tmp_path / "plan.json"))
     assert outcome.code == 0, outcome.err
     assert "21 images on 8 GPUs" in outcome.out
+    assert "Chunks of 128 images, 2 in hand at once in every worker: up to 1 GiB of" in outcome.out
     command = command_of(outcome.out)
     assert "--detect.pool.max-workers" in command
     assert parse(command) == "annotate"

@@ -131,10 +131,11 @@ class Campaign:
         return Command(images, output, self.result.layout, num_shards, address, self._module)
 
     def _reference(self, seed: int, images: Path) -> Path:
-        """The data set that the same command writes when nobody disturbs it."""
+        """The data set that the command writes with one chunk in flight, undisturbed."""
         output = self._place / f"reference-{seed}"
         if not output.exists():
             command = self._command(images, output, self._where == "local")
+            command.in_flight = 1
             start_s = time.monotonic()
             command.start()
             ended = command.end()

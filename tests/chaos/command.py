@@ -37,6 +37,8 @@ class Command:
     """Of the cluster to join, or "local" for a Ray of its own."""
     module: str = "pad_pipeline"
     """What is run as the command; another one has the same arguments."""
+    in_flight: int = 2
+    """Chunks that each worker has in hand."""
     process: subprocess.Popen[bytes] | None = None
     began_s: float = 0.0
     """When it was last started (epoch)."""
@@ -48,7 +50,14 @@ class Command:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", self.module, "annotate", self.images, self.output),
-                    *("--preset", "demo", "--layout", self.layout),
+                    *(
+                        "--preset",
+                        "demo",
+                        "--layout",
+                        self.layout,
+                        "--in-flight",
+                        str(self.in_flight),
+                    ),
                     *("--chunk-size", str(CHUNK_SIZE), "--rows-per-shard", str(ROWS_PER_SHARD)),
                 ],
                 env={**os.environ, "RAY_ADDRESS": self.address, "OMP_NUM_THREADS": "1"},
