@@ -59,8 +59,8 @@ def resolve(reference: str | Path, role: Role | None = None) -> str | Path:
         return name
     raise UserError(
         f"there is no model {name!r}: neither a path, nor a name in {models_folder()}, nor a hub "
-        "id (owner/name). `pad-pipeline models list` says where the released weights are, "
-        "`pad-pipeline models convert` makes a directory of them, and `embedded` needs no download"
+        "id (owner/name). `pad-pipeline models list` names those that `pad-pipeline models fetch` "
+        "downloads, and `embedded` needs no download"
     )
 
 

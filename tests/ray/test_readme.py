@@ -25,6 +25,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from pad_pipeline.models.convert import convert
 from pad_pipeline.models.references import EMBEDDED_WEIGHTS
 from pad_pipeline.records import PadRecord, Region, records_to_table
 from pad_pipeline.reproduce import bench, miniature
@@ -73,6 +74,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = json.loads((ram / "config.json").read_text())
     state = load_file(ram / "checkpoint.safetensors")
     torch.save({"model": state}, folder / "ram_swin_large_14m.pth")
+    convert("ram", ram / "checkpoint.safetensors", folder / "models" / "ram")
     (folder / "ram_tag_list.txt").write_text("\n".join(config["tags"]) + "\n")
     (folder / "ram_tag_list_threshold.txt").write_text("\n".join(map(str, config["thresholds"])))
     for hub_id, role in HUB.items():
@@ -130,6 +132,7 @@ def environment(place: Path) -> dict[str, str]:
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "HF_HUB_CACHE": str(place / "hub"),
+        "PAD_MODELS": str(place / "models"),
         "HF_HUB_OFFLINE": "1",
     }
 
@@ -199,6 +202,7 @@ def test_the_make_targets_are_the_commands_that_the_tests_run(place: Path) -> No
 def test_every_command_runs(place: Path, monkeypatch, capfd) -> None:
     monkeypatch.chdir(place)
     monkeypatch.setenv("HF_HUB_CACHE", str(place / "hub"))
+    monkeypatch.setenv("PAD_MODELS", str(place / "models"))
     # what `reproduce --quick` finds with all its steps, which take minutes, stands in benchmarks/
     few = replace(bench.QUICK, num_scenes=64, num_held_out=24, num_steps=3)
     monkeypatch.setattr(miniature, "QUICK", few)
@@ -263,6 +267,7 @@ def test_every_option_that_it_names_exists(capfd) -> None:
         for name in ("alignment", "captions", "referring", "vqa", "detections", "harness", "score")
     )
     commands += ("reproduce", "train pretrain", "train finetune", "train inspect", "models verify")
+    commands += ("models fetch", "models check")
     for command in commands:
         done = call(capfd, *command.split(), "--help-all")
         assert done.code == 0, done.err
