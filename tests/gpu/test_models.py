@@ -6,6 +6,7 @@ import gc
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,13 @@ import torch
 from pad_pipeline.annotate.annotator import Annotator
 from pad_pipeline.engine.config import demo
 from pad_pipeline.models.base import Runtime
+from pad_pipeline.models.constants import Constants
 from pad_pipeline.models.grounding_dino.deformable_attention import Levels, sample_points_with_torch
+from pad_pipeline.models.grounding_dino.encode import encode_images
+from pad_pipeline.models.grounding_dino.forward import detect_pairs
+from pad_pipeline.models.grounding_dino.phrases import encode_texts
+from pad_pipeline.models.grounding_dino.prompts import build_prompts
+from pad_pipeline.models.registry import load_detector
 from pad_pipeline.models.resize import resize_uint8, resize_with_pillow
 from pad_pipeline.records import PadRecord
 from pad_pipeline.resampling import Filter
@@ -72,6 +79,44 @@ def test_the_deformable_kernel_reads_what_torch_reads(
     by_torch = sample_points_with_torch(values, offsets, attention, reference, maps)
     assert by_torch.abs().max() > 0.1
     torch.testing.assert_close(ours, by_torch, atol=1e-5, rtol=1e-5)
+
+
+def test_a_pass_of_the_detector_waits_for_nothing_but_its_answers(scenes: list[Scene]) -> None:
+    detector: Any = load_detector("embedded", Runtime("cuda", "bfloat16"))
+    size = detector.input_size(*scenes[0].image.shape[:2])
+    alike = [s for s in scenes if detector.input_size(*s.image.shape[:2]) == size]
+    images, tags = [scene.image for scene in alike], [scene.tags for scene in alike]
+    detector.detect(images, tags)  # what is kept from here on is waited for once
+    prompts = [build_prompts(names, detector.tokenizer)[0] for names in tags]
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with torch.inference_mode():
+            encoded = encode_images(detector.network, detector.pixels(images))
+            texts = encode_texts(detector.network, [prompt.token_ids for prompt in prompts])
+            logits, boxes = detect_pairs(detector.network, encoded, texts)
+            detector.score(prompts, logits, boxes)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_what_one_stream_makes_another_may_read() -> None:
+    kept: Constants[torch.Tensor] = Constants(2**20)
+    streams = [torch.cuda.Stream() for _ in range(2)]
+    for key in range(64):
+        found = []
+        for stream in streams:
+            with torch.cuda.stream(stream):
+                value = kept.get(key, lambda key=key: slowly(key))
+                found.append((value + 0).sum())
+        torch.cuda.synchronize()
+        assert [int(total) for total in found] == [1024 * key] * 2
+
+
+def slowly(number: int) -> torch.Tensor:
+    """1,024 times `number`, which are there some milliseconds after the call."""
+    torch.cuda._sleep(10_000_000)
+    return torch.full((1024,), number, device="cuda")
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -199,6 +200,20 @@ def test_many_tags_are_split_and_none_is_lost(tiny, photo):
     np.testing.assert_allclose(found.xyxy, np.concatenate([first.xyxy, second.xyxy]), atol=0.03)
     [together] = tiny.detector(box_threshold=0.0, max_pairs=8).detect([photo], [tags])
     assert_same(together, found)
+
+
+def test_threads_that_share_a_detector_find_what_one_finds(tiny, photo):
+    images = [photo[:, : 200 + 10 * index] for index in range(4)]
+    tags = [["dog", "red car"], ["cat"], ["tree", "dog"], ["red car"]]
+    expected = tiny.detector(box_threshold=0.0).detect(images, tags)
+    shared = tiny.detector(box_threshold=0.0)
+    with ThreadPoolExecutor(2) as threads:
+        for _ in range(2):
+            found = list(threads.map(lambda *job: shared.detect(*job), [images] * 4, [tags] * 4))
+            for one in found:
+                for ours, alone in zip(one, expected, strict=True):
+                    np.testing.assert_array_equal(ours.xyxy, alone.xyxy)
+                    np.testing.assert_array_equal(ours.scores, alone.scores)
 
 
 def test_an_images_prompts_share_one_encoding(tiny, photo):
