@@ -150,7 +150,7 @@ def _keep_upload(image: Image) -> Image:
     """An image that several models read on the GPU."""
     from pad_pipeline.models.device_image import DeviceImage
 
-    return image.view(DeviceImage)
+    return image if isinstance(image, DeviceImage) else image.view(DeviceImage)
 
 
 def _new_stream() -> AbstractContextManager[Any]:

@@ -62,7 +62,7 @@ class Decode:
     """Bytes to pixels, for the samples that have none yet.
 
     `threads` decode one image each; without them this thread decodes all. `hold` makes of an array
-    what the models are to be given.
+    what the models are to be given, and leaves that as it is.
     """
 
     limits: ImageLimits
@@ -80,8 +80,11 @@ class Decode:
             if isinstance(result, RecordError):
                 sample.error = result
             else:
-                sample.image = self.hold(result)
+                sample.image = result
                 sample.height, sample.width = result.shape[:2]
+        for sample in samples:
+            if sample.image is not None:
+                sample.image = self.hold(sample.image)
         return samples
 
     def _decode(self, sample: Sample) -> Image | RecordError:

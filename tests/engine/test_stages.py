@@ -122,6 +122,23 @@ def test_an_image_is_decoded_once_in_one_process_and_never_leaves_it() -> None:
     assert without_pixels(batch, keep_bytes=True)[0].data is None
 
 
+def test_stages_hand_on_what_holds_the_pixels() -> None:
+    """Arrays of a caller are held like decoded ones, and once."""
+
+    class Held(np.ndarray):
+        """As `DeviceImage` is for models on a GPU."""
+
+    def hold(image):
+        return image if isinstance(image, Held) else image.view(Held)
+
+    decode = Decode(ImageLimits(), {}, hold=hold)
+    batch = samples(255, 255)
+    batch[1].image, batch[1].data = np.zeros((4, 5, 3), np.uint8), None
+    first = [sample.image for sample in decode(batch)]
+    assert all(isinstance(image, Held) for image in first)
+    assert all(s.image is image for s, image in zip(decode(batch), first, strict=True))
+
+
 def fakes_error():
     from pad_pipeline.records import RecordError
 
