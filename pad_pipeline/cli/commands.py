@@ -72,6 +72,7 @@ def build_commands(preset: str) -> Commands:
             },
         ),
         "reproduce": evaluate.reproduce,
+        "experiment": evaluate.experiment,
         "completion": print_completion,
     }
 

@@ -1,10 +1,11 @@
-"""The commands `analyze` (also `evaluate alignment`) and `reproduce`."""
+"""The commands `analyze` (also `evaluate alignment`), `reproduce` and `experiment`."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from rich.console import Console
+from tyro.conf import Positional, arg
 
 from pad_pipeline.cli.options import Run, TrainingImages
 from pad_pipeline.cli.reports.output import say
@@ -49,6 +50,31 @@ def analyze(
         spectrum=spectrum,
     )
     for line in report.lines():
+        say(line)
+
+
+def experiment(
+    name: Positional[
+        Annotated[
+            Literal["beta", "patch-only", "projectors", "pursuit"],
+            arg(metavar="{beta,patch-only,projectors,pursuit}"),
+        ]
+    ],
+    output: str = "experiment",
+    quick: bool = False,
+) -> None:
+    """An experiment that the paper leaves open, on the embedded small models.
+
+    Args:
+        name: `beta` varies the weight of the patch loss, `patch-only` leaves the caption loss out,
+            `projectors` compares the three kinds, `pursuit` asks whether matching pursuit names
+            what a patch shows.
+        output: Folder for results.json and report.html.
+        quick: One seed and fewer steps.
+    """
+    from pad_pipeline.reproduce.experiments import run_experiment
+
+    for line in run_experiment(name, output, quick=quick):
         say(line)
 
 

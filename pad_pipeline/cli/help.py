@@ -21,7 +21,7 @@ ALL_OPTIONS = "--help-all"
 GROUPS = {
     "Annotate": ("annotate", "plan", "status", "retry-failed", "demo"),
     "Data set": ("view", "show", "stats", "validate", "render", "export"),
-    "Train": ("train", "evaluate", "analyze", "reproduce"),
+    "Train": ("train", "evaluate", "analyze", "reproduce", "experiment"),
     "Models": ("models",),
     "Serve": ("serve",),
     "Shell": ("completion",),

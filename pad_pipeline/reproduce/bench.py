@@ -57,6 +57,19 @@ class Size:
     batch: int = 32
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One way to train a projector, of the several that an experiment compares."""
+
+    name: str
+    kind: ProjectorKind = "mlp"
+    patch_weight: float = 5.0
+    is_ramped: bool = True
+    """Whether the patch loss's weight rises from 0, or is the same at all steps."""
+    caption_weight: float = 1.0
+    is_trained: bool = True
+
+
 FULL = Size(seeds=(0, 1, 2), num_scenes=1000, num_held_out=150, num_steps=120)
 QUICK = Size(seeds=(0,), num_scenes=320, num_held_out=60, num_steps=40)
 
@@ -137,8 +150,25 @@ class Bench:
         }
         write_maps(folder, REGIMES.index(regime), name, found, threshold="otsu", measures=measures)
 
+    def train_arm(self, arm: Arm, seed: int) -> VisionLanguageModel:
+        """The model with a projector that is trained as an arm of an experiment says."""
+        torch.manual_seed(seed)
+        model = self._model(arm.kind)
+        config = replace(self.config, patch_weight=arm.patch_weight, seed=seed)
+        if arm.is_trained:
+            self._train(model, config, seed, arm)
+        return model.eval()
+
+    def held_out_batches(self, model: VisionLanguageModel) -> list[Batch]:
+        """The scenes that training never sees, for a model of `train_arm`."""
+        return self._batches(model, self.held_out)
+
+    def label_ids(self, tag: str) -> list[int]:
+        """Token ids of a tag."""
+        return self._label_ids(tag)
+
     def _train(
-        self, model: VisionLanguageModel, config: TrainConfig, seed: int
+        self, model: VisionLanguageModel, config: TrainConfig, seed: int, arm: Arm | None = None
     ) -> list[tuple[int, float]]:
         optimizer = make_optimizer(model, config)
         order = np.random.default_rng(seed)
@@ -154,10 +184,13 @@ class Bench:
                 model,
                 optimizer,
                 self._batches(model, [self.train[int(i)] for i in chosen]),
-                beta=beta(step, num_steps, config.patch_weight),
+                beta=beta(step, num_steps, config.patch_weight)
+                if arm is None or arm.is_ramped
+                else config.patch_weight,
                 config=config,
                 workers=OneWorker(),
                 step=step,
+                caption_weight=1.0 if arm is None else arm.caption_weight,
             )
             curve.append((step, metrics.caption_loss))
         return curve

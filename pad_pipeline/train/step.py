@@ -50,8 +50,11 @@ def training_step(
     config: TrainConfig,
     workers: Workers,
     step: int,
+    caption_weight: float = 1.0,
 ) -> StepMetrics:
     """Train on `batches`, this worker's part of a global batch.
+
+    The loss is `caption_weight` · caption loss + `beta` · patch loss.
 
     Raises `NotFiniteError` naming the samples where a loss is not a number, and `UserError` where
     no token of the global batch is supervised; the weights are as before then.
@@ -76,7 +79,7 @@ def training_step(
     for batch in batches:
         batch = batch.to(model.device)
         caption_sum, patch = losses(model, batch, config, with_gradient=beta > 0)
-        loss = caption_sum / num_targets
+        loss = caption_weight * caption_sum / num_targets
         if beta > 0:
             loss = loss + beta * patch.total / max(num_images, 1)
         if not torch.isfinite(loss):

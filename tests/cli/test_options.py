@@ -188,6 +188,7 @@ OPTIONS = {
     | {"--limit", "--device"},
     "evaluate score": {"--against"},
     "reproduce": {"--output", "--quick", "--no-quick"},
+    "experiment": {"--output", "--quick", "--no-quick"},
     "completion": set(),
 }
 

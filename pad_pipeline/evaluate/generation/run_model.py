@@ -1,6 +1,6 @@
 """The model of a training run as it was trained: its template, its frame, its projector.
 
-Shapes: B questions, T positions of prompt and image tokens, D LLM width, P tokens per image.
+Shapes: I images, T positions of prompt and image tokens, D LLM width, P tokens per image.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.evaluate.generation.config import GenerationConfig
+from pad_pipeline.evaluate.generation.greedy import generate_texts
 from pad_pipeline.evaluate.generation.prompts import encode_prompt
 from pad_pipeline.evaluate.questions.question import Question, read_image
 from pad_pipeline.geometry import geometry
@@ -70,26 +71,9 @@ class RunAnswerer:
     def answer(self, prepared: Sequence[Prepared], max_new_tokens: int) -> list[str]:
         """The greedy answers, in order; prompts are padded on the left."""
         rows = self._embed(prepared)
-        longest = max(len(row_TD) for row_TD in rows)
         self._check_length(prepared, rows, max_new_tokens)
-        inputs_BTD = rows[0].new_zeros(len(rows), longest, rows[0].shape[1])
-        attention_BT = torch.zeros(len(rows), longest, dtype=torch.long, device=inputs_BTD.device)
-        for place, row_TD in enumerate(rows):
-            inputs_BTD[place, longest - len(row_TD) :] = row_TD
-            attention_BT[place, longest - len(row_TD) :] = 1
-        ends = sorted({each.end for each in prepared} | self._usual_ends())
-        pad = self.tokenizer.pad_token_id
-        generated = self.model.llm.generate(
-            inputs_embeds=inputs_BTD,
-            attention_mask=attention_BT,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            use_cache=True,
-            eos_token_id=ends,
-            pad_token_id=ends[0] if pad is None else pad,
-        )
-        return [self._text(ids, ends) for ids in generated.tolist()]
+        ends = {each.end for each in prepared} | self._usual_ends()
+        return generate_texts(self.model.llm, self.tokenizer, rows, ends, max_new_tokens)
 
     def _embed(self, prepared: Sequence[Prepared]) -> list[Tensor]:
         """The language model's input of each prompt, (T, D), image tokens in place."""
@@ -128,7 +112,3 @@ class RunAnswerer:
     def _usual_ends(self) -> set[int]:
         end = self.tokenizer.eos_token_id
         return set() if end is None else {end}
-
-    def _text(self, ids: list[int], ends: Sequence[int]) -> str:
-        length = next((n for n, token in enumerate(ids) if token in ends), len(ids))
-        return self.tokenizer.decode(ids[:length], skip_special_tokens=True).strip()

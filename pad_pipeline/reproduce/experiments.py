@@ -1,0 +1,232 @@
+"""The experiments that the paper leaves open, on generated scenes: one command each, and a report.
+
+The weight of the patch loss, the patch loss alone, other projectors, and whether matching pursuit
+names what a patch shows.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from pad_pipeline import storage
+from pad_pipeline.errors import UserError
+from pad_pipeline.evaluate.analysis import measure
+from pad_pipeline.evaluate.generation.greedy import generate_texts
+from pad_pipeline.evaluate.generation.prompts import encode_prompt
+from pad_pipeline.evaluate.measures.pursuit import matching_pursuit
+from pad_pipeline.evaluate.measures.pursuit_quality import PursuitMeter
+from pad_pipeline.evaluate.scoring.captions import score_captions
+from pad_pipeline.reproduce.bench import FULL, QUICK, Arm, Bench
+from pad_pipeline.reproduce.report import write_report
+from pad_pipeline.scenes.generator import generate_scene
+from pad_pipeline.train.choices import ProjectorKind
+from pad_pipeline.train.data.batch import Batch
+from pad_pipeline.train.distributed import OneWorker
+from pad_pipeline.train.model.vlm import VisionLanguageModel
+from pad_pipeline.train.regions import covered_tokens
+from pad_pipeline.train.step import evaluation_step
+
+logger = logging.getLogger(__name__)
+
+Experiment = Literal["beta", "patch-only", "projectors", "pursuit"]
+
+_CAPTIONS = Arm(name="captions alone", patch_weight=0.0)
+_BOTH = Arm(name="patch-aligned")
+ARMS: dict[Experiment, tuple[Arm, ...]] = {
+    "beta": (
+        Arm(name="β 0", patch_weight=0.0),
+        *(Arm(name=f"β to {weight:g}", patch_weight=weight) for weight in (0.5, 1.0, 2.5, 5.0)),
+        Arm(name="β 5 throughout", is_ramped=False),
+    ),
+    "patch-only": (
+        _CAPTIONS,
+        Arm(name="patch loss alone", caption_weight=0.0, is_ramped=False),
+        _BOTH,
+    ),
+    "projectors": tuple(
+        Arm(name=f"{kind}, {name}", kind=kind, patch_weight=weight)
+        for kind in get_args(ProjectorKind)
+        for name, weight in (("captions alone", 0.0), ("patch-aligned", 5.0))
+    ),
+    "pursuit": (Arm(name="random", is_trained=False), _CAPTIONS, _BOTH),
+}
+"""What each experiment compares; the first with no patch loss is the baseline of its projector."""
+
+NUM_ITERATIONS = 5
+LEAST_ALIGN, MOST_WITHOUT_WORD = 0.15, 0.5
+_CAPTION_TOKENS = 48
+_TOGETHER = 32
+
+
+def run_experiment(name: Experiment, output: str, *, quick: bool = False) -> list[str]:
+    """Train and measure every arm over the seeds; writes results.json and report.html.
+
+    Returns the table's lines. Raises `UserError` where `output` is a file.
+    """
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} should be a folder to write to, but it is a file")
+    folder.mkdir(parents=True, exist_ok=True)
+    size = QUICK if quick else FULL
+    bench = Bench(size)
+    found: dict[str, list[dict[str, float]]] = {arm.name: [] for arm in ARMS[name]}
+    for seed in size.seeds:
+        for arm in ARMS[name]:
+            values = measure_arm(bench, bench.train_arm(arm, seed))
+            found[arm.name].append(values)
+            logger.info(
+                "%s, seed %d: Align %.3f, caption loss %.3f",
+                *(arm.name, seed, values["align"], values["caption_loss"]),
+            )
+    results: dict[str, Any] = {
+        "experiment": name,
+        "num_scenes": size.num_scenes,
+        "num_held_out": size.num_held_out,
+        "num_steps": size.num_steps,
+        "seeds": list(size.seeds),
+        "arms": {arm: summarise(rows) for arm, rows in found.items()},
+    }
+    results["signatures"] = failure_signatures(ARMS[name], results["arms"])
+    storage.write_json(str(folder / "results.json"), results)
+    write_report(results, folder / "report.html")
+    return [*_table(results), f"wrote {folder}/results.json and report.html"]
+
+
+@torch.no_grad()
+def measure_arm(bench: Bench, model: VisionLanguageModel) -> dict[str, float]:
+    """The measures of a trained projector on held-out scenes.
+
+    Captions are scored where there is a Java runtime.
+    """
+    batches = bench.held_out_batches(model)
+    measures = measure(model, iter(batches))
+    loss = evaluation_step(model, batches, bench.config, OneWorker()).caption_loss
+    values = {
+        "align": measures.align,
+        "cosine": measures.cosine,
+        "delta_h": measures.delta_entropy,
+        "caption_loss": loss,
+        **_pursuit(bench, model, batches),
+    }
+    if shutil.which("java") is not None:
+        values |= _captions(bench, model, batches)
+    return values
+
+
+def _pursuit(
+    bench: Bench, model: VisionLanguageModel, batches: Sequence[Batch]
+) -> dict[str, float]:
+    known = {token for batch in batches for ids in batch.label_ids for token in ids}
+    meter = PursuitMeter(NUM_ITERATIONS, known)
+    vocabulary = model.embedding.float()
+    for batch in batches:
+        tokens_IPD = model.project(model.encode(batch.pixels_ICHW)).float()
+        covered_IRP = covered_tokens(model.projector.token_coverage(batch.coverage_IRS))
+        covered_IRP = covered_IRP & batch.region_mask_IR.unsqueeze(-1)
+        for image, covered_RP in enumerate(covered_IRP):
+            places = covered_RP.any(dim=0).nonzero().flatten()
+            if not len(places):
+                continue
+            picked = matching_pursuit(
+                tokens_IPD[image, places], vocabulary, num_iterations=NUM_ITERATIONS
+            )
+            for place, picks in zip(places.tolist(), picked.indices_NK.tolist(), strict=True):
+                regions = covered_RP[:, place].nonzero().flatten()
+                labels = {int(each) for each in batch.label_index_IR[image, regions]}
+                meter.add(picks, [batch.label_ids[label] for label in sorted(labels)])
+    values = {"without_word": meter.share_without_word}
+    for k in range(NUM_ITERATIONS):
+        values[f"precision_{k + 1}"] = float(meter.precision_K[k])
+        values[f"recall_{k + 1}"] = float(meter.recall_K[k])
+    return values
+
+
+def _captions(
+    bench: Bench, model: VisionLanguageModel, batches: Sequence[Batch]
+) -> dict[str, float]:
+    ids, end = encode_prompt(bench.tokenizer, "", "pretrain", "vicuna-v1", has_image=True)
+    assert ids[-1] < 0, "the image stands at the end of stage 1's prompt"
+    begin_TD = model.llm.get_input_embeddings()(torch.tensor(ids[:-1]))
+    ends = {end, bench.tokenizer.eos_token_id}
+    texts: list[str] = []
+    for batch in batches:
+        tokens_IPD = model.project(model.encode(batch.pixels_ICHW))
+        rows = [torch.cat([begin_TD, tokens_PD.to(begin_TD.dtype)]) for tokens_PD in tokens_IPD]
+        for start in range(0, len(rows), _TOGETHER):
+            group = rows[start : start + _TOGETHER]
+            texts += generate_texts(model.llm, bench.tokenizer, group, ends, _CAPTION_TOKENS)
+    truth = [[generate_scene(int(example.id)).caption] for example in bench.held_out]
+    scores = score_captions(texts, truth)
+    return {name: scores.metrics[name].value for name in ("METEOR", "ROUGE_L", "CIDEr")}
+
+
+def failure_signatures(
+    arms: Sequence[Arm], found: Mapping[str, Mapping[str, Mapping[str, Any]]]
+) -> dict[str, list[str]]:
+    """The names of the failures that each arm shows; an arm without one is left out."""
+    signatures: dict[str, list[str]] = {}
+    for arm in arms:
+        values = {name: each["mean"] for name, each in found[arm.name].items()}
+        baseline = next(
+            (a for a in arms if a.kind == arm.kind and not a.patch_weight and a.is_trained), None
+        )
+        names = []
+        if values["align"] < LEAST_ALIGN:
+            names.append(f"Align below {LEAST_ALIGN}")
+        if values["without_word"] > MOST_WITHOUT_WORD:
+            names.append("more than half of the labelled patches without a word")
+        if baseline not in (None, arm) and arm.is_trained and "METEOR" in values:
+            below = [
+                name
+                for name in ("METEOR", "ROUGE_L", "CIDEr")
+                if values[name] < found[baseline.name][name]["mean"]  # type: ignore[union-attr]
+            ]
+            if below:
+                names.append(f"{', '.join(below)} below the baseline")
+        if names:
+            signatures[arm.name] = names
+    return signatures
+
+
+def summarise(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, Any]]:
+    """Of each measure the mean over the seeds and the values."""
+    assert all(math.isfinite(value) for row in rows for value in row.values()), rows
+    return {
+        name: {
+            "mean": statistics.fmean(row[name] for row in rows),
+            "values": [row[name] for row in rows],
+        }
+        for name in rows[0]
+    }
+
+
+def _table(results: Mapping[str, Any]) -> list[str]:
+    columns = [
+        name
+        for name in (
+            "align",
+            "cosine",
+            "delta_h",
+            "caption_loss",
+            "METEOR",
+            "precision_1",
+            "recall_5",
+        )
+        if all(name in values for values in results["arms"].values())
+    ]
+    width = max(len(name) for name in results["arms"]) + 2
+    lines = [f"{'':{width}}" + "".join(f"{name:>14}" for name in columns)]
+    for name, values in results["arms"].items():
+        numbers = "".join(f"{values[column]['mean']:14.3f}" for column in columns)
+        lines.append(f"{name:{width}}{numbers}")
+    for name, failures in results["signatures"].items():
+        lines.append(f"{name}: {'; '.join(failures)}")
+    return lines
