@@ -74,12 +74,17 @@ def download_file(hub_id: str, file: str, folder: Path) -> Path:
         return Path(hf_hub_download(hub_id, file, local_dir=folder))
 
 
-def _download(hub_id: str, **place: Path) -> Path:
+def _download(hub_id: str, cache_dir: Path | None = None, local_dir: Path | None = None) -> Path:
     from huggingface_hub import snapshot_download
 
     with _hub_errors(hub_id):
         for weights in WEIGHTS:
-            folder = snapshot_download(hub_id, allow_patterns=[*SETTINGS, weights], **place)
+            folder = snapshot_download(
+                hub_id,
+                allow_patterns=[*SETTINGS, weights],
+                cache_dir=cache_dir,
+                local_dir=local_dir,
+            )
             if any(Path(folder).glob(weights)):
                 return Path(folder)
     raise UserError(f"{hub_id} holds no weights ({', '.join(WEIGHTS)}); give another model")

@@ -97,7 +97,7 @@ def test_a_snapshot_of_the_newest_commit_is_fetched(
 ) -> None:
     patterns: list[list[str]] = []
 
-    def download(hub_id: str, allow_patterns: list[str], cache_dir: Path) -> str:
+    def download(hub_id: str, allow_patterns: list[str], cache_dir: Path, local_dir: None) -> str:
         patterns.append(allow_patterns)
         if "*.bin" in allow_patterns:
             (tmp_path / "pytorch_model.bin").write_text("")

@@ -60,7 +60,8 @@ class TinyVit(nn.Module):
         self.stages = nn.ModuleList(
             Stage(config, index) for index in range(len(config.hidden_sizes))
         )
-        self.neck = SamVisionNeck(config)
+        sizes: Any = config  # the neck reads two of them, by the names that SAM's config has
+        self.neck = SamVisionNeck(sizes)
 
     def forward(self, pixels_BCHW: Tensor) -> BaseModelOutput:
         """The embedding as `last_hidden_state`, as transformers' `SamVisionEncoder` gives it."""
