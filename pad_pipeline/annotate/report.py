@@ -19,6 +19,9 @@ MISSING = "read: FileNotFoundError"
 """The cause of an image that the source names and that is not there."""
 
 
+NUM_FIRST_FAILED = 5
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
     """The outcome of a run. Counts are those of the whole data set, times those of this run."""
@@ -34,6 +37,8 @@ class RunReport:
     num_unique_tags: int
     failures: Mapping[str, int]
     """Failed images by stage and type of the error."""
+    first_failed: tuple[str, ...]
+    """The ids of the first failed images, at most `NUM_FIRST_FAILED`."""
     images_this_run: int
     seconds: float
     """Wall time of this run, models' loading included."""
@@ -84,12 +89,15 @@ def count_shards(output: str) -> dict[str, Any]:
     statuses: Counter[str] = Counter()
     failures: Counter[str] = Counter()
     tags: set[str] = set()
+    failed: list[str] = []
     num_regions = 0
     for name in storage.list_files(output, ".parquet"):
         shard = ParquetFile(storage.read_bytes(storage.join(output, name)))
-        table = shard.read(columns=["status", "error", "labels.list.element.tag"])
+        table = shard.read(columns=["image_id", "status", "error", "labels.list.element.tag"])
         statuses.update(table["status"].to_pylist())
         failures.update(causes(table))
+        if len(failed) < NUM_FIRST_FAILED:
+            failed += table.filter(pc.equal(table["status"], "failed"))["image_id"].to_pylist()
         regions = pc.struct_field(pc.list_flatten(table["labels"]), "tag")
         num_regions += len(regions)
         tags |= set(pc.unique(regions).to_pylist())
@@ -100,4 +108,5 @@ def count_shards(output: str) -> dict[str, Any]:
         "num_regions": num_regions,
         "num_unique_tags": len(tags),
         "failures": dict(failures.most_common()),
+        "first_failed": tuple(failed[:NUM_FIRST_FAILED]),
     }

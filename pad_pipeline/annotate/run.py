@@ -9,7 +9,7 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from itertools import chain
 from typing import Any
@@ -33,6 +33,7 @@ from pad_pipeline.engine.metrics import RunMetrics
 from pad_pipeline.engine.plan import StageSpec, plan
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.sources import ManifestRow, is_box_file
+from pad_pipeline.sources.subset import Subset
 from pad_pipeline.storage.locks import only_run_on
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ def annotate(
     *,
     captions: str | None = None,
     images: str | None = None,
+    subset: Subset | None = None,
     stages: Sequence[StageSpec] | None = None,
     ray_address: str | None = None,
     ray_logs: bool = False,
@@ -67,7 +69,8 @@ def annotate(
     """Annotate every image of `source` into the data set at `output`; both may be URLs.
 
     The same call again continues where the last one stopped, and leaves a finished data set as it
-    is. `captions` and `images` are passed to the source. `stages` replaces the config's own plan
+    is. `captions` and `images` are passed to the source, `subset` says which of its images are
+    annotated. `stages` replaces the config's own plan
     (tests and benchmarks bring their own models that way). Joins the Ray cluster at `ray_address`
     or the one that is there, else starts Ray on this machine.
 
@@ -83,7 +86,8 @@ def annotate(
         boxes = storage.absolute(config.detect.boxes)
         config = replace(config, detect=replace(config.detect, boxes=boxes))
     # Nothing is written before the source has shown an image.
-    listed = list_given(source, config, captions=captions, images=images)
+    subset = subset or Subset()
+    listed = subset.choose(list_given(source, config, captions=captions, images=images))
     rows = chain([next(listed)], listed)
     with only_run_on(output):
         return annotate_rows(
@@ -95,6 +99,7 @@ def annotate(
                 "captions": captions,
                 "images": images,
                 "given": given_of(config),
+                **({} if subset.whole else {"subset": asdict(subset)}),
             },
             stages=stages,
             ray_address=ray_address,

@@ -17,6 +17,7 @@ from pad_pipeline.cli.options import (
     RayOptions,
     Source,
     SourceOptions,
+    SubsetOptions,
     to_words,
 )
 from pad_pipeline.cli.reports.output import say, write_text
@@ -29,6 +30,7 @@ def annotate(
     output: Positional[Annotated[str, arg(metavar="OUTPUT")]],
     config: Annotated[AnnotateConfig, arg(name="")],
     files: Annotated[SourceOptions, arg(name="")],
+    subset: Annotated[SubsetOptions, arg(name="")],
     ray: Annotated[RayOptions, arg(name="")],
     preset: Preset = "paper",
 ) -> None:
@@ -42,6 +44,7 @@ def annotate(
     from pad_pipeline.annotate.run import TooManyFailed
     from pad_pipeline.annotate.run import annotate as run
     from pad_pipeline.cli.reports.runs import print_run
+    from pad_pipeline.sources.subset import Subset
 
     del preset
     try:
@@ -51,6 +54,7 @@ def annotate(
             config,
             captions=files.captions,
             images=files.images,
+            subset=Subset(**dataclasses.asdict(subset)),
             ray_address=ray.ray_address,
             ray_logs=ray.ray_logs,
             console=Console(stderr=True),
@@ -117,6 +121,7 @@ def plan(
 def status(
     dataset: Positional[Annotated[str, arg(metavar="DATASET")]],
     json: bool = False,
+    failed: bool = False,
 ) -> None:
     """Show whether a run goes on, how fast, and what failed and why.
 
@@ -125,9 +130,10 @@ def status(
     Args:
         dataset: The data set that `annotate` writes, or a run of `train`.
         json: Print everything as JSON.
+        failed: Print the failed images instead, a line each with the reason.
     """
     from pad_pipeline.annotate.status import read_status
-    from pad_pipeline.cli.reports.runs import print_status, print_training_status
+    from pad_pipeline.cli.reports.runs import print_failed, print_status, print_training_status
     from pad_pipeline.train.run.folder import RUN_FILE
     from pad_pipeline.train.run.status import read_training_status
 
@@ -137,6 +143,9 @@ def status(
             say(json_module.dumps(training.to_dict(), indent=2))
         else:
             print_training_status(dataset, training)
+        return
+    if failed:
+        print_failed(dataset)
         return
     found = read_status(dataset)
     if json:

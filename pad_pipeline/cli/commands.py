@@ -47,7 +47,7 @@ def build_commands(preset: str) -> Commands:
             },
         ),
         "train": Group(
-            "Train projectors and language models; inspect, compare and export.",
+            "Train projectors and language models; inspect and export.",
             {
                 "pretrain": partial(train.pretrain, config=stage1),
                 "finetune": partial(train.finetune, config=stage2),

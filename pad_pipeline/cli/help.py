@@ -13,7 +13,7 @@ from typing import Any
 from tyro.conf import Suppress
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
 
-from pad_pipeline.cli.options import RayOptions
+from pad_pipeline.cli.options import RayOptions, SubsetOptions
 from pad_pipeline.engine import config as engine
 
 ALL_OPTIONS = "--help-all"
@@ -29,14 +29,12 @@ GROUPS = {
 """The commands in the order and groups in which `--help` lists them."""
 
 COMMON_OPTIONS: Mapping[type, frozenset[str]] = {
-    engine.AnnotateConfig: frozenset(
-        ["tag", "detect", "suppress", "segment", "classes", "device", "layout", "max_failed_share"]
-    ),
+    engine.AnnotateConfig: frozenset({"tag", "detect", "segment", "classes", "device"}),
     engine.TagConfig: frozenset({"from_", "model"}),
-    engine.DetectConfig: frozenset({"from_", "boxes", "model", "box_threshold"}),
-    engine.SuppressConfig: frozenset({"iou_threshold"}),
+    engine.DetectConfig: frozenset({"boxes", "model", "box_threshold"}),
     engine.SegmentConfig: frozenset({"model"}),
-    RayOptions: frozenset({"ray_address"}),
+    RayOptions: frozenset(),
+    SubsetOptions: frozenset({"limit", "ids"}),
 }
 """Of these classes, the settings that a first look needs; `--help-all` shows the others too."""
 

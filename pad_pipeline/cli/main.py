@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import signal
 import sys
 import warnings
@@ -49,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(error.exit_code if isinstance(error, UserError) else 1) from None
     except KeyboardInterrupt:
         sys.stderr.write(
-            f"{PROGRAM}: interrupted; what was finished is kept, the same command continues\n"
+            f"{PROGRAM}: interrupted; what was finished is kept, the same command continues: "
+            f"{shlex.join([PROGRAM, *argv])}\n"
         )
         raise SystemExit(130) from None
 

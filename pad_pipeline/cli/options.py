@@ -62,6 +62,18 @@ class SourceOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SubsetOptions:
+    """Which images of a source are annotated."""
+
+    limit: int | None = None
+    """Only the first so many images."""
+    sample: int | None = None
+    """Only so many images from all over the source, the same ones every time."""
+    ids: str | None = None
+    """Only the images that this file names, an image id a line."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RayOptions:
     """Where a command runs on Ray."""
 

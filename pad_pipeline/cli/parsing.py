@@ -84,7 +84,7 @@ def run_command(commands: Commands, argv: Sequence[str]) -> None:
             if rules.any_hidden:
                 command = shlex.join([PROGRAM, *path, ALL_OPTIONS])
                 sys.stdout.write(
-                    f"All options, with those on pools, limits and memory: {command}\n"
+                    f"All options, with those on layouts, limits and memory: {command}\n"
                 )
     else:
         parse(commands, argv)

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pad_pipeline.dataset.reader import Dataset, iter_batches
-from pad_pipeline.dataset.selection import Selection, read_ids
+from pad_pipeline.dataset.selection import Selection
+from pad_pipeline.storage.id_files import read_ids
 
 logger = logging.getLogger(__name__)
 

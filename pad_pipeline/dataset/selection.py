@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 
-from pad_pipeline import storage
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.limits import Fraction, check_limits
 from pad_pipeline.records import PadRecord, Region, Status
-
-
-@lru_cache(maxsize=1)
-def read_ids(url: str) -> frozenset[str]:
-    """The image ids of a file, one a line; raises `UserError` where it holds none."""
-    with storage.user_errors(url, "read"):
-        text = storage.read_bytes(url).decode("utf-8", "surrogatepass")
-    ids = frozenset(line for line in text.removeprefix("\ufeff").splitlines() if line.strip())
-    if not ids:
-        raise UserError(f"{url} names no image: expected one image id a line")
-    return ids
+from pad_pipeline.storage.id_files import read_ids
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pad_pipeline import storage
@@ -121,8 +122,10 @@ def test_an_interrupted_run_says_so_and_goes_on(run, tmp_path: Path, monkeypatch
         during.setattr(stream, "stream", partial(then, after=2, act=act))
         outcome = run()
     assert outcome.code == 130
+    words = f"annotate images {tmp_path / 'out'} --preset demo --chunk-size 2 --rows-per-shard 4"
     assert outcome.err.endswith(
-        "pad-pipeline: interrupted; what was finished is kept, the same command continues\n"
+        "pad-pipeline: interrupted; what was finished is kept, the same command continues: "
+        f"pad-pipeline {words}\n"
     )
     assert "Traceback" not in outcome.err
     assert not (tmp_path / "out/pad-00001.parquet").exists()
@@ -173,3 +176,59 @@ def test_too_many_failures_end_with_an_error_and_all_rows(run, tmp_path: Path, c
     assert outcome.code == 0
     assert re.search(r"failed +1\s", outcome.out)
     assert re.search(r"decode: ImageError +1", outcome.out)
+
+
+def read_ids(output: Path) -> list[str]:
+    return [row for name in sorted(shards(output)) for row in ids_of(output / name)]
+
+
+def ids_of(path: Path) -> list[str]:
+    return pq.read_table(path, columns=["image_id"]).column("image_id").to_pylist()
+
+
+def test_some_images_are_annotated_alone(run, tmp_path: Path) -> None:
+    assert run(output="whole").code == 0
+    names = read_ids(tmp_path / "whole")
+    assert len(names) == 5
+    for _ in range(2):  # again: the same images, so nothing is to be done
+        outcome = run("--limit", 3, output="first")
+        assert outcome.code == 0, outcome.err
+    assert "nothing to do" in outcome.err
+    assert read_ids(tmp_path / "first") == names[:3]
+    assert run("--sample", 3, output="sample").code == 0
+    sample = read_ids(tmp_path / "sample")
+    assert len(sample) == 3
+    assert sample == [name for name in names if name in sample]
+    (tmp_path / "ids.txt").write_text(f"{names[4]}\n{names[1]}\nnowhere.png\n")
+    outcome = run("--ids", tmp_path / "ids.txt", output="named")
+    assert read_ids(tmp_path / "named") == [names[1], names[4]]
+    assert "1 image of" in outcome.err
+    assert "'nowhere.png'" in outcome.err
+    manifest = json.loads((tmp_path / "named/_manifest.json").read_text())
+    assert manifest["subset"]["ids"] == str(tmp_path / "ids.txt")
+    assert "subset" not in json.loads((tmp_path / "whole/_manifest.json").read_text())
+
+
+def test_a_subset_that_cannot_be_is_refused(run, tmp_path: Path) -> None:
+    assert "choose one of --limit 2 and --sample" in run("--limit", 2, "--sample", 2).sentence
+    assert "--limit" in run("--limit", 0).sentence
+    (tmp_path / "ids.txt").write_text("x.png\n")
+    assert "none of the images" in run("--ids", tmp_path / "ids.txt").sentence
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_last_lines_name_the_failed_images(run, tmp_path: Path, capfd) -> None:
+    source = tmp_path / "broken"
+    source.mkdir()
+    for number in range(7):
+        (source / f"{number}.png").write_bytes(b"no image")
+    good = next(Path("images").iterdir())
+    (source / "good.png").write_bytes(good.read_bytes())
+    outcome = run("--max-failed-share", 1, source=source)
+    lines = outcome.out.splitlines()
+    [line] = [line for line in lines if line.startswith("failed: ")]
+    assert line.startswith("failed: 0.png, 1.png, 2.png, 3.png, 4.png and 2 more")
+    assert line.endswith(f"pad-pipeline status --failed {tmp_path / 'out'}")
+    listed = call(capfd, "status", "--failed", tmp_path / "out").out.splitlines()
+    assert [line.partition(": ")[0] for line in listed] == [f"{number}.png" for number in range(7)]
+    assert all("decode: ImageError: " in line for line in listed)

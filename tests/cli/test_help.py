@@ -48,7 +48,7 @@ def test_the_first_help_of_a_long_command_is_short(capfd, monkeypatch, command: 
 
 def test_a_description_is_one_paragraph(capfd, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    lines = call(capfd, "annotate", "--help").out.splitlines()
+    lines = call(capfd, "annotate", "--help-all").out.splitlines()
     start = next(index for index, line in enumerate(lines) if "`fused` puts" in line)
     assert "`pools` gives every" in " ".join(line.strip("│ ") for line in lines[start : start + 3])
 

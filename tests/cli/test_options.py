@@ -58,6 +58,7 @@ CONFIG = {
     "--detect.thresholds",
     "--detect.text-threshold",
     "--detect.label-mode",
+    "--detect.pad-to",
     "--detect.group-by-size",
     "--detect.no-group-by-size",
     "--suppress.iou-threshold",
@@ -122,6 +123,8 @@ TRAINING = {
     "--sampler",
     "--lora-rank",
     "--lora-alpha",
+    "--quantize-llm",
+    "--no-quantize-llm",
     "--seed",
     "--device",
     "--dtype",
@@ -150,15 +153,15 @@ EVALUATION = RAY | {
 }
 
 OPTIONS = {
-    "annotate": CONFIG | SOURCE | RAY,
+    "annotate": CONFIG | SOURCE | RAY | {"--limit", "--sample", "--ids"},
     "plan": CONFIG | SOURCE | {"--gpus", "--num-images", "--json"},
     "serve": CONFIG
     | RAY
     | {"--host", "--port", "--max-queued", "--max-body-bytes"}
     | {"--batch-wait-s", "--timeout-s", "--api-key-file"},
-    "status": {"--json", "--no-json"},
+    "status": {"--json", "--no-json", "--failed", "--no-failed"},
     "retry-failed": {"--layout", "--hang-after-s"} | RAY,
-    "demo": {"--output", "--num-images", "--seed"},
+    "demo": {"--output", "--num-images", "--seed", "--photos", "--no-photos"},
     "export": SELECTION
     | {"--format", "--images", "--split", "--seed", "--clip", "--no-clip", "--polygon-tolerance"},
     "validate": set(),
@@ -167,6 +170,7 @@ OPTIONS = {
     "models": set(),
     "models list": set(),
     "models fetch": {"--from"},
+    "models check": {"--device", "--facts"},
     "models convert": {"--output", "--tags", "--thresholds", "--tokenizer"},
     "models verify": {"--tolerance", "--device"},
     "models compare-precision": CONFIG | SOURCE | {"--num-images", "--json"},
@@ -175,6 +179,7 @@ OPTIONS = {
     "train finetune": TRAINING | TRAINING_RUN | {"--projector"},
     "train inspect": TRAINING | {"--output", "--images", "--sample"},
     "train export": {"--format", "--dtype"},
+    "train compare": set(),
     "view": {"--images", "--run", "--service", "--host", "--port"},
     "show": {"--images", "--width"},
     "analyze": ALIGNMENT,

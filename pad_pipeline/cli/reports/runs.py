@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 
 from pad_pipeline.cli.reports.output import print_counts, print_pairs, print_table, say
+from pad_pipeline.drawing.terminal import printable
 from pad_pipeline.errors import plural
 
 if TYPE_CHECKING:
@@ -51,9 +52,17 @@ def print_run(report: RunReport) -> None:
         )
     if report.failures:
         print_counts("Failed images by cause", report.failures)
+        _say_which_failed(report)
         _say_how_to_retry(report.output)
     say(f"data set: {report.output}")
     say(f"done: {report.num_images:,} images, {report.num_failed:,} failed")
+
+
+def _say_which_failed(report: RunReport) -> None:
+    hidden = report.num_failed - len(report.first_failed)
+    names = ", ".join(map(printable, report.first_failed))
+    rest = f" and {hidden:,} more" if hidden else ""
+    say(f"failed: {names}{rest}; with their reasons: pad-pipeline status --failed {report.output}")
 
 
 def _passes(report: RunReport, stage: str) -> str:
@@ -120,6 +129,18 @@ def print_status(found: RunStatus) -> None:
         say("Run the same command again to continue.")
     elif num_failed and found.state == "finished":
         _say_how_to_retry(found.output)
+
+
+def print_failed(dataset: str) -> None:
+    """The failed images of the shards that are there, each with its reason."""
+    from pad_pipeline.dataset.reader import iter_records, open_dataset
+    from pad_pipeline.dataset.selection import Selection
+
+    failed = Selection(status=("failed",))
+    for record in iter_records(open_dataset(dataset), failed, masks=False):
+        error = record.error
+        reason = f"{error.stage}: {error.type}: {error.message}" if error else "unknown"
+        say(f"{printable(record.image_id)}: {printable(reason)}")
 
 
 def _say_how_to_retry(output: str) -> None:
