@@ -31,12 +31,12 @@ from PIL import Image
 
 from pad_pipeline.annotate.run import annotate
 from pad_pipeline.engine.build import build_chain
+from pad_pipeline.engine.chain import Chain
 from pad_pipeline.engine.config import SuppressConfig, demo
 from pad_pipeline.engine.lanes import Lanes, open_lanes
 from pad_pipeline.engine.plan import StageSpec
 from pad_pipeline.engine.sample import Sample, to_record
 from pad_pipeline.engine.stages import (
-    Chain,
     Decode,
     Seconds,
     detect_stage,

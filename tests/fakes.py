@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from pad_pipeline import masks
+from pad_pipeline.engine.chain import Chain
 from pad_pipeline.engine.config import (
     STAGE_NAMES,
     AnnotateConfig,
@@ -22,7 +23,6 @@ from pad_pipeline.engine.config import (
 )
 from pad_pipeline.engine.plan import Pool, StageSpec
 from pad_pipeline.engine.stages import (
-    Chain,
     Decode,
     ModelStage,
     Seconds,

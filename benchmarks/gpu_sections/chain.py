@@ -19,12 +19,12 @@ from gpu_sections import weights, workload
 from gpu_sections.bench import Bench, NotThere, Row, Rows
 from gpu_sections.workload import Mixture, OwnTags
 from pad_pipeline.engine.build import build_chain
+from pad_pipeline.engine.chain import Chain
 from pad_pipeline.engine.config import PRESETS, AnnotateConfig
 from pad_pipeline.engine.costs import MODELS
 from pad_pipeline.engine.lanes import Lanes, open_lanes
 from pad_pipeline.engine.plan import chunks_in_flight
 from pad_pipeline.engine.sample import Sample, to_record
-from pad_pipeline.engine.stages import Chain
 from pad_pipeline.models import registry
 from pad_pipeline.records import PadRecord
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from pad_pipeline.engine import stages
 from pad_pipeline.engine.batches import batch_size, chunks_in_flight, cut_by_pixels
+from pad_pipeline.engine.chain import Chain
 from pad_pipeline.engine.config import STAGE_NAMES, AnnotateConfig
 from pad_pipeline.engine.given import GivenTags
 from pad_pipeline.engine.keep import DetectorRules, MaskLimits
-from pad_pipeline.engine.stages import Chain, ModelStage, Seconds
+from pad_pipeline.engine.stages import ModelStage, Seconds
 from pad_pipeline.engine.turns import Turns
 from pad_pipeline.images import ImageLimits
 from pad_pipeline.models import references

@@ -280,10 +280,9 @@ def identity(config: AnnotateConfig, fingerprints: Mapping[str, str]) -> dict[st
 
 
 def earlier_default(name: str) -> Any:
-    """What a field that an earlier version of the program did not have stands for: its default.
+    """What a field, such as `detect.group_by_size`, is for a run of a version that lacked it.
 
-    `name` is the field's path, such as `detect.group_by_size`. New fields have defaults that leave
-    the records as they were.
+    It is the default: new fields have one that leaves the records as they were.
     """
     stage, _, field_name = name.rpartition(".")
     kind = _STAGE_CONFIGS[stage] if stage else AnnotateConfig

@@ -13,6 +13,7 @@ import pyarrow as pa
 import ray
 from ray.actor import ActorHandle
 
+from pad_pipeline.engine.chain import Chain
 from pad_pipeline.engine.guard import build_guarded
 from pad_pipeline.engine.isolation import DEATHS_LOADING, WORKER_DIED, IsolatingStage
 from pad_pipeline.engine.lanes import Lane, Lanes, open_lanes
@@ -23,7 +24,6 @@ from pad_pipeline.engine.ray_crash_tracker import RemoteCrashTracker
 from pad_pipeline.engine.ray_metrics import PrometheusMetrics
 from pad_pipeline.engine.ray_worker_log import forward_logs
 from pad_pipeline.engine.sample import Sample, to_record, without_pixels
-from pad_pipeline.engine.stages import Chain
 from pad_pipeline.engine.turns import Turns
 from pad_pipeline.engine.watchdog import Watchdog
 from pad_pipeline.records import RecordError, records_to_table

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -312,45 +312,6 @@ def segment_stage(
     return ModelStage(
         "segment", work, "masks", has_work=lambda s: len(s.boxes_xyxy) > 0, nothing=(), **options
     )
-
-
-@dataclass
-class Chain:
-    """Several stages as one, in one process: pixels pass between them, so images decode once.
-
-    `cut` parts a chunk where its pixels would take too much memory; a part goes through all stages
-    before the next is decoded. `new_stream` makes what a thread computes in: a stream of the GPU.
-    """
-
-    stages: Sequence[ModelStage]
-    cut: Callable[[list[Sample]], list[list[Sample]]] = lambda samples: [samples]
-    new_stream: Callable[[], AbstractContextManager[Any]] = nullcontext
-
-    def __post_init__(self) -> None:
-        """Take a stream."""
-        self._stream = self.new_stream()
-
-    def twin(self, seconds: Seconds) -> Chain:
-        """The same chain for another thread: it shares the models and has a stream of its own."""
-        return replace(self, stages=[stage.twin(seconds) for stage in self.stages])
-
-    def take_passes(self) -> Mapping[str, PassCount]:
-        """The passes of each stage's model since the last call."""
-        return {stage.name: stage.passes.take() for stage in self.stages if stage.decode}
-
-    def __call__(self, samples: list[Sample], /) -> list[Sample]:
-        """Do the steps in order."""
-        parts = self.cut(samples)
-        done: list[Sample] = []
-        for part in parts:
-            with self._stream:
-                for stage in self.stages:
-                    part = stage(part)
-            done += part
-            if len(parts) > 1:
-                for sample in part:
-                    sample.image = None
-        return done
 
 
 @contextmanager

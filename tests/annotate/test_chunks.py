@@ -14,10 +14,11 @@ from pad_pipeline.annotate.ledger import Ledger
 from pad_pipeline.annotate.resume import keep_chunks_of_earlier_version, open_or_resume
 from pad_pipeline.annotate.samples import read_samples
 from pad_pipeline.dataset.manifest import write_manifest
+from pad_pipeline.engine.chain import Chain
 from pad_pipeline.engine.config import AnnotateConfig, DetectConfig, identity, paper
 from pad_pipeline.engine.lanes import Lanes, open_lanes
 from pad_pipeline.engine.sample import to_record
-from pad_pipeline.engine.stages import Chain, Seconds, detect_stage
+from pad_pipeline.engine.stages import Seconds, detect_stage
 from pad_pipeline.errors import UserError
 from pad_pipeline.models.protocols import Boxes
 from pad_pipeline.records import records_to_table

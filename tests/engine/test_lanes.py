@@ -12,10 +12,11 @@ import pytest
 
 from pad_pipeline.annotate.annotator import to_sample
 from pad_pipeline.engine.build import build_chain
+from pad_pipeline.engine.chain import Chain
 from pad_pipeline.engine.config import demo
 from pad_pipeline.engine.lanes import Lanes, open_lanes
 from pad_pipeline.engine.sample import Sample, to_record
-from pad_pipeline.engine.stages import Chain, Seconds, Stage, tag_stage
+from pad_pipeline.engine.stages import Seconds, Stage, tag_stage
 from pad_pipeline.engine.turns import Turns
 from pad_pipeline.records import PadRecord
 from pad_pipeline.scenes.generator import generate_scene

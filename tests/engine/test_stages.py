@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pad_pipeline.engine.chain import Chain
 from pad_pipeline.engine.config import SuppressConfig
 from pad_pipeline.engine.given import GivenTags
 from pad_pipeline.engine.sample import Sample, to_record, without_pixels
 from pad_pipeline.engine.stages import (
-    Chain,
     Decode,
     detect_stage,
     segment_stage,

@@ -21,10 +21,11 @@ from pad_pipeline.annotate import stream
 from pad_pipeline.annotate.ledger import Ledger
 from pad_pipeline.annotate.run import annotate
 from pad_pipeline.engine import ray_backpressure
+from pad_pipeline.engine.chain import Chain
 from pad_pipeline.engine.config import STAGE_NAMES
 from pad_pipeline.engine.plan import StageSpec
 from pad_pipeline.engine.ray_backpressure import MAX_WAITING
-from pad_pipeline.engine.stages import Chain, Decode, Seconds, Stage, tag_stage
+from pad_pipeline.engine.stages import Decode, Seconds, Stage, tag_stage
 from pad_pipeline.errors import UserError
 from pad_pipeline.images import ImageLimits
 from pad_pipeline.records import PadRecord, table_to_records

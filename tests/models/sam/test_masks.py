@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,9 @@ def drawn(shape: tuple[int, int]) -> Tensor:
 
 
 def by_pycocotools(masks: Tensor) -> Runs:
-    found = [coco_mask.encode(np.asfortranarray(mask.numpy().astype(np.uint8))) for mask in masks]
+    found: list[Any] = [
+        coco_mask.encode(np.asfortranarray(mask.numpy().astype(np.uint8))) for mask in masks
+    ]
     return [(rle["counts"].decode(), int(coco_mask.area(rle))) for rle in found]
 
 
