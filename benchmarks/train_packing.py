@@ -40,8 +40,8 @@ LENGTHS: dict[TrainingStage, tuple[float, float, int]] = {
 SIZES: dict[str, dict[str, Any]] = {
     "7b": STEP_SIZES["7b"],
     "cpu": {
-        **{"tower": 2, "width": 384, "inner": 1024, "layers": 4, "heads": 6},
-        **{"words": 8000},
+        **{"tower": 2, "tower_width": 256, "image": 112},
+        **{"width": 384, "inner": 1024, "layers": 4, "heads": 6, "words": 8000},
     },
     # for tests
     "tiny": {
@@ -196,6 +196,7 @@ def make_batch(
 ) -> Batch:
     """Samples of one image, a text that is learnt and a few regions each."""
     tokens, words = model.projector.num_tokens, SIZES[size]["words"]
+    side = model.vision.config.image_size
     lengths = [1 + tokens + texts[i] for i in group]
     longest = max(lengths)
     generator = torch.Generator().manual_seed(group[0])
@@ -206,7 +207,8 @@ def make_batch(
     labels = ids.masked_fill(~there | (places < 1 + tokens), -100)
     coverage = torch.zeros(len(group), REGIONS, tokens)
     for region in range(REGIONS):
-        coverage[:, region, region * 100 : region * 100 + 60] = 1
+        first = region * tokens // REGIONS
+        coverage[:, region, first : first + tokens // 10] = 1
     rows = (ids, labels, there, image_mask)
     ids, labels, there, image_mask = [each[there][None] for each in rows] if packed else rows
     return Batch(
@@ -215,7 +217,7 @@ def make_batch(
         labels_BT=labels,
         attention_BT=there,
         image_mask_BT=image_mask,
-        pixels_ICHW=torch.randn(len(group), 3, 336, 336, generator=generator),
+        pixels_ICHW=torch.randn(len(group), 3, side, side, generator=generator),
         coverage_IRS=coverage,
         region_mask_IR=torch.ones(len(group), REGIONS, dtype=torch.bool),
         label_index_IR=torch.arange(REGIONS).repeat(len(group), 1),

@@ -123,13 +123,13 @@ def patch_loss_cost(size: str, device: str, repeats: int) -> dict[str, Any]:
 
 
 def build(size: dict[str, Any], device: str, dtype: torch.dtype) -> VisionLanguageModel:
-    """CLIP ViT-L/14 at 336, LLaVA's projector, a Llama of this size; random weights."""
+    """CLIP ViT-L/14 at 336 unless `size` says less, LLaVA's projector, a Llama; random weights."""
     vision = CLIPVisionConfig(
-        hidden_size=1024,
-        intermediate_size=4096,
+        hidden_size=size.get("tower_width", 1024),
+        intermediate_size=4 * size.get("tower_width", 1024),
         num_hidden_layers=size["tower"],
         num_attention_heads=16,
-        image_size=336,
+        image_size=size.get("image", 336),
         patch_size=14,
     )
     llm = LlamaConfig(
@@ -144,7 +144,12 @@ def build(size: dict[str, Any], device: str, dtype: torch.dtype) -> VisionLangua
         torch.set_default_dtype(dtype)
         tower, words = CLIPVisionModel(vision), LlamaForCausalLM(llm)
         torch.set_default_dtype(torch.float32)
-        projector = build_projector("mlp", vision_width=1024, llm_width=size["width"], grid=24)
+        projector = build_projector(
+            "mlp",
+            vision_width=vision.hidden_size,
+            llm_width=size["width"],
+            grid=size.get("image", 336) // 14,
+        )
     model = VisionLanguageModel(tower, projector, words, compute_dtype=dtype)
     model.enable_activation_checkpointing()
     return model.train()

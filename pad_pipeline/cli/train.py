@@ -55,6 +55,7 @@ def finetune(
     ray: Annotated[RayOptions, arg(name="")],
     preset: TrainingPreset = "paper",
     more: More = (),
+    regions: str | None = None,
 ) -> None:
     """Stage 2: train projector and language model on conversations, on Ray Train.
 
@@ -64,9 +65,10 @@ def finetune(
         conversations: LLaVA's JSON or JSONL; samples without an image are text alone.
         more: Further ones, trained on together with the first.
         projector: Run of stage 1 whose projector is taken.
+        regions: Data set that `annotate` wrote of the same images, for the patch loss in stage 2.
     """
     del preset
-    _train("finetune", (conversations, *more), projector, config, options, ray)
+    _train("finetune", (conversations, *more), projector, config, options, ray, regions)
 
 
 def inspect(
@@ -132,13 +134,14 @@ def _train(
     config: TrainConfig,
     options: RunOptions,
     ray: RayOptions,
+    regions: str | None = None,
 ) -> None:
     from pad_pipeline.train.run.dry_run import dry_run as describe
     from pad_pipeline.train.run.launch import launch
 
     source = sources if len(sources) > 1 else sources[0]
     if options.dry_run:
-        for line in describe(stage, config, source, options.images, projector):
+        for line in describe(stage, config, source, options.images, projector, regions):
             say(line)
         return
     for line in launch(
@@ -147,6 +150,7 @@ def _train(
         source=source,
         images=options.images,
         projector=projector,
+        regions=regions,
         output=options.output,
         ray_address=ray.ray_address,
         ray_logs=ray.ray_logs,

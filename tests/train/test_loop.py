@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import torch.multiprocessing
@@ -251,6 +253,44 @@ def test_stage_two_packed_and_sharded_gives_the_curve_of_one_padded_worker(
     theirs, _, _ = load_finished_model(read_run(alone), device="cpu")
     for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-2, atol=2e-4, msg=name)
+
+
+def test_stage_two_keeps_the_patch_loss_where_images_have_regions(
+    folder: Path, reference: Path, tmp_path: Path
+) -> None:
+    """Of one worker and of two that shard the model, of which one may have no region in a step."""
+    sources = str(folder / "conversations.json"), str(folder / "annotations")
+    config = replace(FINETUNE, patch_weight=2.0, micro_batch=1, max_steps=3)
+    urls = str(tmp_path / "alone"), str(tmp_path / "sharded")
+    for url in urls:
+        # conversations name their images below the folder, the data set below images/
+        source, regions = sources[0], join_ids(folder, tmp_path)
+        run = open_run(url, "finetune", config, source, None, str(reference), regions)
+        if url == urls[0]:
+            train(run, config, OneWorker())
+    spawn(replace(config, workers=2), urls[1])
+    lines = read_metrics(urls[0])
+    assert lines[0]["regions_per_image"] > 0
+    assert 0 < lines[-1]["patch_loss"] < 2
+    assert lines[-1]["beta"] == 2
+    assert "validation/align" in lines[-1]
+    np.testing.assert_allclose(curves(urls[1]), curves(urls[0]), rtol=1e-4, atol=1e-5)
+    other = str(tmp_path / "other")
+    with pytest.raises(UserError, match=r"no image .* has regions in .*: its ids are like '0000"):
+        open_run(other, "finetune", config, sources[0], None, str(reference), sources[1])
+
+
+def join_ids(folder: Path, place: Path) -> str:
+    """The annotations of `folder` under the ids that its conversations have for the images."""
+    output = place / "regions"
+    if not output.exists():
+        output.mkdir()
+        table = pq.read_table(folder / "annotations" / "pad-00000.parquet")
+        column = table.schema.get_field_index("image_id")
+        ids = [f"images/{name}" for name in table["image_id"].to_pylist()]
+        table = table.set_column(column, table.schema.field(column), pa.array(ids))
+        pq.write_table(table, output / "pad-00000.parquet")
+    return str(output)
 
 
 def write_captions_some_too_long(folder: Path, number: int) -> str:

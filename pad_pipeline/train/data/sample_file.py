@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import tempfile
 from collections.abc import Sequence
 from itertools import islice
@@ -21,8 +22,11 @@ from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.sources import ManifestRow
 from pad_pipeline.train.choices import TrainingStage
 from pad_pipeline.train.data.left_out import LeftOutSamples
+from pad_pipeline.train.data.region_join import RegionJoin
 from pad_pipeline.train.data.sample_sources import as_sources, read_samples
 from pad_pipeline.train.data.samples import TrainingSample
+
+logger = logging.getLogger(__name__)
 
 _SCHEMA = pa.schema(
     [
@@ -86,18 +90,23 @@ def write_samples(
     path: Path,
     *,
     max_bad_share: float = 1.0,
+    regions: str | None = None,
 ) -> tuple[int, LeftOutSamples]:
     """Write the samples of `source` to `path`; returns their number and what was left out.
 
     `source` (or several, one behind another) and `images` are those of `read_samples`. Raises
     `UserError` where a source has nothing to train on, or more of it cannot be trained on as it is
-    written than `max_bad_share`.
+    written than `max_bad_share`. `regions` is a data set whose regions samples of conversations
+    get, by the ids of their images.
     """
+    join = RegionJoin(regions) if regions is not None else None
     all_left_out, total = LeftOutSamples(), 0
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, _SCHEMA) as writer:
         for place, each in enumerate(as_sources(source)):
             left_out, number = LeftOutSamples(), 0
             samples = read_samples(each, images, stage, left_out)
+            if join is not None:
+                samples = join.add(samples)
             while rows := list(islice(samples, _ROWS_PER_BATCH)):
                 writer.write_batch(_to_batch(rows, place))
                 number += len(rows)
@@ -106,6 +115,8 @@ def write_samples(
                 raise _nothing_to_train_on(each, stage, left_out)
             all_left_out.update(left_out)
             total += number
+    if join is not None:
+        logger.info(join.describe())
     return total, all_left_out
 
 

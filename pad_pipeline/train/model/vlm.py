@@ -77,9 +77,8 @@ class VisionLanguageModel(nn.Module):
     def embedding(self) -> Tensor:
         """The language model's input embedding, (W, D)."""
         weight = self.llm.get_input_embeddings().weight
-        return (
-            weight.full_tensor() if hasattr(weight, "full_tensor") else weight
-        )  # FSDP: collective
+        # FSDP: whole from a forward pass to the backward pass, else a collective
+        return weight.full_tensor() if hasattr(weight, "full_tensor") else weight
 
     def train(self, mode: bool = True) -> VisionLanguageModel:
         """Training mode of projector and language model; the vision tower stays as it is used."""

@@ -42,13 +42,14 @@ def dry_run(
     source: str | Sequence[str],
     images: str | None,
     projector: str | None,
+    regions: str | None = None,
 ) -> list[str]:
     """What a run would do, in lines: samples, steps, tokens, operations, memory. Writes nothing.
 
     Tokens and operations are means over a few steps of the run; the memory is an estimate from
     the sizes alone (weights, gradients, optimiser, activations).
     """
-    config = with_projector(config, projector)
+    config = with_projector(config, projector, regions)
     check_weights(config, source)
     check_models(config)
     model = load_skeleton(config)
@@ -58,7 +59,12 @@ def dry_run(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "samples.arrow")
         number, left_out = write_samples(
-            source, images, stage, path, max_bad_share=config.max_bad_share
+            source,
+            images,
+            stage,
+            path,
+            max_bad_share=config.max_bad_share,
+            regions=regions,
         )
         samples = TrainingSamples(path)
         sampler = make_sampler(config, samples.lengths, samples.sources)

@@ -57,11 +57,13 @@ def open_run(
     source: str | Sequence[str],
     images: str | None,
     projector: str | None,
+    regions: str | None = None,
 ) -> Run:
     """Begin a run at `url`, or open the one that is there to resume it.
 
-    `source` may be several, of which `config.weights` are the parts. Raises `UserError` where that
-    one has another config or other data, or where nothing in `source` can be trained on.
+    `source` may be several, of which `config.weights` are the parts. `regions` is a data set whose
+    regions the images of stage 2 have. Raises `UserError` where that one has another config or
+    other data, or where nothing in `source` can be trained on.
     """
     storage.check_writable(url)
     check_weights(config, source)
@@ -72,6 +74,8 @@ def open_run(
         "images": images,
         "source_digest": source_digest(source, images),
         "projector": projector,
+        "regions": regions,
+        "regions_digest": source_digest(regions, None) if regions is not None else None,
     }
     place = storage.join(url, RUN_FILE)
     if storage.exists(place):
@@ -82,7 +86,7 @@ def open_run(
             return run
         if storage.exists(run.samples_url):
             return run
-    number, left_out = _write_samples(url, source, images, stage, config.max_bad_share)
+    number, left_out = _write_samples(url, source, images, stage, config.max_bad_share, regions)
     facts = {
         "format": "pad-train",
         "version": __version__,
@@ -138,10 +142,13 @@ def _write_samples(
     images: str | None,
     stage: TrainingStage,
     max_bad_share: float,
+    regions: str | None,
 ) -> tuple[int, LeftOutSamples]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, SAMPLES)
-        number, left_out = write_samples(source, images, stage, path, max_bad_share=max_bad_share)
+        number, left_out = write_samples(
+            source, images, stage, path, max_bad_share=max_bad_share, regions=regions
+        )
         storage.upload(path, storage.join(url, SAMPLES))
     left_out.report()
     return number, left_out
@@ -155,14 +162,17 @@ def _check_same(run: Run, wanted: dict[str, Any]) -> None:
         if each.default is not dataclasses.MISSING
     }
     known = json.loads(json.dumps(defaults))
-    before = {**known, **run.facts["config"], **{k: run.facts[k] for k in wanted if k != "config"}}
+    before = {
+        **known,
+        **run.facts["config"],
+        **{k: run.facts.get(k) for k in wanted if k != "config"},
+    }
     now = {**wanted["config"], **{k: wanted[k] for k in wanted if k != "config"}}
     changed = [name for name in now if before.get(name) != now[name]]
-    if "source_digest" in changed and len(changed) == 1:
-        raise UserError(
-            f"{wanted['source']} has changed since {run.url} was begun; use another output"
-        )
-    changed = [name for name in changed if name != "source_digest"]
+    if changed and not {*changed} - {"source_digest", "regions_digest"}:
+        what = wanted["source" if "source_digest" in changed else "regions"]
+        raise UserError(f"{what} has changed since {run.url} was begun; use another output")
+    changed = [name for name in changed if not name.endswith("_digest")]
     if changed:
         listed = "; ".join(f"{n} was {before.get(n)!r} and is {now[n]!r}" for n in changed[:3])
         raise UserError(

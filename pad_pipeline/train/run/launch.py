@@ -31,6 +31,7 @@ def launch(
     output: str,
     images: str | None = None,
     projector: str | None = None,
+    regions: str | None = None,
     ray_address: str | None = None,
     ray_logs: bool = False,
     console: Console | None = None,
@@ -42,11 +43,12 @@ def launch(
     """
     source, output, images, projector = _absolute(source, output, images, projector)
     assert output is not None
-    config = with_projector(config, projector)
+    regions = storage.absolute(regions) if regions is not None else None
+    config = with_projector(config, projector, regions)
     check_models(config)
     console = console or Console(stderr=True)
     with only_run_on(output):
-        run = open_run(output, stage, config, source, images, projector)
+        run = open_run(output, stage, config, source, images, projector, regions)
         if run.finished:
             logger.info("%s is finished already; nothing to do", output)
             return _report(output)

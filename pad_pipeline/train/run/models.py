@@ -148,15 +148,29 @@ def load_skeleton(config: TrainConfig) -> VisionLanguageModel:
     )
 
 
-def with_projector(config: TrainConfig, projector: str | None) -> TrainConfig:
+def with_projector(
+    config: TrainConfig, projector: str | None, regions: str | None = None
+) -> TrainConfig:
     """The config with kind and tokens of the projector that the run at `projector` has trained.
 
-    Raises `UserError` where that projector does not go with the config.
+    Raises `UserError` where that projector does not go with the config, or the weight of the
+    patch loss not with `regions`, the data set that gives conversations theirs.
     """
     if projector is None:
         return config
-    if config.patch_weight:
-        raise UserError(Setting("patch_weight"), " is for stage 1: conversations have no regions")
+    if config.patch_weight and regions is None:
+        raise UserError(
+            Setting("patch_weight"),
+            " needs regions, which conversations have not; give the data set of their images by ",
+            Setting("regions"),
+        )
+    if regions is not None and not config.patch_weight:
+        raise UserError(
+            Setting("regions"),
+            " is for the patch loss; give ",
+            Setting("patch_weight", 5.0),
+            " too",
+        )
     kind = projector_kind_of(projector)
     trained = read_run(projector).facts["config"]
     if trained["vision"] != config.vision:
