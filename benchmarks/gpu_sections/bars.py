@@ -140,13 +140,13 @@ BARS = (
     Bar(
         "launches of a pass of Grounding DINO",
         *(700, None),
-        lambda rows: find(rows, "profile", "detector, one pass", "launches"),
+        lambda rows: find(rows, "launches", "detector", "launches"),
         *("launches", True),
     ),
     Bar(
         "launches of SAM's encoder",
         *(330, None),
-        lambda rows: find(rows, "profile", "segmenter's encoder, one pass", "launches"),
+        lambda rows: find(rows, "launches", "segmenter's encoder", "launches"),
         *("launches", True),
     ),
     Bar(

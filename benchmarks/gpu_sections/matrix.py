@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gpu_sections.bench import Bench, NotThere, Row, Rows
+from pad_pipeline.models.fp8 import CAPABILITY, FORMAT, LARGEST, ScaledRows, scale_rows
 
 SQUARE = 8192
 RATE_ROW = f"{SQUARE} × {SQUARE} × {SQUARE}"
@@ -27,7 +28,6 @@ SHAPES = {
     "RAM, Swin's third stage, 32 images": (18_432, 768, 3072),
 }
 TINY_DIVISOR = 64
-E4M3_MAX = 448.0
 
 
 def rows(bench: Bench) -> Rows:
@@ -65,37 +65,40 @@ def with_gelu(bench: Bench, shape: tuple[int, int, int]) -> Row:
 
 def fp8(bench: Bench, shape: tuple[int, int, int]) -> Row:
     """Products of e4m3: a scale per row and per tensor, with and without making them."""
-    if bench.on_gpu and torch.cuda.get_device_capability() < (8, 9):
+    if not bench.on_gpu or torch.cuda.get_device_capability() < CAPABILITY:
         raise NotThere("fp8 products need a GPU of compute capability 8.9 or later")
-    if not bench.on_gpu:
-        raise NotThere("fp8 products need a GPU")
-    x, weight, _ = operands(bench, shape)
-    by_row, row_scale = quantize(weight, dim=1)
-    by_tensor, scale = quantize(weight, dim=None)
-    x_row, x_row_scale = quantize(x, dim=1)
-    x_tensor, x_scale = quantize(x, dim=None)
+    from pad_pipeline.models import fp8_triton
 
-    def multiply(x: Tensor, x_scale: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
-        scale = scale.t() if scale.numel() > 1 else scale
+    x, weight, _ = operands(bench, shape)
+    rows_of_weight, rows_of_x = scale_rows(weight), scale_rows(x)
+    whole_weight, whole_x = scale_whole(weight), scale_whole(x)
+
+    def multiply(x: ScaledRows, weight: ScaledRows) -> Tensor:
         return torch._scaled_mm(
-            x, weight.t(), scale_a=x_scale, scale_b=scale, out_dtype=torch.bfloat16
+            x.values,
+            weight.values.t(),
+            x.scales,
+            weight.scales.t(),
+            out_dtype=bench.torch_dtype,
+            use_fast_accum=True,
         )
 
-    row = timed(bench, shape, lambda: multiply(x_row, x_row_scale, by_row, row_scale))
-    per_tensor = bench.milliseconds(lambda: multiply(x_tensor, x_scale, by_tensor, scale))
-    scaling = torch.compile(partial(quantize, dim=1)) if bench.on_gpu else quantize
-    with_scaling = bench.milliseconds(lambda: multiply(*scaling(x), by_row, row_scale))
+    def scale_and_multiply() -> Tensor:
+        return multiply(ScaledRows(*fp8_triton.scale_rows(x, False)), rows_of_weight)
+
+    row = timed(bench, shape, lambda: multiply(rows_of_x, rows_of_weight))
+    per_tensor = bench.milliseconds(lambda: multiply(whole_x, whole_weight))
+    with_scaling = bench.milliseconds(scale_and_multiply)
     return row | {
         "per_tensor_ms": round(per_tensor, 3),
-        "with_compiled_scaling_ms": round(with_scaling, 3),
+        "with_scaling_ms": round(with_scaling, 3),
     }
 
 
-def quantize(x: Tensor, dim: int | None = 1) -> tuple[Tensor, Tensor]:
-    """e4m3 and the float32 scale of each row, (rows, 1), or of the whole, ()."""
-    largest = x.abs().amax() if dim is None else x.abs().amax(dim, keepdim=True)
-    scale = largest.float().clamp(min=1e-12) / E4M3_MAX
-    return (x.float() / scale).clamp(-E4M3_MAX, E4M3_MAX).to(torch.float8_e4m3fn), scale
+def scale_whole(x: Tensor) -> ScaledRows:
+    """`x` in 8 bits with one scale for all of it."""
+    scale = x.abs().amax().float() / LARGEST
+    return ScaledRows((x.float() / scale).clamp(-LARGEST, LARGEST).to(FORMAT), scale)
 
 
 def operands(bench: Bench, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor, Tensor]:

@@ -26,8 +26,8 @@ class Section:
 
 SECTIONS = (
     Section("machine", 12, "versions, and the attention kernels that torch takes"),
-    Section("weights", 38, "models of the released sizes, written once for all sections"),
-    Section("chain", 150, "images per second of the whole chain"),
+    Section("weights", 60, "models of the released sizes, written once for all sections"),
+    Section("chain", 128, "images per second of the whole chain"),
     Section("peers", 45, "the same models as the public script and as transformers run them"),
     Section("detector", 30, "passes of Grounding DINO, one size and mixed"),
     Section("encoder", 30, "SAM's encoder with its levers on and off"),
@@ -39,12 +39,13 @@ SECTIONS = (
         "stage 1 at 7B, with and without packing",
         ("padded", "packed", "packed, activations kept"),
     ),
-    Section("attention", 20, "settings of SAM's attention kernels"),
+    Section("attention", 15, "settings of SAM's attention kernels"),
+    Section("launches", 10, "kernels that a pass starts, counted"),
     Section("masks", 15, "IoU of masks of lower precision with those of float32"),
     Section("stages", 15, "images per second of each model by batch size, and what plan says"),
     Section(
         "training-compiled",
-        20,
+        15,
         "the same with the layers compiled",
         ("packed", "packed, kept, compiled"),
         "training",

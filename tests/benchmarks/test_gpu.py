@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import operator
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import common
+import gpu
 import numpy as np
 import pytest
 import torch
@@ -56,6 +59,38 @@ def test_every_case_of_the_chain_is_a_config(bench: Bench) -> None:
                 assert operator.attrgetter(path)(config) == value
     with pytest.raises(NotThere, match="DetectConfig has no field speed"):
         configure(bench, Case("web", changes=(("detect.speed", 2),)))
+
+
+def test_the_command_writes_lines_results_and_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "new" / "gpu.json"
+    options = ["--tiny", "--sections", "matrix", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", ["gpu.py", *options])
+    monkeypatch.setattr(common, "busy_share", lambda: 0.0)
+    gpu.main()
+    rows = runner.read(output.with_suffix(".jsonl"))
+    assert {row["section"] for row in rows} == {"matrix"}
+    assert rows[0]["tflops"] > 0
+    assert all("took_s" in row for row in rows)
+    result = json.loads(output.read_text())
+    assert result["rows"] == list(rows)
+    assert {row["verdict"] for row in result["bars"]} == {"not measured"}
+    assert result["machine"]["versions"]["torch"]
+    last = capfd.readouterr().out
+    assert "SAM, lin1, fp8: not there: fp8 products need a GPU" in last
+
+
+def test_figures_of_a_dry_run_do_not_take_the_place_of_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--tiny"])
+    with pytest.raises(SystemExit):
+        gpu.parse()
+    assert "name another file than the results" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["gpu.py"])
+    monkeypatch.setenv("OUT", str(tmp_path))
+    assert gpu.parse().output == tmp_path / "gpu.json"
 
 
 def test_the_limits_are_eight_minutes_and_the_chain_is_among_the_first() -> None:
@@ -125,7 +160,7 @@ def test_bars_are_judged_by_what_was_measured() -> None:
         chain("web, preset fast", 20),
         chain("web, within 22 GiB", 29, peak_reserved_gib=19.5),
         {"section": "peers", "row": "public script, float32, web", "images_per_s": 3},
-        {"section": "profile", "row": "detector, one pass", "launches": 701},
+        {"section": "launches", "row": "detector", "launches": 701},
         {"section": "training", "row": "padded", "share_of_matrix_rate": 0.6},
         {"section": "training", "row": "packed", "share_of_matrix_rate": 0.44},
         {"section": "training", "row": "packed, no patch loss", "share_of_matrix_rate": 0.7},
