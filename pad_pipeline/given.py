@@ -82,8 +82,9 @@ class GivenRegion:
 
 def _rasterise(polygons: Sequence[Polygon], width: int, height: int) -> str:
     """Polygons in pixels -> the RLE string of the pixels in any of them, as COCO draws them."""
-    drawn = coco_mask.frPyObjects([list(polygon) for polygon in polygons], height, width)
-    return coco_mask.merge(drawn)["counts"].decode("ascii")
+    corners: Any = [list(polygon) for polygon in polygons]
+    whole: Any = coco_mask.merge(coco_mask.frPyObjects(corners, height, width))
+    return whole["counts"].decode("ascii")
 
 
 def read_regions(value: Any, where: str, box_format: BoxFormat = "xyxy") -> tuple[GivenRegion, ...]:

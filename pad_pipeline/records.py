@@ -278,7 +278,7 @@ def _lists(
     structs = column.values.slice(first, last - first)
     there = {field.name for field in structs.type}
     columns = []
-    for field in fields(make):
+    for field in fields(cast(Any, make)):
         if field.name == "rle_mask" and not masks:
             columns.append([""] * len(structs))
         elif field.name in there or field.default is MISSING:

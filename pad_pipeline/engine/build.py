@@ -201,9 +201,9 @@ _ROLES: Mapping[str, Role] = {"tag": "tagger", "detect": "detector", "segment": 
 
 def fingerprints(config: AnnotateConfig) -> dict[str, str]:
     """The checksum of each model that is needed; raises `UserError` where one is not there."""
-    stages = config.stages
     found = {
-        name: references.fingerprint(stages[name].model, _ROLES[name]) for name in config.models
+        name: references.fingerprint(getattr(config, name).model, _ROLES[name])
+        for name in config.models
     }
     if config.detect.second is not None:
         found["second"] = references.fingerprint(config.detect.second, "detector")

@@ -99,8 +99,8 @@ class MaskLimits:
         least = np.float32(self.min_predicted_iou)
         stability = 1.0 if mask.stability is None else mask.stability
         return (
-            (not least or np.float32(mask.predicted_iou) >= least)
-            and np.float32(stability) >= np.float32(self.min_stability)
+            bool(not least or np.float32(mask.predicted_iou) >= least)
+            and bool(np.float32(stability) >= np.float32(self.min_stability))
             and self.min_area <= mask.area
             and (self.max_area is None or mask.area <= self.max_area)
         )

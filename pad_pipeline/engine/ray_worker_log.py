@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import ray
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 CALL_TIMEOUT_S = 5.0
 POLL_S = 1.0
+_NAMESPACE = "pad-pipeline"
 
 
 def forward_logs(actor: ActorHandle) -> ForwardingHandler:
@@ -47,6 +48,33 @@ def shown_worker_log() -> Iterator[ActorHandle]:
     """
     remote = ray.remote(WorkerLog).options(num_cpus=0, max_restarts=-1)
     actor: ActorHandle = remote.remote()  # pyright: ignore[reportAssignmentType]
+    stop = show_messages(actor)
+    try:
+        yield actor
+    finally:
+        stop()
+        ray.kill(actor)
+
+
+def lasting_worker_log(name: str) -> ActorHandle:
+    """The actor of the `WorkerLog` of this name on the cluster, where it stays for the next call.
+
+    For applications of Ray Serve, which outlive the process that deploys them.
+    """
+    remote = ray.remote(WorkerLog).options(
+        name=name,
+        namespace=_NAMESPACE,
+        lifetime="detached",
+        get_if_exists=True,
+        num_cpus=0,
+        max_restarts=-1,
+    )
+    return remote.remote()  # pyright: ignore[reportReturnType]
+
+
+def show_messages(actor: ActorHandle) -> Callable[[], None]:
+    """Log here what the actor of a `WorkerLog` takes, until the function that is returned is
+    called."""
     ended = threading.Event()
 
     def show(*, is_last: bool) -> None:
@@ -64,10 +92,10 @@ def shown_worker_log() -> Iterator[ActorHandle]:
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
-    try:
-        yield actor
-    finally:
+
+    def stop() -> None:
         ended.set()
         thread.join()
         show(is_last=True)
-        ray.kill(actor)
+
+    return stop

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ray import serve
+from ray.actor import ActorHandle
 from ray.serve.handle import DeploymentHandle
 
 from pad_pipeline.engine import ray_session
@@ -15,6 +16,7 @@ from pad_pipeline.engine.build import locate_models
 from pad_pipeline.engine.config import AnnotateConfig, resolve_words
 from pad_pipeline.engine.device import local_gpus, resolve_device
 from pad_pipeline.engine.plan import plan
+from pad_pipeline.engine.ray_worker_log import lasting_worker_log, show_messages
 from pad_pipeline.serve import deployments
 from pad_pipeline.serve.admission import AdmissionControl
 from pad_pipeline.serve.app import build_app
@@ -26,13 +28,15 @@ from pad_pipeline.serve.run import app_settings
 logger = logging.getLogger(__name__)
 
 NAME = "http"
+_WORKER_LOG = "pad-worker-log"
 
 
 @serve.ingress()
 class Ingress:
     """The HTTP side on a worker: the same routes as those of the command `serve`.
 
-    Requests are answered with 503 until each stage has a worker with its model.
+    Requests are answered with 503 until each stage has a worker with its model. What the stages'
+    workers log stands in the log of this deployment, as do its own lines.
     """
 
     def __init__(
@@ -40,8 +44,11 @@ class Ingress:
         config: AnnotateConfig,
         service: ServiceConfig,
         names: Sequence[str],
+        log: ActorHandle,
         *handles: DeploymentHandle,
     ) -> None:
+        _log_as_serve_does()
+        show_messages(log)
         self._admission = AdmissionControl(service.max_queued)
         calls = [deployments.stage_calls(*pair) for pair in zip(names, handles, strict=True)]
         self._app = build_app(
@@ -74,8 +81,11 @@ def application(config: AnnotateConfig, service: ServiceConfig) -> Any:
     if config.device == "cuda":
         num_gpus = max(num_gpus, 1)  # nodes with GPUs may still be starting
     config = locate_models(resolve_device(resolve_words(config), cluster_gpus=num_gpus))
+    log = lasting_worker_log(_WORKER_LOG)
     stages = {
-        spec.name: deployments.stage_application(spec, service, hang_after_s=config.hang_after_s)
+        spec.name: deployments.stage_application(
+            spec, service, hang_after_s=config.hang_after_s, log=log
+        )
         for spec in plan(config, num_gpus=num_gpus)
     }
     deployment = serve.deployment(
@@ -87,4 +97,12 @@ def application(config: AnnotateConfig, service: ServiceConfig) -> Any:
         graceful_shutdown_timeout_s=deployments.DRAIN_TIMEOUT_S,
         health_check_period_s=deployments.HEALTH_CHECK_PERIOD_S,
     )
-    return deployment.bind(config, service, list(stages), *stages.values())
+    return deployment.bind(config, service, list(stages), log, *stages.values())
+
+
+def _log_as_serve_does() -> None:
+    """This package's messages go where Ray Serve's own of the replica go, its log file."""
+    ours = logging.getLogger("pad_pipeline")
+    ours.handlers = list(logging.getLogger("ray.serve").handlers)
+    ours.setLevel(logging.INFO)
+    ours.propagate = False

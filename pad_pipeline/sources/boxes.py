@@ -212,7 +212,8 @@ def _annotation(
     elif isinstance(shape, dict):
         counts = shape["counts"]
         if isinstance(counts, list):
-            counts = coco_mask.frPyObjects(shape, *shape["size"])["counts"].decode("ascii")
+            lengths: Any = shape
+            counts = coco_mask.frPyObjects(lengths, *shape["size"])["counts"].decode("ascii")
     return GivenRegion(
         tag=categories[annotation["category_id"]],
         bbox=corners(annotation["bbox"], "xywh"),

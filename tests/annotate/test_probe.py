@@ -170,6 +170,17 @@ def test_given_costs_plan_without_a_model(images: Path, capfd, tmp_path: Path, m
     assert written["command"] == shlex.join(["pad-pipeline", *command])
 
 
+def test_models_that_are_not_needed_are_not_planned(images: Path, capfd) -> None:
+    words = ["plan", str(images), "--gpus", "2", "--layout", "pools", "--classes", "dog, cat"]
+    outcome = call(capfd, *words, "--costs", "detect=0.04,segment=0.07")
+    assert outcome.code == 0, outcome.err
+    command = command_of(outcome.out)
+    assert command[command.index("--classes") + 1] == "dog, cat"
+    assert parse(command) == "annotate"
+    tag = next(line for line in outcome.out.splitlines() if line.split()[:1] == ["tag"])
+    assert tag.split()[-2] == "0", tag  # no GPU for it
+
+
 def test_on_gpus_of_one_kind_fused_is_proposed(images: Path, capfd) -> None:
     outcome = call(capfd, "plan", str(images), "--gpus", "8", "--costs", GIVEN)
     assert "Proposed: fused" in outcome.out

@@ -21,6 +21,8 @@ from pad_pipeline.engine.config import (
     demo,
     earlier_default,
     fast,
+    from_manifest,
+    given_of,
     identity,
     paper,
     resolve_words,
@@ -331,6 +333,30 @@ def test_the_weights_are_part_of_the_identity() -> None:
 @pytest.mark.parametrize("name", ["detect.group_by_size", "max_chunk_bytes"])
 def test_fields_that_earlier_versions_lacked_stand_for_what_these_did(name: str) -> None:
     assert not earlier_default(name)
+
+
+def test_a_manifest_gives_the_config_back() -> None:
+    """As `retry-failed` needs it: with what is given, and the models by their names."""
+    config = resolve_words(
+        changed(
+            tag=TagConfig(model="a", from_="column,model", column="words"),
+            detect=DetectConfig(model="b", second="e", negative="shadow", thresholds="dog=0.5"),
+            min_area=9,
+        )
+    )
+    boxes = changed(detect=DetectConfig(model="b", boxes="/b.json", box_format="xywh"))
+    for one, models in ((config, ("tag", "detect", "segment", "second")), (boxes, ("segment",))):
+        names = {name: getattr(getattr(one, name, None), "model", "e") for name in models}
+        manifest = {
+            "identity": identity(one, dict.fromkeys(models, "sha256:1")),
+            "models": {name: {"model": model} for name, model in names.items()},
+            "given": given_of(one),
+        }
+        again = from_manifest(json.loads(json.dumps(manifest)))
+        assert identity(again, dict.fromkeys(models, "sha256:1")) == manifest["identity"]
+        assert again.models == one.models
+        assert given_of(again) == given_of(one)
+        assert again.detect.second == one.detect.second
 
 
 def test_an_identity_survives_its_way_through_a_file() -> None:

@@ -201,6 +201,21 @@ def test_a_worker_killed_under_load_costs_no_request(command: Command, images: l
     assert "a worker of annotate was lost" in command.errors.read_text()
 
 
+OUTSIDE = "?boxes=[[9000,0,9100,50],[0,0,20,20]]"
+"""A box beside the image, of which the worker that places it tells."""
+
+
+def test_what_a_worker_tells_reaches_the_one_who_runs_the_command(
+    command: Command, images: list[bytes]
+) -> None:
+    answer = command.post(images[0], OUTSIDE)
+    assert [region["bbox"] for region in answer.json()["labels"]] == [[0, 0, 20, 20]]
+    wait_until(
+        lambda: "box 1 of image lies outside the image of" in command.errors.read_text(),
+        what="the worker's line",
+    )
+
+
 def test_rays_metrics_count_the_images(command: Command) -> None:
     def counted() -> bool:
         text = httpx.get(f"{command.url}/metrics", timeout=30).text
@@ -229,13 +244,17 @@ def test_at_the_end_what_was_accepted_is_answered_and_nothing_else(
     assert command.process.returncode == 0
     assert out == f"ready at {command.url}: POST /annotate, see {command.url}/docs\n"
     told = set(command.errors.read_text().splitlines())
-    expected = ("loading the models", "a worker of annotate was lost; its", "stopping after ")
+    expected = (
+        *("loading the models", "a worker of annotate was lost; its", "stopping after "),
+        "given boxes are left out: box 1 of image lies outside",
+    )
     assert all(line.startswith(expected) for line in told), told
 
 
 def test_the_stages_on_workers_of_their_own_stand_behind_ray_serves_own_http(
     local_ray: None, images: list[bytes], in_process: list[PadRecord]
 ) -> None:
+    import ray
     from ray import serve
 
     from pad_pipeline.cli.serve import application
@@ -263,6 +282,15 @@ def test_the_stages_on_workers_of_their_own_stand_behind_ray_serves_own_http(
             f"{url}/annotate", content=bytes(70_000_000), headers=PNG, timeout=ANSWER_TIMEOUT_S
         )
         assert (answer.status_code, answer.json()["error"]["cause"]) == (413, "too_large")
+        assert post(url, images[0], OUTSIDE).status_code == 200
+        logs = Path(ray.worker.global_worker.node.get_logs_dir_path(), "serve")
+        wait_until(
+            lambda: any(
+                "lies outside the image of" in path.read_text()
+                for path in logs.glob(f"replica_*_{NAME}_*.log")
+            ),
+            what="the worker's line in the log of the HTTP side",
+        )
     finally:
         serve.shutdown()
 

