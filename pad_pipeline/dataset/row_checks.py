@@ -45,6 +45,24 @@ def check_rows(batch: pa.RecordBatch, shard: str, problems: Findings, tally: Tal
             problems.add("size", f"{width}x{height} is no size of an image", shard, image_id)
 
 
+def check_phrases(batch: pa.RecordBatch, shard: str, problems: Findings) -> None:
+    """Phrases that lie in a caption of their image; the first schema had none."""
+    tags = batch.column("tags")
+    structs = tags.flatten()
+    if "caption_index" not in [field.name for field in structs.type]:
+        return
+    rows = np.repeat(np.arange(batch.num_rows), np.diff(tags.offsets))
+    for number in np.flatnonzero(structs.field("caption_index").is_valid()).tolist():
+        row, tag = int(rows[number]), structs[number].as_py()
+        captions = batch.column("captions")[row].as_py() or [batch.column("caption")[row].as_py()]
+        index, start, end = (tag[f"caption_{name}"] for name in ("index", "start", "end"))
+        caption = captions[index] if 0 <= index < len(captions) else None
+        is_whole = caption is not None and start is not None and end is not None
+        if not is_whole or not 0 <= start < end <= len(caption):
+            message = f"the phrase {tag['tag']!r} has no place in caption {index}: {start} to {end}"
+            problems.add("phrase", message, shard, batch.column("image_id")[row].as_py())
+
+
 def _disagreement(status: str, labels: int, error: bool) -> str | None:
     if status not in STATUSES:
         return f"the status {status!r} is none of {', '.join(STATUSES)}"

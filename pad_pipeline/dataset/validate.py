@@ -10,7 +10,7 @@ from pad_pipeline import storage
 from pad_pipeline.dataset.findings import Findings, Problem, Tally
 from pad_pipeline.dataset.manifest import MANIFEST, State, read_manifest, state_of
 from pad_pipeline.dataset.reader import DAMAGED_SHARD, schema_problem
-from pad_pipeline.dataset.row_checks import check_regions, check_rows
+from pad_pipeline.dataset.row_checks import check_phrases, check_regions, check_rows
 from pad_pipeline.errors import UserError, first_line
 from pad_pipeline.storage.parquet import ParquetFile
 
@@ -52,8 +52,9 @@ class ValidationReport:
 def validate(url: str) -> ValidationReport:
     """Reads every row of every shard once and checks it; memory grows only with the ids.
 
-    Checked: manifest, checksums, schema, unique ids, status against labels and error, finite boxes
-    and scores in range, and of each mask that it decodes, covers its image and has its stated area.
+    Checked: manifest, checksums, schema, unique ids, status against labels and error, phrases
+    within their captions, finite boxes and scores in range, and of each mask that it decodes,
+    covers its image and has its stated area.
     A mask that lies off its box, or less than half in it, is a warning, as SAM makes some of these;
     where more than one in twenty lie off theirs, boxes and masks do not belong together. Raises
     `UserError` only where `url` is no data set at all.
@@ -121,6 +122,7 @@ def _check_shard(
             batch.validate(full=True)
             num_rows += batch.num_rows
             check_rows(batch, name, problems, tally)
+            check_phrases(batch, name, problems)
             check_regions(batch, name, problems, warnings, tally)
     except DAMAGED_SHARD as error:
         problems.add("unreadable shard", first_line(error), name)

@@ -14,7 +14,7 @@ from pad_pipeline import masks
 from pad_pipeline.dataset.findings import MAX_LISTED_PER_KIND
 from pad_pipeline.dataset.validate import validate
 from pad_pipeline.errors import UserError
-from pad_pipeline.records import RecordError, Region
+from pad_pipeline.records import RecordError, Region, Tag
 from tests.dataset.example import (
     HEIGHT,
     WIDTH,
@@ -207,3 +207,23 @@ def test_what_is_no_data_set_is_refused(tmp_path):
     (tmp_path / "_manifest.json").write_text(json.dumps({"format": "other"}))
     with pytest.raises(UserError, match="not the manifest"):
         validate(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("place", "is_sound"),
+    [
+        ((0, 0, 7), True),
+        ((1, 8, 9), True),
+        ((0, 0, 17), False),
+        ((0, 5, 5), False),
+        ((0, -1, 5), False),
+        ((2, 0, 1), False),
+        ((0, None, 1), False),
+    ],
+)
+def test_phrases_lie_in_their_captions(tmp_path, place, is_sound):
+    captions = ("picture number 4", "the sky a")
+    tags = (Tag("picture", 1.0, "captions", *place), Tag("sky", 0.5))
+    one = replace(record(4, tags=tags), caption=captions[0], captions=captions)
+    report = validate(write_dataset(tmp_path / "set", [one]))
+    assert report.num_problems == ({} if is_sound else {"phrase": 1})
