@@ -31,6 +31,9 @@ from pad_pipeline.records import PadRecord
 SMALL_CARD_GIB = 22
 """What a card of 24 GB leaves to torch: its own context takes the rest."""
 
+IMAGES = 640
+"""Those of five chunks of the presets, which a row with two in flight takes."""
+
 TINY_CHUNK = 2
 
 
@@ -87,7 +90,10 @@ def measure(bench: Bench, case: Case) -> Row:
     if FP8 in case.changes and not bench.on_gpu:
         raise NotThere("fp8 needs a GPU")
     chunk, number = config.chunk_size, chunks_in_flight(config)
-    data = workload.jpegs(case.mixture, (1 + 2 * number) * chunk, bench.tiny)
+    needed = (1 + 2 * number) * chunk
+    # as many for all rows, so that they are made once
+    data = workload.jpegs(case.mixture, max(needed, 0 if bench.tiny else IMAGES), bench.tiny)
+    data = data[:needed]
     with limited_memory(bench, case.memory_gib), heard_warnings() as warnings:
         worker = Worker(bench, config)
         measured = data[chunk:]

@@ -29,8 +29,8 @@ SECTIONS = (
     Section("weights", 60, "models of the released sizes, written once for all sections"),
     Section("chain", 128, "images per second of the whole chain"),
     Section("peers", 45, "the same models as the public script and as transformers run them"),
-    Section("detector", 30, "passes of Grounding DINO, one size and mixed"),
-    Section("encoder", 30, "SAM's encoder with its levers on and off"),
+    Section("detector", 25, "passes of Grounding DINO, one size and mixed"),
+    Section("encoder", 25, "SAM's encoder with its levers on and off"),
     Section("profile", 30, "what the GPU spends its time on, by kind of kernel"),
     Section("matrix", 15, "products at the models' shapes, bf16, epilogues and fp8"),
     Section(
@@ -42,7 +42,7 @@ SECTIONS = (
     Section("attention", 15, "settings of SAM's attention kernels"),
     Section("launches", 10, "kernels that a pass starts, counted"),
     Section("masks", 15, "IoU of masks of lower precision with those of float32"),
-    Section("stages", 15, "images per second of each model by batch size, and what plan says"),
+    Section("stages", 10, "images per second of each model by batch size, and what plan says"),
     Section(
         "training-compiled",
         15,
@@ -50,9 +50,9 @@ SECTIONS = (
         ("packed", "packed, kept, compiled"),
         "training",
     ),
-    Section("compile", 15, "seconds until compiled, with no cache", ("cold",)),
+    Section("compile", 25, "seconds until compiled, with no cache", ("cold",)),
     Section(
-        "compile-again", 10, "the same with the cache of the section before", ("warm",), "compile"
+        "compile-again", 15, "the same with the cache of the section before", ("warm",), "compile"
     ),
 )
 """In the order of what would be missed most. Their limits add up to eight minutes."""

@@ -6,8 +6,8 @@ gets the same answers. About four boxes of an image pass the detector's threshol
 scaled by `LOGIT_SCALE` and all logits are lowered by `LOGIT_SHIFT`, which was chosen on a CPU in
 float32: seven images of the mixture `web` with their own tags kept 4.4 boxes on average at 6.3
 (1 to 8), 3.7 at 6.4. Masks are blobs: the decoder upsamples without noise and each mask is the
-difference of its channels; those of a 640 × 480 image covered 5 % of it and took 1,200 bytes (459
-polygons of COCO: 4 %, 326 bytes). Rows of the chain say what came out.
+difference of its channels, less a shift; those of a 640 × 480 image covered 5 % of it and took some
+1,100 bytes (459 polygons of COCO: 4 %, 326 bytes). Rows of the chain say what came out.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from pad_pipeline.models.sam.segmenter import SamSegmenter
 from pad_pipeline.models.sam.state_dict import infer_config
 
 LOGIT_SCALE, LOGIT_SHIFT = 0.1, 6.35
+SAM_SHIFT, SAM2_SHIFT = 0.0, 2.6
 SOURCE = "random weights"
 NUM_TOKENS = 30522
 
@@ -115,7 +116,7 @@ def _write_detector(directory: Path, tiny: bool) -> None:
 def _write_segmenter(directory: Path, tiny: bool) -> None:
     state = full_size_models.random_state("sam_vit_h")
     model = build_sam(infer_config(state, source=SOURCE), state, source=SOURCE)
-    _save(model, directory)
+    _save(model, directory, SAM_SHIFT)
 
 
 def _write_fast_segmenter(directory: Path, tiny: bool) -> None:
@@ -130,7 +131,7 @@ def _write_fast_segmenter(directory: Path, tiny: bool) -> None:
         sizes["prompt_encoder_config"] = {"hidden_size": 32, "image_size": 64}
         sizes["mask_decoder_config"] = {"hidden_size": 32, "mlp_dim": 32, "num_attention_heads": 2}
     torch.manual_seed(0)
-    _save(Sam2Model(Sam2Config(**sizes)).eval(), directory)
+    _save(Sam2Model(Sam2Config(**sizes)).eval(), directory, SAM2_SHIFT)
 
 
 WRITERS = {
@@ -141,9 +142,9 @@ WRITERS = {
 }
 
 
-def _save(model: Any, directory: Path) -> None:
+def _save(model: Any, directory: Path, shift: float) -> None:
     with torch.no_grad():
-        shape_masks(model.mask_decoder)
+        shape_masks(model.mask_decoder, shift)
     save_sam(SamSegmenter(model.requires_grad_(False), Runtime()), directory)
 
 
@@ -162,13 +163,17 @@ def lower_logits(model: Any) -> None:
     queries.bias.fill_(-LOGIT_SHIFT / width)
 
 
-def shape_masks(decoder: Any) -> None:
-    """Have a SAM's mask decoder answer with blobs: where half of its channels pass the others."""
+def shape_masks(decoder: Any, shift: float) -> None:
+    """Have a SAM's mask decoder answer with blobs: where half of its channels pass the others.
+
+    They pass them by at least `shift`, which one of the channels is, whatever the image.
+    """
     for convolution in (decoder.upscale_conv1, decoder.upscale_conv2):
         weight: Tensor = convolution.weight
         # the same for all pixels of a token, and large enough to leave GELU's flat middle
         weight.copy_(10 * weight.mean((2, 3), keepdim=True).expand_as(weight))
-    decoder.upscale_conv2.weight[:, 0] = 0  # one channel less among those that are subtracted
+    decoder.upscale_conv2.weight[:, 0] = 0
+    decoder.upscale_conv2.bias[0] = shift
     for head in decoder.output_hypernetworks_mlps:
         head.proj_out.weight.zero_()
         half = len(head.proj_out.bias) // 2
