@@ -55,7 +55,8 @@ def answer_on_ray(
             [actor.remote(model, config, shared, max_new_tokens, threads) for _ in range(number)]
         )
         try:
-            yield from pool.map_unordered(lambda a, batch: a.answer.remote(*batch), list(batches))
+            answered: Any = pool.map_unordered(lambda a, batch: a.answer.remote(*batch), [*batches])
+            yield from answered
         except ray.exceptions.RayTaskError as error:
             cause = getattr(error, "cause", None)
             raise cause if isinstance(cause, UserError) else to_user_error(error) from error

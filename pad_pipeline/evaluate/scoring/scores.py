@@ -62,6 +62,7 @@ def exact_metric(resampled: Resampled, num_samples: int) -> Metric:
     return Metric(float(resampled(np.ones((1, num_samples), np.int64))[0]), resampled)
 
 
-def divide(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
+def divide(above: ArrayLike, below: ArrayLike) -> NDArray[np.float64]:
     """Element by element; NaN where the divisor is 0."""
-    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below != 0)
+    a, b = np.asarray(above, np.float64), np.asarray(below, np.float64)
+    return np.divide(a, b, out=np.full(a.shape, np.nan), where=b != 0)
