@@ -45,6 +45,18 @@ def warn_about_batches_above_chunk(config: AnnotateConfig) -> None:
             )
 
 
+def fixed_size(number: int, full: int) -> int:
+    """The smallest of `full`, its half, the half of that, … that `number` images fit in.
+
+    Each rounded up; where batches are filled up to it, there are few shapes to compile for, and
+    where memory runs out, halves of them are such sizes as well.
+    """
+    size = full
+    while size > 1 and number <= (half := (size + 1) // 2):
+        size = half
+    return max(size, number)
+
+
 def in_order(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
     """Batches of at most `size` neighbours."""
     for start in range(0, len(samples), size):

@@ -108,6 +108,8 @@ def build_stage(
         "batch_size": batch_size(config, name),
         "decode": decode if hold is None else replace(decode, hold=hold),
         "seconds": seconds,
+        # the detector's steps take any size
+        "fills_up": config.compile and name in ("tag", "segment"),
     }
     is_needed = name in config.models
     if config.device == "cuda" and is_needed:

@@ -58,7 +58,8 @@ class AnnotateConfig:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """dtype of the models; `auto` is bfloat16 on a GPU and float32 on a CPU."""
     compile: bool = False
-    """Compile the models with torch.compile: a slower start, then more images per second."""
+    """Compile the layers that models repeat with torch.compile, and keep the result for later
+    runs. SAM's own kernels need none of it."""
     threads: NotNegative = 0
     """CPU threads of each model worker; 0 takes one per core."""
     layout: Literal["auto", "fused", "pools"] = "auto"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 from pad_pipeline.boxes import nms
-from pad_pipeline.engine.batches import InputSize, alike, in_order
+from pad_pipeline.engine.batches import InputSize, alike, fixed_size, in_order
 from pad_pipeline.engine.config import SuppressConfig
 from pad_pipeline.engine.given import (
     ONLY_MODEL,
@@ -109,7 +109,8 @@ class ModelStage:
     `work` gives one result per sample of a batch, which becomes the sample's `attribute`. Samples
     for which `has_work` is false are not decoded; they get the result `nothing`. Batches are made
     of neighbours or, with `input_size`, of all samples of one size as the model sees them. Where
-    several threads share the memory of a GPU, `turns` gives it to one alone when it runs out.
+    several threads share the memory of a GPU, `turns` gives it to one alone when it runs out. For a
+    compiled model, `fills_up` repeats a batch's last sample until it has one of few sizes.
     """
 
     name: str
@@ -123,6 +124,7 @@ class ModelStage:
     free_memory: Callable[[], None] = lambda: None
     turns: Turns | None = None
     input_size: InputSize | None = None
+    fills_up: bool = False
     largest: LargestBatch = field(default_factory=LargestBatch)
     passes: PassCount = field(default_factory=PassCount)
 
@@ -177,16 +179,20 @@ class ModelStage:
         So the batches, and the last bits of the results, do not depend on what others hold.
         """
         if self.turns is None:
-            return self.work(batch)
+            return self._work(batch)
         with self.turns.beside_others():
             try:
-                return self.work(batch)
+                return self._work(batch)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
         with self.turns.alone():
             self.free_memory()
-            return self.work(batch)
+            return self._work(batch)
+
+    def _work(self, batch: Sequence[Sample]) -> Sequence[Any]:
+        missing = fixed_size(len(batch), self.batch_size) - len(batch) if self.fills_up else 0
+        return self.work([*batch, *batch[-1:] * missing])[: len(batch)]
 
 
 def tag_stage(tagger: Tagger | None, given: GivenTags = ONLY_MODEL, **options: Any) -> ModelStage:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pad_pipeline.annotate.annotator import Annotator
-from pad_pipeline.engine.batches import batch_size
+from pad_pipeline.engine.batches import batch_size, fixed_size
 from pad_pipeline.engine.config import AnnotateConfig, demo, paper
 from pad_pipeline.engine.plan import plan
 from pad_pipeline.engine.stages import segment_stage
@@ -108,3 +108,11 @@ def test_the_segmenters_memory_limits_its_batches(caplog: pytest.LogCaptureFixtu
     assert stage.batch_size == 3
     assert "batches of 3 images instead of 8" in caplog.text
     assert segment_stage(fakes.FakeSegmenter(), batch_size=8, seconds={}).batch_size == 8
+
+
+def test_batches_are_filled_up_to_the_next_half_of_the_full_size() -> None:
+    assert [fixed_size(number, 8) for number in range(1, 9)] == [1, 2, 4, 4, 8, 8, 8, 8]
+    assert [fixed_size(number, 5) for number in range(1, 6)] == [1, 2, 3, 5, 5]
+    assert fixed_size(9, 8) == 9
+    # what is left of a full size where memory runs out and it is halved again and again
+    assert all(fixed_size(size, 32) == size for size in (32, 16, 8, 4, 2, 1))

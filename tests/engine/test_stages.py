@@ -90,6 +90,18 @@ def test_batches_are_bounded_and_halved_when_memory_runs_out() -> None:
     assert tagger.calls == [4, 2, 2, 2]
 
 
+def test_a_compiled_model_sees_few_batch_sizes_and_no_result_too_many() -> None:
+    tagger = fakes.FakeTagger()
+    batch = tag_stage(tagger, **options(batch_size=8, fills_up=True))(samples(*range(0, 221, 20)))
+    plain = tag_stage(fakes.FakeTagger(), **options(batch_size=8))(samples(*range(0, 221, 20)))
+    assert [sample.tags for sample in batch] == [sample.tags for sample in plain]
+    assert tagger.calls == [8, 4]
+    few = fakes.FakeTagger(most_at_once=1)
+    batch = tag_stage(few, **options(batch_size=8, fills_up=True))(samples(*[255] * 3))
+    assert all(sample.error is None and sample.tags for sample in batch)
+    assert few.calls == [4, 1, 2, 1, 1]
+
+
 def test_images_without_tags_are_not_decoded_for_the_detector() -> None:
     class Strict(fakes.FakeDetector):
         def detect(self, images, tags):

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pad_pipeline.models.compiling import use_cache_folder
 from pad_pipeline.models.grounding_dino.deformable_attention import deformable_attention
 from pad_pipeline.models.grounding_dino.encode import Images
 from pad_pipeline.models.grounding_dino.network import (
@@ -65,6 +66,7 @@ class TopTokens:
 
 def compiled_steps(backend: str = "inductor") -> Steps:
     """The steps compiled, each once for all its layers and all sizes of images and texts."""
+    use_cache_folder()
     compiled = partial(torch.compile, dynamic=True, backend=backend)
     return Steps(
         compiled(_fusion),

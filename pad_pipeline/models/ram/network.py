@@ -95,7 +95,7 @@ class RecognizeAnything(nn.Module):
         return self.classify(pixel_values, self.labels())
 
     def classify(self, pixel_values: Tensor, labels: Labels | None) -> Tensor:
-        """`forward` with the `labels()` given: a pure function, which can be compiled."""
+        """`forward` with the `labels()` given: a pure function."""
         image_BTE = self.embed_images(pixel_values)
         tags, query = labels or (self.project_labels(self.reweight_labels(image_BTE)), None)
         for layer in self.tagging_head:

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers.models.swin.modeling_swin import SwinLayer
 
 from pad_pipeline.models.base import Runtime, prepare
+from pad_pipeline.models.compiling import compile_blocks
 from pad_pipeline.models.device_image import upload
 from pad_pipeline.models.protocols import Image
 from pad_pipeline.models.ram.config import RamConfig
@@ -29,7 +31,9 @@ class RamTagger:
         # Made now and not by the first call: threads with streams of their own share them.
         with torch.inference_mode():
             self.model.labels()
-        self._classify = torch.compile(model.classify) if self.runtime.compile else model.classify
+        if self.runtime.compile:
+            swin = self.model.visual_encoder
+            compile_blocks(part for part in swin.modules() if isinstance(part, SwinLayer))
 
     def tag(self, images: Sequence[Image]) -> list[list[Tag]]:
         """The tags of each image, in the order of the tag list; one pass of the model."""
@@ -52,7 +56,7 @@ class RamTagger:
     @torch.inference_mode()
     def _score(self, images: Sequence[Image]) -> Tensor:
         pixels = preprocess(images, self.model.config, self.runtime.device)
-        logits = self._classify(pixels.to(self.runtime.torch_dtype), self.model.labels())
+        logits = self.model.classify(pixels.to(self.runtime.torch_dtype), self.model.labels())
         return logits.float().sigmoid()
 
 

@@ -16,10 +16,14 @@ from transformers import (
     SamHQModel,
     SamModel,
 )
+from transformers.models.sam.modeling_sam import SamVisionLayer
+from transformers.models.sam2.modeling_sam2 import Sam2MultiScaleBlock
+from transformers.models.sam_hq.modeling_sam_hq import SamHQVisionLayer
 
 from pad_pipeline.errors import UserError
 from pad_pipeline.models.base import Runtime, load_strictly, prepare
 from pad_pipeline.models.checkpoints import read_checkpoint
+from pad_pipeline.models.compiling import compile_blocks
 from pad_pipeline.models.fp8 import check_fp8
 from pad_pipeline.models.precision import ASKED, Quantize, check_quantize
 from pad_pipeline.models.pretrained import load_pretrained, quiet, read_config
@@ -39,6 +43,7 @@ from pad_pipeline.models.sam.state_dict import (
     infer_config,
     to_transformers,
 )
+from pad_pipeline.models.sam.tiny_vit import WindowBlock
 from pad_pipeline.models.sidecar import read_sidecar_config
 
 MODEL_CLASSES = {
@@ -110,7 +115,7 @@ def encoder_to_runtime(
     if isinstance(model, MobileSam):  # a third of the time on a CPU, see benchmarks/mobile_sam.py
         encoder.to(memory_format=torch.channels_last)
     if runtime.compile:
-        encoder.compile()
+        compile_blocks(repeated_blocks(encoder))
 
 
 def build_sam(
@@ -214,6 +219,12 @@ def _normalisation(reference: str | Path) -> dict[str, Any]:
         for name, key in (("pixel_mean", "image_mean"), ("pixel_std", "image_std"))
         if settings.get(key)
     }
+
+
+def repeated_blocks(encoder: Any) -> list[Any]:
+    """The transformer's layers of an image encoder of any family."""
+    kinds = (SamVisionLayer, SamHQVisionLayer, Sam2MultiScaleBlock, WindowBlock)
+    return [module for module in encoder.modules() if isinstance(module, kinds)]
 
 
 def has_global_attention(model: Any) -> bool:
