@@ -32,7 +32,8 @@ class GivenRegion:
 
     `bbox` is (x0, y0, x1, y1) in pixels of the image after EXIF rotation, or in fractions of its
     sides where `is_relative`; so are `polygons`, each x, y, x, y, …, which together are the mask.
-    `rle_mask` is the mask as a COCO compressed RLE string of the image's size.
+    `rle_mask` is the mask as a COCO compressed RLE string of the image's size. `image_size` is the
+    (width, height) of the image that the box is for, where its file says so.
     """
 
     tag: str
@@ -41,6 +42,7 @@ class GivenRegion:
     is_relative: bool = False
     polygons: tuple[Polygon, ...] = ()
     rle_mask: str | None = None
+    image_size: tuple[int, int] | None = None
 
     @property
     def problem(self) -> str | None:
@@ -53,8 +55,12 @@ class GivenRegion:
     def placed(self, width: int, height: int) -> GivenRegion:
         """The region in pixels of an image of this size, its mask as RLE.
 
-        Raises `UserError` where the box lies outside the image or the mask is of another size.
+        Raises `UserError` where the box lies outside the image, or box or mask are for one of
+        another size.
         """
+        if self.image_size not in (None, (width, height)):
+            stated = "x".join(map(str, self.image_size or ()))
+            raise UserError(f"is for {stated} pixels, and the image has {width}x{height}")
         region = self
         if self.is_relative:
             x0, y0, x1, y1 = self.bbox

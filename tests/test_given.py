@@ -67,6 +67,8 @@ def test_places_in_an_image() -> None:
     assert GivenRegion("x", (-3, 2, 30, 4)).placed(20, 10).bbox == (-3, 2, 30, 4)
     with pytest.raises(UserError, match="lies outside the image of 20x10 pixels"):
         GivenRegion("x", (20, 2, 30, 4)).placed(20, 10)
+    with pytest.raises(UserError, match="is for 40x20 pixels, and the image has 20x10"):
+        GivenRegion("x", (1, 2, 3, 4), image_size=(40, 20)).placed(20, 10)
     with pytest.raises(UserError, match=r"has a mask that does not fit: .* 20x10 has 200"):
         GivenRegion("x", (1, 2, 3, 4), rle_mask="4").placed(20, 10)
 

@@ -164,6 +164,7 @@ def _pad(url: str, *, masks: bool) -> Regions:
                     bbox=region.bbox,
                     score=region.score,
                     rle_mask=region.rle_mask if masks else None,
+                    image_size=(record.width, record.height),
                 )
                 for region in record.labels
             ]
@@ -220,4 +221,5 @@ def _annotation(
         score=float(annotation.get("score", 1.0)),
         polygons=polygons,
         rle_mask=counts,
+        image_size=(int(image["width"]), int(image["height"])) if image.get("width") else None,
     )

@@ -97,6 +97,7 @@ _REGION = pa.struct(
         pa.field("is_relative", pa.bool_(), nullable=False),
         pa.field("polygons", pa.list_(pa.list_(pa.float64())), nullable=False),
         pa.field("rle_mask", pa.string()),
+        pa.field("image_size", pa.list_(pa.int32(), 2)),
     ]
 )
 
@@ -153,6 +154,7 @@ def _fields(region: GivenRegion) -> dict[str, Any]:
 def _region(values: dict[str, Any]) -> GivenRegion:
     values["bbox"] = tuple(values["bbox"])
     values["polygons"] = tuple(map(tuple, values["polygons"]))
+    values["image_size"] = values["image_size"] and tuple(values["image_size"])
     return GivenRegion(**values)
 
 

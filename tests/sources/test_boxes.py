@@ -49,8 +49,8 @@ def test_coco_boxes_in_their_order(tmp_path: Path, images: str, caplog) -> None:
     with caplog.at_level(logging.INFO):
         rows = listed(images, write_json(tmp_path / "b.json", content))
     assert rows[0].regions == (
-        GivenRegion("red car", (2, 3, 6, 8)),
-        GivenRegion("dog", (0, 0, 9.5, 1), 0.5),
+        GivenRegion("red car", (2, 3, 6, 8), image_size=(20, 10)),
+        GivenRegion("dog", (0, 0, 9.5, 1), 0.5, image_size=(20, 10)),
     )
     assert rows[1].regions == ()
     assert [region.tag for region in rows[2].regions or ()] == ["dog"]

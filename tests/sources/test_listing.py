@@ -63,7 +63,11 @@ def test_rows_to_table() -> None:
     }
     polygon = GivenRegion("x", (0, 0, 1, 0.5), 0.5, True, ((0.0, 0.0, 1.0, 0.0, 0.5, 0.5),))
     rows.append(ManifestRow("é", "b", "c", 1, 2, ("c", "d"), ("x",), (polygon,)))
-    rows.append(ManifestRow("e", "b", "c", 1, 2, None, (), (GivenRegion("y", (0, 0, 9, 9)),)))
+    rows.append(
+        ManifestRow(
+            "e", "b", "c", 1, 2, None, (), (GivenRegion("y", (0, 0, 9, 9), image_size=(9, 9)),)
+        )
+    )
     assert table_to_rows(rows_to_table(rows)) == rows
     early = rows_to_table(rows[:2]).drop_columns(["captions", "tags", "regions"])
     assert table_to_rows(early) == rows[:2]
