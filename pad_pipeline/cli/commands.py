@@ -54,6 +54,7 @@ def build_commands(preset: str) -> Commands:
                 "inspect": partial(train.inspect, config=stage1),
                 "export": train.export,
                 "compare": train.compare,
+                "push": train.push,
             },
         ),
         "view": view.view,

@@ -23,6 +23,8 @@ class RunOptions:
     output: str
     """Folder of the run; a path or a URL."""
     images: TrainingImages = None
+    init_from: str | None = None
+    """Another run of the same stage: begin with the weights that it has trained, at step 0."""
     dry_run: bool = False
     """Print what would be done, and end."""
 
@@ -111,6 +113,27 @@ def export(
         say(line)
 
 
+def push(
+    run: Run,
+    repository: Positional[Annotated[str, arg(metavar="OWNER/NAME")]],
+    dtype: Literal["float32", "bfloat16"] = "bfloat16",
+    private: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Upload an export for transformers to the Hugging Face Hub, with a model card.
+
+    Args:
+        repository: Where to; it is made where it is not there.
+        dtype: dtype of the written weights; bfloat16 is half the size.
+        private: Make a private repository.
+        dry_run: Print the files and the model card, and upload nothing.
+    """
+    from pad_pipeline.train.run.hub import push_run
+
+    for line in push_run(run, repository, dtype, private=private, dry_run=dry_run):
+        say(line)
+
+
 def compare(
     first: Positional[Annotated[str, arg(metavar="RUN1")]],
     second: Positional[Annotated[str, arg(metavar="RUN2")]],
@@ -151,6 +174,7 @@ def _train(
         images=options.images,
         projector=projector,
         regions=regions,
+        init_from=options.init_from,
         output=options.output,
         ray_address=ray.ray_address,
         ray_logs=ray.ray_logs,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from pad_pipeline.train.run.folder import read_run
+from pad_pipeline.train.run.hub import model_card
 from tests.cli.runner import call
 from tests.train.scenes import write_annotations
 
@@ -121,3 +125,31 @@ def test_a_run_compares_with_itself(capfd, trained_run: Path) -> None:
     assert done.code == 0, done.err
     assert "all settings and samples are the same" in done.out
     assert re.search(r"caption loss   A \S+", done.out)
+
+
+def test_a_push_shows_its_files_and_its_card_before_it_uploads(
+    capfd, trained_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("train", "push", trained_run, "someone/model")
+    done = call(capfd, *command, "--dry-run")
+    assert done.code == 0, done.err
+    assert re.search(r"would upload \d+ files to someone/model\n", done.out)
+    assert "model.safetensors" in done.out
+    assert "chat_template.jinja" in done.out
+    assert "library_name: transformers" in done.out
+    assert "| patch_weight | 5.0 |" in done.out
+    assert "LlavaForConditionalGeneration.from_pretrained" in done.out
+    facts = read_run(str(trained_run)).facts
+    measured = replace(
+        read_run(str(trained_run)), facts=facts | {"last": {"validation/align": 0.3}}
+    )
+    assert "| Align | 0.3000 |" in model_card(measured, "someone/model")
+    assert str(trained_run.parent) not in done.out, "a path of this machine stands in the card"
+    assert "OWNER/NAME" in call(capfd, "train", "push", trained_run, "model").sentence
+    refused = SimpleNamespace(create_repo=lambda *_, **__: _raise(OSError("no network")))
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: refused)
+    assert "does not take someone/model (no network)" in call(capfd, *command).sentence
+
+
+def _raise(error: Exception) -> None:
+    raise error

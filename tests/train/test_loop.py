@@ -24,7 +24,7 @@ from pad_pipeline.train.run.config import PRESETS, TrainConfig
 from pad_pipeline.train.run.folder import Run, config_of, open_run, read_run, write_run
 from pad_pipeline.train.run.launch import launch
 from pad_pipeline.train.run.metrics_file import read_metrics
-from pad_pipeline.train.run.models import load_finished_model
+from pad_pipeline.train.run.models import check_init, load_finished_model, load_run_model
 from tests.ports import free_port
 from tests.train.scenes import write_annotations, write_conversations
 
@@ -378,6 +378,28 @@ def test_several_sources_with_weights_resume_where_they_were(folder: Path, tmp_p
     assert config_of(read_run(str(tmp_path / "ended"))).weights == (0.25, 0.75)
     with pytest.raises(UserError, match="has 2 numbers for 1 sources"):
         open_run(str(tmp_path / "x"), "pretrain", config, sources[0], None, None)
+
+
+def test_a_run_may_begin_with_the_weights_of_another(
+    folder: Path, reference: Path, tmp_path: Path
+) -> None:
+    config, source = replace(PRETRAIN, max_steps=1, num_validation=0), str(folder / "annotations")
+    url = str(tmp_path / "run")
+    run = open_run(url, "pretrain", config, source, None, None, init_from=str(reference))
+    trained = Checkpoints(str(reference)).load_last()
+    assert trained is not None
+    model, _ = load_run_model(run, config)
+    for name, tensor in model.trained_state().items():
+        assert torch.equal(tensor, trained["weights"][name])
+    train(run, config, OneWorker())
+    assert [line["step"] for line in read_metrics(url)] == [0]
+    assert read_metrics(url)[0]["cosine"] > read_metrics(str(reference))[0]["cosine"] + 0.05
+    with pytest.raises(UserError, match=r"init_from was '.*' and is None"):
+        open_run(url, "pretrain", config, source, None, None)
+    with pytest.raises(UserError, match="resumes it"):
+        check_init(url, url, "pretrain")
+    with pytest.raises(UserError, match="a projector for stage 2 is given by projector"):
+        check_init(url, str(tmp_path / "other"), "finetune")
 
 
 def test_a_run_of_an_older_release_goes_on(folder: Path, tmp_path: Path) -> None:

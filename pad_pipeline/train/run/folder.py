@@ -58,11 +58,13 @@ def open_run(
     images: str | None,
     projector: str | None,
     regions: str | None = None,
+    init_from: str | None = None,
 ) -> Run:
     """Begin a run at `url`, or open the one that is there to resume it.
 
     `source` may be several, of which `config.weights` are the parts. `regions` is a data set whose
-    regions the images of stage 2 have. Raises `UserError` where that one has another config or
+    regions the images of stage 2 have, `init_from` a run whose trained weights this one begins
+    with. Raises `UserError` where that one has another config or
     other data, or where nothing in `source` can be trained on.
     """
     storage.check_writable(url)
@@ -75,6 +77,7 @@ def open_run(
         "source_digest": source_digest(source, images),
         "projector": projector,
         "regions": regions,
+        "init_from": init_from,
         "regions_digest": source_digest(regions, None) if regions is not None else None,
     }
     place = storage.join(url, RUN_FILE)

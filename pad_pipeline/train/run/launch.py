@@ -17,7 +17,7 @@ from pad_pipeline.train.data.sample_sources import as_sources
 from pad_pipeline.train.data.sampler import make_sampler
 from pad_pipeline.train.run.config import TrainConfig
 from pad_pipeline.train.run.folder import open_run, read_run
-from pad_pipeline.train.run.models import check_models, with_projector
+from pad_pipeline.train.run.models import check_init, check_models, with_projector
 from pad_pipeline.train.run.progress import progress_display
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ def launch(
     images: str | None = None,
     projector: str | None = None,
     regions: str | None = None,
+    init_from: str | None = None,
     ray_address: str | None = None,
     ray_logs: bool = False,
     console: Console | None = None,
@@ -47,8 +48,11 @@ def launch(
     config = with_projector(config, projector, regions)
     check_models(config)
     console = console or Console(stderr=True)
+    init_from = storage.absolute(init_from) if init_from is not None else None
+    if init_from is not None:
+        check_init(init_from, output, stage)
     with only_run_on(output):
-        run = open_run(output, stage, config, source, images, projector, regions)
+        run = open_run(output, stage, config, source, images, projector, regions, init_from)
         if run.finished:
             logger.info("%s is finished already; nothing to do", output)
             return _report(output)

@@ -15,6 +15,7 @@ import torch
 from pad_pipeline import storage
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.models.references import EMBEDDED, EMBEDDED_WEIGHTS
+from pad_pipeline.train.choices import TrainingStage
 from pad_pipeline.train.data.vision_input import VisionInput
 from pad_pipeline.train.model.load import load_model
 from pad_pipeline.train.model.lora import add_lora, four_bits
@@ -22,6 +23,7 @@ from pad_pipeline.train.model.packed_attention import check_packable
 from pad_pipeline.train.model.projector_files import PROJECTOR_FILES, SETTINGS_FILE
 from pad_pipeline.train.model.towers import tower_of
 from pad_pipeline.train.model.vlm import VisionLanguageModel
+from pad_pipeline.train.run.checkpoint import Checkpoints
 from pad_pipeline.train.run.config import TrainConfig
 from pad_pipeline.train.run.folder import Run, config_of, read_run
 from pad_pipeline.train.text.encode import load_tokenizer
@@ -76,6 +78,8 @@ def load_run_model(run: Run, config: TrainConfig) -> tuple[VisionLanguageModel, 
     if config.lora_rank and stage == "finetune":
         add_lora(model, config.lora_rank, config.lora_alpha)
     model.freeze(stage)
+    if run.facts.get("init_from") is not None:
+        begin_with(model, run.facts["init_from"])
     if config.activation_checkpointing:
         model.enable_activation_checkpointing(config.kept_layers)
     if config.pack_tokens:
@@ -84,6 +88,33 @@ def load_run_model(run: Run, config: TrainConfig) -> tuple[VisionLanguageModel, 
     if config.compile:
         model.compile_layers()
     return model, tokenizer
+
+
+def check_init(init_from: str, output: str, stage: TrainingStage) -> None:
+    """Raise `UserError` where a run of `stage` at `output` cannot begin with that one's weights."""
+    if init_from == output:
+        raise UserError(
+            f"{output} cannot begin with its own weights; the same command without ",
+            Setting("init_from"),
+            " resumes it",
+        )
+    other = read_run(init_from)
+    if other.facts["stage"] != stage:
+        raise UserError(
+            f"{init_from} is a run of {other.facts['stage']}, whose trained weights are not those "
+            f"of {stage}; a projector for stage 2 is given by ",
+            Setting("projector"),
+        )
+    if not Checkpoints(init_from).steps():
+        raise UserError(f"{init_from} has no checkpoint yet, so there are no weights to begin with")
+
+
+def begin_with(model: VisionLanguageModel, url: str) -> None:
+    """Give the model the trained weights of the last checkpoint of the run at `url`."""
+    state = Checkpoints(url).load_last()
+    assert state is not None, url
+    model.load_trained_state(state["weights"], source=url)
+    logger.info("beginning with the weights of %s after step %d", url, state["step"])
 
 
 def in_whole_weights(
