@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pad_pipeline.errors import UserError, first_line
+from pad_pipeline.errors import Setting, UserError, first_line
 
 PARTIAL = ".part"
 """What the name of a file ends with until it is complete."""
@@ -41,7 +41,9 @@ def download(url: str, path: Path, checksum: str) -> None:
         if status != 416:  # nothing is left to send: the checksum will tell
             raise UserError(
                 f"{url} cannot be downloaded (HTTP {status}); check the address and your network, "
-                "or download the file elsewhere and name it (--from)"
+                "or download the file elsewhere and name it (",
+                Setting("from", "FILE"),
+                ")",
             ) from error
     except (OSError, HTTPError) as error:
         raise _broken(url, partial, error) from error
@@ -64,11 +66,13 @@ def pack_npm(package: str, path: Path, checksum: str) -> None:
     if npm is None:
         raise UserError(
             f"the package {package} is fetched by the program npm, which is not installed; install "
-            "Node.js, or download the package elsewhere and name the file (--from)"
+            "Node.js, or download the package elsewhere and name the file (",
+            Setting("from", "FILE"),
+            ")",
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent) as folder:
-        words = [npm, "pack", "--silent", "--pack-destination", folder, package]
+        words = [npm, "pack", package]  # into the working folder
         done = subprocess.run(words, capture_output=True, text=True, cwd=folder, check=False)
         archives = list(Path(folder).glob("*.tgz"))
         if done.returncode or len(archives) != 1:
@@ -76,7 +80,9 @@ def pack_npm(package: str, path: Path, checksum: str) -> None:
             reason = told[0].strip() if told else f"it ended with code {done.returncode}"
             raise UserError(
                 f"npm cannot fetch {package}: {reason}; check the network and `npm config get "
-                "registry`, or download the package elsewhere and name the file (--from)"
+                "registry`, or download the package elsewhere and name the file (",
+                Setting("from", "FILE"),
+                ")",
             )
         check_file(archives[0], checksum, f"the npm package {package}")
         os.replace(archives[0], path)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.models.catalogue import KnownModel, find, known_model
 from pad_pipeline.models.download import NPM, check_file, check_space, download, pack_npm
 from pad_pipeline.models.hub import download_file, download_model
 from pad_pipeline.models.references import models_folder
+from pad_pipeline.storage.errors import user_errors
 
 DOWNLOADS = ".downloads"
 """Folder in the models folder for what has not arrived completely."""
@@ -32,8 +33,13 @@ def fetch(name: str, source: str | Path | None = None) -> Path:
         return found
     folder = models_folder()
     dest, downloads = folder / known.reference, folder / DOWNLOADS / known.reference
-    downloads.mkdir(parents=True, exist_ok=True)
-    with FileLock(downloads.with_name(f"{downloads.name}.lock")):
+    with user_errors(str(folder), "write to"):
+        downloads.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(downloads.with_name(f"{downloads.name}.lock"))
+        lock.acquire()
+    with lock:
+        if (dest / "config.json").is_file():  # by another process, while this one waited
+            return dest
         if known.convert is None:
             _fetch_directory(known, source, downloads, dest)
         else:
@@ -50,8 +56,9 @@ def _fetch_directory(
 ) -> None:
     if source is not None:
         raise UserError(
-            f"{known.reference} is a repository of several files, for which --from has no use; "
-            "set HF_ENDPOINT to a mirror of the hub, or give the directory itself as the model"
+            f"{known.reference} is a repository of several files, which cannot be taken ",
+            Setting("from"),
+            " one; set HF_ENDPOINT to a mirror of the hub, or give the directory as the model",
         )
     check_space(downloads, 1e9 * known.size_gb - _bytes_in(downloads))
     download_model(known.reference, downloads)

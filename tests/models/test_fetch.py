@@ -121,6 +121,15 @@ def test_an_unknown_name_is_answered_with_the_known_ones(models: Path) -> None:
         fetch.fetch("facebook/sam-vit-base", "somewhere")
 
 
+def test_a_models_folder_that_is_none_is_named(
+    known: KnownModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PAD_MODELS", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"cannot write to .*file"):
+        fetch.fetch("sam_tiny")
+
+
 REPOSITORY = "facebook/sam-vit-base"
 
 Fetch = Callable[[], "subprocess.CompletedProcess[str]"]
