@@ -57,8 +57,7 @@ def check_phrases(batch: pa.RecordBatch, shard: str, problems: Findings) -> None
         captions = batch.column("captions")[row].as_py() or [batch.column("caption")[row].as_py()]
         index, start, end = (tag[f"caption_{name}"] for name in ("index", "start", "end"))
         caption = captions[index] if 0 <= index < len(captions) else None
-        is_whole = caption is not None and start is not None and end is not None
-        if not is_whole or not 0 <= start < end <= len(caption):
+        if None in (caption, start, end) or not 0 <= start < end <= len(caption or ""):
             message = f"the phrase {tag['tag']!r} has no place in caption {index}: {start} to {end}"
             problems.add("phrase", message, shard, batch.column("image_id")[row].as_py())
 
