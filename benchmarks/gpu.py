@@ -40,8 +40,7 @@ def main() -> None:
     lines = output.with_suffix(".jsonl")
     lines.unlink(missing_ok=True)
     machine = common.describe_machine()
-    names = arguments.sections or [section.name for section in SECTIONS]
-    os.environ["HF_HUB_OFFLINE"] = "1"  # no section waits for a network that is not there
+    names = with_what_they_need(arguments.sections or [section.name for section in SECTIONS])
     slower = TINY_SLOWER if arguments.tiny else 1
     sections = [replace(BY_NAME[name], limit_s=slower * BY_NAME[name].limit_s) for name in names]
     with tempfile.TemporaryDirectory() as temporary:
@@ -62,6 +61,13 @@ def main() -> None:
         quiet=True,
     )
     common.say(bars.as_text(table, rows))
+
+
+def with_what_they_need(names: list[str]) -> list[str]:
+    """The sections, after the one that writes the models where any of them loads models."""
+    if "weights" in names or not any(BY_NAME[name].loads_models for name in names):
+        return names
+    return ["weights", *names]
 
 
 def parse() -> argparse.Namespace:

@@ -17,6 +17,8 @@ class Section:
     what: str
     arguments: tuple[str, ...] = ()
     module: str = ""
+    loads_models: bool = False
+    """Whether it needs what the section `weights` writes."""
 
     def rows(self, bench: Bench) -> Rows:
         """The rows, none of which has run yet."""
@@ -27,11 +29,16 @@ class Section:
 SECTIONS = (
     Section("machine", 12, "versions, and the attention kernels that torch takes"),
     Section("weights", 60, "models of the released sizes, written once for all sections"),
-    Section("chain", 128, "images per second of the whole chain"),
-    Section("peers", 45, "the same models as the public script and as transformers run them"),
-    Section("detector", 25, "passes of Grounding DINO, one size and mixed"),
-    Section("encoder", 25, "SAM's encoder with its levers on and off"),
-    Section("profile", 30, "what the GPU spends its time on, by kind of kernel"),
+    Section("chain", 128, "images per second of the whole chain", loads_models=True),
+    Section(
+        "peers",
+        45,
+        "the same models as the public script and as transformers run them",
+        loads_models=True,
+    ),
+    Section("detector", 25, "passes of Grounding DINO, one size and mixed", loads_models=True),
+    Section("encoder", 25, "SAM's encoder with its levers on and off", loads_models=True),
+    Section("profile", 30, "what the GPU spends its time on, by kind of kernel", loads_models=True),
     Section("matrix", 15, "products at the models' shapes, bf16, epilogues and fp8"),
     Section(
         "training",
@@ -42,7 +49,12 @@ SECTIONS = (
     Section("attention", 15, "settings of SAM's attention kernels"),
     Section("launches", 10, "kernels that a pass starts, counted"),
     Section("masks", 15, "IoU of masks of lower precision with those of float32"),
-    Section("stages", 10, "images per second of each model by batch size, and what plan says"),
+    Section(
+        "stages",
+        10,
+        "images per second of each model by batch size, and what plan says",
+        loads_models=True,
+    ),
     Section(
         "training-compiled",
         15,
@@ -50,9 +62,14 @@ SECTIONS = (
         ("packed", "packed, kept, compiled"),
         "training",
     ),
-    Section("compile", 25, "seconds until compiled, with no cache", ("cold",)),
+    Section("compile", 25, "seconds until compiled, with no cache", ("cold",), loads_models=True),
     Section(
-        "compile-again", 15, "the same with the cache of the section before", ("warm",), "compile"
+        "compile-again",
+        15,
+        "the same with the cache of the section before",
+        ("warm",),
+        "compile",
+        True,
     ),
 )
 """In the order of what would be missed most. Their limits add up to eight minutes."""

@@ -81,6 +81,13 @@ def test_the_command_writes_lines_results_and_the_table(
     assert "SAM, lin1, fp8: not there: fp8 products need a GPU" in last
 
 
+def test_models_are_written_where_a_section_loads_them() -> None:
+    assert gpu.with_what_they_need(["machine", "matrix"]) == ["machine", "matrix"]
+    assert gpu.with_what_they_need(["chain"]) == ["weights", "chain"]
+    assert gpu.with_what_they_need(["compile-again"]) == ["weights", "compile-again"]
+    assert gpu.with_what_they_need(["weights", "peers"]) == ["weights", "peers"]
+
+
 def test_figures_of_a_dry_run_do_not_take_the_place_of_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
