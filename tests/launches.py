@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _NO_KERNEL = frozenset(
@@ -52,3 +53,13 @@ class LaunchCounter(TorchDispatchMode):
         if on_device and not func.is_view and name not in _NO_KERNEL:
             self.counts[name] += 1
         return out
+
+
+def fused_attention(
+    counter: LaunchCounter, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any
+) -> Tensor:
+    """Stands in for torch's: one launch, its output laid out as a GPU's."""
+    del key
+    counter.count("attention")
+    rows, heads, queries, _ = query.shape
+    return value.new_empty(rows, queries, heads, value.shape[-1]).transpose(1, 2)

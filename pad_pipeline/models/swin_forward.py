@@ -78,14 +78,20 @@ class Swin:
     stages: tuple[Stage, ...]
 
 
-def prepare_swin(swin: Any, norms: Mapping[str, nn.Module]) -> Swin:
+def prepare_swin(swin: Any, norms: Mapping[str, nn.Module], *, map_side: int | None = None) -> Swin:
     """A `SwinModel` to be run by `run_swin`; `norms` are those of its outputs, by `stage{i}`.
 
-    What is made of its weights here does not follow them when they change.
+    Where its images are always squares whose first map has `map_side` tokens a side, a map no
+    larger than a window is one window, without a shift, as in Swin for classification; elsewhere
+    every map is padded to whole windows, as in detectors. What is made of its weights here does
+    not follow them when they change.
     """
+    sides = [
+        None if map_side is None else -(-map_side // 2**n) for n in range(len(swin.encoder.layers))
+    ]
     stages = [
         Stage(
-            tuple(_block(layer) for layer in stage.blocks),
+            tuple(_block(layer, sides[number - 1]) for layer in stage.blocks),
             norms.get(f"stage{number}"),
             stage.downsample,
         )
@@ -95,8 +101,9 @@ def prepare_swin(swin: Any, norms: Mapping[str, nn.Module]) -> Swin:
 
 
 @torch.no_grad()
-def _block(layer: Any) -> Block:
+def _block(layer: Any, side: int | None) -> Block:
     attention = layer.attention
+    is_whole = side is not None and side <= layer.window_size
     bias = attention.relative_position_bias()
     bias = F.pad(bias, (0, -bias.shape[-1] % 8))
     return Block(
@@ -109,7 +116,7 @@ def _block(layer: Any) -> Block:
         bias + APART,
         attention.num_attention_heads,
         layer.window_size,
-        layer.shift_size,
+        0 if is_whole else layer.shift_size,
     )
 
 

@@ -19,7 +19,7 @@ from tests import fakes
 
 LOADERS = {"tag": "load_tagger", "detect": "load_detector", "segment": "load_segmenter"}
 NETWORKS = {
-    "tag": lambda tagger: tagger.model.visual_encoder,
+    "tag": lambda tagger: tagger.model.visual_encoder.embeddings,
     "detect": lambda detector: detector.model.model.backbone.conv_encoder.model.swin.embeddings,
     "segment": lambda segmenter: segmenter.model.vision_encoder,
 }

@@ -16,7 +16,12 @@ from torch import Tensor, nn
 from transformers import SwinConfig, SwinModel
 from transformers.models.swin.modeling_swin import SwinRelativePositionBias
 
+from pad_pipeline.models.constants import Constants
 from pad_pipeline.models.ram.config import RamConfig
+from pad_pipeline.models.swin_forward import Swin, Windows, prepare_swin, run_swin
+
+MAX_WINDOW_BYTES = 64 * 2**20
+"""What is kept of how maps are cut into windows; images of one size need some megabytes."""
 
 
 class Labels(NamedTuple):
@@ -87,8 +92,13 @@ class RecognizeAnything(nn.Module):
             TaggingLayer(config) for _ in range(config.num_hidden_layers)
         )
         self.fc = nn.Linear(config.hidden_size, 1)
+        self.by_modules = False
+        """Whether the image encoder always runs by transformers' modules, as in training: where
+        they are compiled."""
         self._labels: Labels | None = None
-        self.register_load_state_dict_post_hook(lambda module, _: module.forget_labels())
+        self._swin: Swin | None = None
+        self._windows: Constants[Windows] = Constants(MAX_WINDOW_BYTES)
+        self.register_load_state_dict_post_hook(lambda module, _: module.forget())
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Logits (B, C) of normalised images (B, 3, image_size, image_size)."""
@@ -107,8 +117,23 @@ class RecognizeAnything(nn.Module):
         size = self.config.image_size
         if tuple(pixel_values.shape[1:]) != (3, size, size):
             raise ValueError(f"expected (B, 3, {size}, {size}), got {tuple(pixel_values.shape)}")
-        patches = self.visual_encoder(pixel_values).last_hidden_state
+        patches = self._encode_patches(pixel_values)
         return torch.cat([patches.mean(dim=1, keepdim=True), patches], dim=1)
+
+    def _encode_patches(self, pixel_values: Tensor) -> Tensor:
+        """The normalised patch tokens."""
+        if self.by_modules or self.training or torch.is_grad_enabled():
+            return self.visual_encoder(pixel_values).last_hidden_state
+        [(patches, _)] = run_swin(self.swin(), pixel_values, self._windows)
+        return patches
+
+    def swin(self) -> Swin:
+        """The image encoder as it runs in evaluation mode, made by the first call."""
+        if self._swin is None:
+            last = {f"stage{len(self.config.depths)}": self.visual_encoder.layernorm}
+            side = self.config.image_size // self.config.patch_size
+            self._swin = prepare_swin(self.visual_encoder, last, map_side=side)
+        return self._swin
 
     def embed_images(self, pixel_values: Tensor) -> Tensor:
         """The image tokens in the label space, (B, T, E)."""
@@ -140,16 +165,18 @@ class RecognizeAnything(nn.Module):
             self._labels = labels
         return labels
 
-    def forget_labels(self) -> None:
-        """Drop what `labels` keeps, because a parameter behind it has changed."""
+    def forget(self) -> None:
+        """Drop what is kept, because a parameter behind it has changed."""
         self._labels = None
+        self._swin = None
+        self._windows = Constants(MAX_WINDOW_BYTES)
 
     def train(self, mode: bool = True) -> RecognizeAnything:
-        self.forget_labels()
+        self.forget()
         return super().train(mode)
 
     def _apply(self, fn: Any, recurse: bool = True) -> RecognizeAnything:
-        self.forget_labels()
+        self.forget()
         return super()._apply(fn, recurse)
 
 

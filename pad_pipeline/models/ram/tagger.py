@@ -31,8 +31,9 @@ class RamTagger:
         # Made now and not by the first call: threads with streams of their own share them.
         with torch.inference_mode():
             self.model.labels()
+            self.model.swin()
         if self.runtime.compile:
-            swin = self.model.visual_encoder
+            swin, self.model.by_modules = self.model.visual_encoder, True
             compile_blocks(part for part in swin.modules() if isinstance(part, SwinLayer))
 
     def tag(self, images: Sequence[Image]) -> list[list[Tag]]:

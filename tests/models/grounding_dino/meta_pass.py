@@ -24,7 +24,7 @@ from pad_pipeline.models.grounding_dino.preprocessing import Size
 from pad_pipeline.models.grounding_dino.prompts import Prompt
 from pad_pipeline.models.grounding_dino.state_dict import infer_config
 from tests.golden_data import golden_dir
-from tests.launches import LaunchCounter
+from tests.launches import LaunchCounter, fused_attention
 
 
 def meta_detector() -> GroundingDinoDetector:
@@ -65,23 +65,13 @@ def count_launches(
 @contextmanager
 def _counted(counter: LaunchCounter) -> Iterator[None]:
     """What runs meanwhile is counted, with stand-ins for the two kernels."""
-    attention, points = partial(_attention, counter), partial(_points, counter)
+    attention, points = partial(fused_attention, counter), partial(_points, counter)
     with (
         patch.object(torch.nn.functional, "scaled_dot_product_attention", attention),
         patch.object(deformable_attention, "sample_points_with_torch", points),
         counter,
     ):
         yield
-
-
-def _attention(
-    counter: LaunchCounter, query: Tensor, key: Tensor, value: Tensor, **_: Any
-) -> Tensor:
-    """Its output is laid out as a GPU's."""
-    del key
-    counter.count("attention")
-    rows, heads, queries, _ = query.shape
-    return value.new_empty(rows, queries, heads, value.shape[-1]).transpose(1, 2)
 
 
 def _points(counter: LaunchCounter, value: Tensor, offsets: Tensor, *_: Any) -> Tensor:
