@@ -89,10 +89,20 @@ def score_answers(
     *,
     against: str | None = None,
 ) -> EvaluationReport:
-    """Score answers that exist already, and write the evaluation's folder at `output`."""
+    """Score answers that exist already, and write the evaluation's folder at `output`.
+
+    Raises `UserError` where `output` holds what a model answered, which would be lost.
+    """
     source = storage.absolute(answers_file)
     evaluation = Evaluation(storage.absolute(output), kind, options, {"answers": source})
     answers = read_answers(source)
+    if storage.exists(storage.join(evaluation.url, EVALUATION)):
+        there = open_evaluation(evaluation.url).provenance
+        if "model" in there:
+            raise UserError(
+                f"{evaluation.url} holds the answers of {there['model']}; use another output, or "
+                "`evaluate score` to score these again"
+            )
     begin(evaluation)
     write_lines(storage.join(evaluation.url, PREDICTIONS), [dict(a.entry) for a in answers])
     return finish(evaluation, answers, against)

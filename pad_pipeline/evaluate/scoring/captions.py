@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pad_pipeline.errors import UserError
 from pad_pipeline.evaluate.scoring.caption_tokens import tokenize
 from pad_pipeline.evaluate.scoring.java import metrics_folder
 from pad_pipeline.evaluate.scoring.meteor import meteor
@@ -34,6 +35,8 @@ def score_captions(
 
     flat = iter(tokenize([text for several in references for text in several]))
     truth = [[next(flat) for _ in several] for several in references]
+    if not any(text for several in truth for text in several):
+        raise UserError("none of the references has a word; captions are compared word by word")
     found = tokenize(candidates)
     by_place = dict(enumerate(truth))
     candidate_of = {place: [text] for place, text in enumerate(found)}

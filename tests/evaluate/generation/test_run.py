@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pad_pipeline.errors import UserError
-from pad_pipeline.evaluate.evaluation import EvaluationReport
+from pad_pipeline.evaluate.evaluation import EvaluationReport, score_answers
 from pad_pipeline.evaluate.generation import run
 from pad_pipeline.evaluate.generation.config import GenerationConfig
 from pad_pipeline.evaluate.generation.model import open_answerer
@@ -70,6 +70,9 @@ def test_a_run_that_was_interrupted_goes_on_where_it_stood(
 
     monkeypatch.setattr(run, "open_answerer", lambda *_: pytest.fail("it has answered all"))
     evaluate(scenes, tmp_path / "out")
+    answers = str(tmp_path / "out/predictions.jsonl")
+    with pytest.raises(UserError, match=r"holds the answers of .*stage2; use another output"):
+        score_answers(answers, str(tmp_path / "out"), "vqa", {"benchmark": "exact"})
     with pytest.raises(UserError, match=r"holds another evaluation \(batch_size was 2 and is 3\)"):
         evaluate(scenes, tmp_path / "out", GenerationConfig(batch_size=3))
 

@@ -82,6 +82,12 @@ def test_what_ends_a_line_elsewhere_does_not_shift_the_captions() -> None:
     assert tokenize(["", ""]) == ["", ""]
 
 
+@needs_java
+def test_references_without_a_word_are_refused() -> None:
+    with pytest.raises(UserError, match="none of the references has a word"):
+        score_captions(["a cat", ""], [["..."], ["", "!"]])
+
+
 def test_without_java_one_sentence_says_what_to_install(monkeypatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match=r"apt-get install default-jre-headless"):
