@@ -44,7 +44,7 @@ test: install
 
 # Without Ray, the networks at toy size and their training, a browser, S3, fuzzing, and the
 # examples.
-SLOW := browser fuzz gpu models ray s3 scenes tools train verify
+SLOW := benchmarks browser fuzz gpu models ray s3 scenes tools train verify
 
 test-fast: install
 	$(MAKE) $(AT_ONCE) lint types tests-fast

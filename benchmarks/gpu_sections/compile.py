@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
-import full_size_models
-
-from gpu_sections import weights, workload
 from gpu_sections.bench import Bench, Row, Rows
+from gpu_sections.stages import prepare
 from pad_pipeline.models.base import Runtime
-from pad_pipeline.models.registry import load_detector, load_segmenter, load_tagger
 
 BATCHES = {"detect": 16, "tag": 32, "segment": 8}
 
@@ -42,19 +37,3 @@ def measure(bench: Bench, name: str) -> Row:
         "without_images_per_s": plain["images_per_s"],
         "gain": round(compiled["images_per_s"] / plain["images_per_s"], 3),
     }
-
-
-def prepare(bench: Bench, runtime: Runtime, name: str, batch: int) -> Callable[[], Any]:
-    """One call of a model for a batch of images of one size."""
-    images = workload.pixels("uniform", batch, bench.tiny)
-    match name:
-        case "tag":
-            return partial(load_tagger(weights.path_of(bench, "tagger"), runtime).tag, images)
-        case "detect":
-            tags = [workload.own_tags(image, bench.tiny) for image in images]
-            path = weights.path_of(bench, "detector")
-            return partial(load_detector(path, runtime, max_pairs=batch).detect, images, tags)
-        case _:
-            boxes = [full_size_models.four_boxes(*image.shape[:2]) for image in images]
-            path = weights.path_of(bench, "segmenter")
-            return partial(load_segmenter(path, runtime).segment, images, boxes)

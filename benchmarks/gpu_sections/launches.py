@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from transformers import SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
-from gpu_sections.bench import Bench, Row, Rows
+from gpu_sections.bench import Bench, NotThere, Row, Rows
 from pad_pipeline.models.sam.encoder import encode
 
 IMAGES = 8
@@ -39,6 +40,8 @@ def of_detector(bench: Bench) -> Row:
 
 def of_encoder(bench: Bench) -> Row:
     """Of ViT-H by its kernels, with GELU as an operator of its own; two layers with `tiny`."""
+    if find_spec("triton") is None:
+        raise NotThere("the kernels need Triton, which comes with torch's CUDA build for Linux")
     sys.path.insert(0, str(Path(__file__).parents[2]))
     from tests.launches import LaunchCounter
 

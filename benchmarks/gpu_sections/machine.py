@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -39,9 +41,8 @@ def rows(bench: Bench) -> Rows:
 
 def versions(bench: Bench) -> Row:
     """What torch was built for and what it found."""
-    import triton
-
-    row: Row = {"torch": torch.__version__, "triton": triton.__version__}
+    triton = version("triton") if find_spec("triton") else None
+    row: Row = {"torch": torch.__version__, "triton": triton}
     if bench.on_gpu:
         gpu = torch.cuda.get_device_properties(0)
         row |= {

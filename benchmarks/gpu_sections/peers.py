@@ -30,6 +30,7 @@ from transformers import (
 )
 
 from gpu_sections import weights, workload
+from gpu_sections.bars import find
 from gpu_sections.bench import Bench, Row, Rows
 from gpu_sections.workload import Mixture
 from pad_pipeline.boxes import nms
@@ -77,7 +78,7 @@ def measure(bench: Bench, dtype: str, mixture: Mixture, in_batches: bool) -> Row
             found.extend(annotate(peer, data[start : start + size]))
 
     row = bench.rate(step, number, lambda: annotate(peer, data[:size]))
-    ours = chain_rate(bench.found, mixture)
+    ours = find(bench.found, "chain", mixture, "images_per_s")
     row |= {
         "batch": size,
         "image_processor": type(peer.detector_processor.image_processor).__name__,
@@ -86,14 +87,6 @@ def measure(bench: Bench, dtype: str, mixture: Mixture, in_batches: bool) -> Row
         "chain_over_this": round(ours / row["images_per_s"], 2) if ours else None,
     }
     return row
-
-
-def chain_rate(rows: Sequence[Row], mixture: Mixture) -> float | None:
-    """What the chain did on the same sizes in this run."""
-    for row in rows:
-        if row["section"] == "chain" and row.get("row") == mixture:
-            return row.get("images_per_s")
-    return None
 
 
 @dataclass(frozen=True)
