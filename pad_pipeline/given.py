@@ -46,9 +46,11 @@ class GivenRegion:
 
     @property
     def problem(self) -> str | None:
-        """Why there is nothing in the box, whatever its image; None where there is."""
+        """Why the box cannot be used, whatever its image; None where it can."""
         if not all(map(math.isfinite, self.bbox)):
             return "is not finite"
+        if not 0 <= self.score <= 1:
+            return "has a score beyond 0 to 1"
         x0, y0, x1, y1 = self.bbox
         return None if x0 < x1 and y0 < y1 else "has no area"
 

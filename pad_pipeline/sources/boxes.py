@@ -17,6 +17,7 @@ from pad_pipeline.dataset.manifest import MANIFEST
 from pad_pipeline.errors import Setting, UserError, plural, short_line
 from pad_pipeline.given import GivenRegion, corners
 from pad_pipeline.records import table_to_records
+from pad_pipeline.sources.entries import describe
 from pad_pipeline.sources.rows import ManifestRow, relative_id
 from pad_pipeline.sources.yolo import list_yolo
 from pad_pipeline.storage.parquet import ParquetFile
@@ -215,6 +216,8 @@ def _annotation(
         if isinstance(counts, list):
             lengths: Any = shape
             counts = coco_mask.frPyObjects(lengths, *shape["size"])["counts"].decode("ascii")
+        if not isinstance(counts, str):
+            raise TypeError(f"a mask's counts are {describe(counts)}")
     return GivenRegion(
         tag=categories[annotation["category_id"]],
         bbox=corners(annotation["bbox"], "xywh"),

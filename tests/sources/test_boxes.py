@@ -78,6 +78,7 @@ def test_what_cannot_be_used_is_counted_and_named(tmp_path: Path, images: str, c
         {"bbox": [2, 3, 0, 5]},
         {"bbox": [2, 3, float("nan"), 5], "image_id": 2},
         {"iscrowd": 1},
+        {"score": 7},
         {"image_id": 99},
         {},
         images=[{"id": n, "file_name": f"{n}.jpg"} for n in (1, 2, 3, 4)],
@@ -89,6 +90,7 @@ def test_what_cannot_be_used_is_counted_and_named(tmp_path: Path, images: str, c
         "1 box that has no area is left out (1.jpg)",
         "1 box that is not finite is left out (2.jpg)",
         "1 box of a crowd is left out (1.jpg)",
+        "1 box that has a score beyond 0 to 1 is left out (1.jpg)",
         "1 box of an image that the file does not list is left out (99)",
         "1 name is not of the source (4.jpg)",
     ):
@@ -173,6 +175,8 @@ def test_names_that_fit_several_images_or_none(tmp_path: Path, images: str) -> N
         ({"boxes": []}, "should be COCO's JSON of boxes, an object with the lists images, anno"),
         (coco({"category_id": 8}), "is not COCO's JSON of boxes: KeyError 8"),
         (coco({"bbox": [1, 2]}), "is not COCO's JSON of boxes: ValueError"),
+        (coco({"segmentation": {"counts": 7}}), "TypeError a mask's counts are '7'"),
+        (coco({"segmentation": [["a"] * 6]}), "is not COCO's JSON of boxes: ValueError"),
         ("{", "is not valid JSON"),
     ],
 )
