@@ -168,18 +168,12 @@ class AnnotateConfig:
                 f"{self.tag.from_!r}",
             )
         if self.classes is not None and "classes" not in origins:
-            raise UserError(
-                Setting("classes"),
-                " would not be read: leave ",
-                Setting("tag.from_"),
-                " out or add classes to it",
-            )
+            classes, origin = Setting("classes"), Setting("tag.from_")
+            message = (" would not be read: leave ", origin, " out or add classes to it")
+            raise UserError(classes, *message)
         if self.detect.boxes is not None and self.detect.from_ == "model":
-            raise UserError(
-                Setting("detect.boxes"),
-                " would not be read with ",
-                Setting("detect.from_", "model"),
-            )
+            other = Setting("detect.from_", "model")
+            raise UserError(Setting("detect.boxes"), " would not be read with ", other)
         for name in ("negative", "thresholds", "second"):
             if self.takes_boxes and getattr(self.detect, name) is not None:
                 raise UserError(
@@ -188,18 +182,11 @@ class AnnotateConfig:
         if self.segment.from_ == "masks" and self.min_stability:
             raise UserError(Setting("min_stability"), " cannot be known of masks that are given")
         if self.max_area is not None and self.max_area < self.min_area:
-            raise UserError(
-                "no region can pass: ",
-                Setting("max_area", self.max_area),
-                " is below ",
-                Setting("min_area", self.min_area),
-            )
+            limits = Setting("max_area", self.max_area), Setting("min_area", self.min_area)
+            raise UserError("no region can pass: ", limits[0], " is below ", limits[1])
         if self.segment.from_ == "masks" and not self.takes_boxes:
-            raise UserError(
-                Setting("segment.from_", "masks"),
-                " takes the masks of given boxes: add ",
-                Setting("detect.boxes"),
-            )
+            masks, boxes = Setting("segment.from_", "masks"), Setting("detect.boxes")
+            raise UserError(masks, " takes the masks of given boxes: add ", boxes)
 
     @property
     def seconds_by_model(self) -> dict[str, float] | None:
