@@ -162,7 +162,8 @@ def _train(
     from pad_pipeline.train.run.dry_run import dry_run as describe
     from pad_pipeline.train.run.launch import launch
 
-    source = sources if len(sources) > 1 else sources[0]
+    first, *others = sources
+    source = sources if others else first
     if options.dry_run:
         for line in describe(stage, config, source, options.images, projector, regions):
             say(line)

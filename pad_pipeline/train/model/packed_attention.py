@@ -51,19 +51,23 @@ def packed_attention(
         out = _causal(query, key, value, scaling, dropout)
     elif has_varlen_kernels(value.device, value.dtype):
         assert not dropout, "the kernels have no dropout"
-        return (
-            varlen_attn(
-                *(each[0].transpose(0, 1).contiguous() for each in (query, key, value)),
-                cu_seq_lens_q,
-                cu_seq_lens_q,
-                max_length_q,  # pyright: ignore[reportArgumentType]
-                max_length_q,  # pyright: ignore[reportArgumentType]
-                scale=scaling,
-                window_size=(-1, 0),
-                enable_gqa=query.shape[1] != key.shape[1],
-            )[None],  # pyright: ignore[reportOptionalSubscript]
-            None,
+        assert max_length_q is not None, "samples have bounds and no longest one"
+        query_THE, key_THE, value_THE = (
+            each[0].transpose(0, 1).contiguous() for each in (query, key, value)
         )
+        out_THE: Any = varlen_attn(
+            query_THE,
+            key_THE,
+            value_THE,
+            cu_seq_lens_q,
+            cu_seq_lens_q,
+            max_length_q,
+            max_length_q,
+            scale=scaling,
+            window_size=(-1, 0),
+            enable_gqa=query.shape[1] != key.shape[1],
+        )
+        return out_THE[None], None
     else:
         out = _by_sample(query, key, value, cu_seq_lens_q, scaling, dropout)
     return out.transpose(1, 2).contiguous(), None
@@ -99,8 +103,8 @@ def check_packable(llm_config: Any, max_length: int) -> None:
     """Raise `UserError` where samples of this language model cannot be packed exactly."""
     window = getattr(llm_config, "sliding_window", None)
     kinds = getattr(llm_config, "layer_types", None)
-    is_windowed = window and (kinds is None or "sliding_attention" in kinds)
-    if is_windowed and window < max_length:
+    is_windowed = kinds is None or "sliding_attention" in kinds
+    if window and is_windowed and window < max_length:
         raise UserError(
             f"{llm_config.model_type} attends to the last {window} tokens only, which packed "
             "sequences do not; use ",

@@ -6,7 +6,7 @@ Shapes: I images, S patches (grid²), V width of the tower.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 from transformers import (
@@ -40,7 +40,7 @@ class Tower:
     """The model type of a text and image model that holds such a tower."""
 
     @property
-    def strategy(self) -> str:
+    def strategy(self) -> Literal["default", "full"]:
         """transformers' word for how patches are taken from all tokens."""
         return "default" if self.class_tokens else "full"
 

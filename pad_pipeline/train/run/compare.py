@@ -109,11 +109,9 @@ def _held_out(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> list[str]:
     step = max(steps)
     rows = [f"{'':14} {'A':>10} {'B':>10} {'B - A':>10}"]
     for name, label in HELD_OUT.items():
-        values = [each[step].get(name) for each in measured]
-        if None not in values:
-            rows.append(
-                f"{label:14} {values[0]:10.4f} {values[1]:10.4f} {values[1] - values[0]:+10.4f}"
-            )
+        first, second = (each[step].get(name) for each in measured)
+        if first is not None and second is not None:
+            rows.append(f"{label:14} {first:10.4f} {second:10.4f} {second - first:+10.4f}")
     return ["", f"held-out samples after step {step + 1:,}", *rows]
 
 

@@ -80,9 +80,9 @@ def launch(
 def _absolute(
     source: str | Sequence[str], output: str, images: str | None, projector: str | None
 ) -> tuple[str | tuple[str, ...], str, str | None, str | None]:
-    sources = tuple(storage.absolute(each) for each in as_sources(source))
+    first, *others = [storage.absolute(each) for each in as_sources(source)]
     return (
-        sources if len(sources) > 1 else sources[0],
+        (first, *others) if others else first,
         storage.absolute(output),
         storage.absolute(images) if images is not None else None,
         storage.absolute(projector) if projector is not None else None,

@@ -19,6 +19,7 @@ from transformers import (
 from pad_pipeline.errors import UserError
 from pad_pipeline.train.constants import IGNORE_INDEX
 from pad_pipeline.train.data.batch import Batch
+from pad_pipeline.train.model import packed_attention
 from pad_pipeline.train.model.packed_attention import check_packable, sample_bounds
 from pad_pipeline.train.model.projectors import build_projector
 from pad_pipeline.train.model.vlm import VisionLanguageModel
@@ -151,3 +152,26 @@ def test_attention_that_cannot_be_packed_is_refused() -> None:
     check_packable(Qwen2Config(use_sliding_window=False, sliding_window=512), 2048)
     with pytest.raises(UserError, match="drops attention weights"):
         check_packable(LlamaConfig(attention_dropout=0.1), 2048)
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_a_gpus_kernels_are_called_as_torch_declares_them(
+    monkeypatch: pytest.MonkeyPatch, kv_heads: int
+) -> None:
+    """Shapes alone, on the device "meta": what the kernels compute only a GPU can show."""
+    monkeypatch.setattr(packed_attention, "has_varlen_kernels", lambda device, dtype: True)
+    query = torch.empty(1, 4, 30, 16, device="meta", dtype=torch.bfloat16)
+    key, value = (query.new_empty(1, kv_heads, 30, 16) for _ in range(2))
+    bounds = torch.empty(4, device="meta", dtype=torch.int32)
+    out, _ = packed_attention.packed_attention(
+        torch.nn.Identity(),
+        query.float(),  # as rotary embeddings leave it under autocast
+        key,
+        value,
+        None,
+        scaling=0.25,
+        cu_seq_lens_q=bounds,
+        max_length_q=12,
+    )
+    assert out.shape == (1, 30, 4, 16)
+    assert out.dtype == torch.bfloat16
