@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--row", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.row:
-        print(json.dumps(measure(*arguments.row, Runtime(arguments.device, arguments.dtype))))  # noqa: T201
+        common.say(json.dumps(measure(*arguments.row, Runtime(arguments.device, arguments.dtype))))
         return
     rows = []
     for row in every_row(arguments):
@@ -101,6 +101,7 @@ def measure(model: str, compiled: str, runtime: Runtime) -> dict[str, Any]:
     if model == "tag":
         tagger = load_tagger("embedded", runtime)
         assert isinstance(tagger, RamTagger)
+        tagger.model.by_modules = compiled != "none"  # as the tagger has it
         encoder = tagger.model.visual_encoder
         blocks = [block for layer in encoder.encoder.layers for block in layer.blocks]
     else:

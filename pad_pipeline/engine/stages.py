@@ -192,7 +192,7 @@ class ModelStage:
 
     def _work(self, batch: Sequence[Sample]) -> Sequence[Any]:
         missing = fixed_size(len(batch), self.batch_size) - len(batch) if self.fills_up else 0
-        return self.work([*batch, *batch[-1:] * missing])[: len(batch)]
+        return self.work([*batch, *[batch[-1]] * missing])[: len(batch)]
 
 
 def tag_stage(tagger: Tagger | None, given: GivenTags = ONLY_MODEL, **options: Any) -> ModelStage:

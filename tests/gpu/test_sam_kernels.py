@@ -10,8 +10,9 @@ import torch
 from transformers import SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
+from pad_pipeline.models.fp8 import scaled_linear_error
 from pad_pipeline.models.sam.attention import use_fused_attention
-from pad_pipeline.models.sam.encoder import encode, use_kernels
+from pad_pipeline.models.sam.encoder import encode, quantize_encoder, use_kernels
 from pad_pipeline.models.sam.kernel_errors import add_norm_error, allowed, attention_error
 
 VIT_H, VIT_B = (16, 80), (12, 64)
@@ -49,6 +50,23 @@ def test_an_encoder_with_kernels_errs_no_more_than_one_without(dtype: torch.dtyp
             for model in (plain, ours)
         ]
     assert errors[1] <= 1.1 * errors[0], errors
+
+
+@pytest.mark.skipif(
+    torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 9),
+    reason="needs a GPU that multiplies in 8 bits",
+)
+def test_8_bits_are_what_their_emulation_computes() -> None:
+    assert scaled_linear_error("cuda") < 0.02
+    ours, emulated = encoder(torch.bfloat16), encoder(torch.bfloat16)
+    for model, emulate in ((ours, False), (emulated, True)):
+        use_fused_attention(model)
+        quantize_encoder(model, emulate=emulate)
+    assert use_kernels(ours)
+    pixels = torch.randn(2, 3, 1024, 1024, device="cuda").to(torch.bfloat16)
+    with torch.inference_mode():
+        found, want = (model(pixels).last_hidden_state.float() for model in (ours, emulated))
+    assert float((found - want).norm() / want.norm()) < 0.05
 
 
 def encoder(dtype: torch.dtype) -> Any:
