@@ -54,6 +54,8 @@ def flags_in(source: str) -> Iterator[str]:
         else:
             continue
         found = FLAG.search(text)
+        if found and re.fullmatch(r"--[a-z_-]+", text):
+            continue  # a word of another program's command line
         if found and not COMMAND.search(text[: found.start()]):
             yield text
 

@@ -63,7 +63,7 @@ def experiment(
     output: str = "experiment",
     quick: bool = False,
 ) -> None:
-    """An experiment that the paper leaves open, on the embedded small models.
+    """Run an experiment that the paper leaves open.
 
     Args:
         name: `beta` varies the weight of the patch loss, `patch-only` leaves the caption loss out,

@@ -260,7 +260,7 @@ def _left_out(tags: Mapping[str, int]) -> str:
     names = ", ".join(f"{tag} ({number:,})" for tag, number in list(tags.items())[:_NUM_NAMED])
     return (
         f"{plural(sum(tags.values()), 'region')} of {plural(len(tags), 'tag')} that name no "
-        f"category are left out: {names}; --match says which belong together"
+        f"category are left out: {names}; a map of names can say which belong together"
     )
 
 

@@ -50,7 +50,7 @@ def _yaml(parts: tuple[str, ...], classes: dict[str, int]) -> str:
     """Strings as in JSON, which is YAML too."""
     lines = [f"{json.dumps(part)}: images/{part}" for part in parts]
     if "val" not in parts:
-        lines.append(f"val: images/{parts[0]}  # no part of its own was asked for: export --split")
+        lines.append(f"val: images/{parts[0]}  # the export was not split")
     lines.append("names:")
     lines += [f"  {number}: {json.dumps(name)}" for name, number in classes.items()]
     return "\n".join(lines) + "\n"

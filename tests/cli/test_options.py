@@ -141,7 +141,7 @@ TRAINING = {
 }
 """What a run of training can be given."""
 
-TRAINING_RUN = {"--output", "--images", "--dry-run", "--no-dry-run"} | RAY
+TRAINING_RUN = {"--init-from", "--output", "--images", "--dry-run", "--no-dry-run"} | RAY
 
 ALIGNMENT = {"--annotations", "--output", "--images", "--num-images", "--threshold"} | {
     *("--iterations", "--num-pictures", "--spectrum", "--no-spectrum"),
@@ -176,10 +176,11 @@ OPTIONS = {
     "models compare-precision": CONFIG | SOURCE | {"--num-images", "--json"},
     "train": set(),
     "train pretrain": TRAINING | TRAINING_RUN,
-    "train finetune": TRAINING | TRAINING_RUN | {"--projector"},
+    "train finetune": TRAINING | TRAINING_RUN | {"--projector", "--regions"},
     "train inspect": TRAINING | {"--output", "--images", "--sample"},
     "train export": {"--format", "--dtype"},
     "train compare": set(),
+    "train push": {"--dtype", "--private", "--no-private", "--dry-run", "--no-dry-run"},
     "view": {"--images", "--run", "--service", "--host", "--port"},
     "show": {"--images", "--width"},
     "analyze": ALIGNMENT,

@@ -272,6 +272,7 @@ def test_every_option_that_it_names_exists(capfd) -> None:
         done = call(capfd, *command.split(), "--help-all")
         assert done.code == 0, done.err
         helps += done.out
-    known = {"--thresholds", "--debug"}  # of `models convert`, and of every command
+    # of `models convert`, of every command, of a benchmark
+    known = {"--thresholds", "--debug", "--size"}
     for option in set(re.findall(r"(?<![\w-])--[a-z][\w.-]*[a-z]", TEXT)):
         assert option in helps or option in known, option

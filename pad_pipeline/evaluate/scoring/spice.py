@@ -18,7 +18,7 @@ _OPENED = ("lang", "util", "util.concurrent", "math", "net", "text")
 WITHOUT = (
     f"not measured: put {_JAR} and lib/ of pycocoevalcap/spice into a folder, "
     f"{' and '.join(_MODELS)} of Stanford CoreNLP 2015-12-09 into its lib/, and name it with "
-    "`evaluate captions --spice-home`"
+    "`pad-pipeline evaluate captions --spice-home`"
 )
 
 
