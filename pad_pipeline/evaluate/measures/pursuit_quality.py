@@ -5,7 +5,7 @@ Shapes: N tokens of labelled patches, K iterations.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,7 +22,7 @@ class PursuitMeter:
     """
 
     num_iterations: int
-    known: Collection[int]
+    known: Set[int]
     """Token ids of all labels."""
     num_patches: int = 0
     num_without_word: int = 0
@@ -32,15 +32,14 @@ class PursuitMeter:
     def __post_init__(self) -> None:
         self._precision_K = np.zeros(self.num_iterations)
         self._recall_K = np.zeros(self.num_iterations)
-        self.known = frozenset(self.known)
 
-    def add(self, picks_K: Sequence[int], labels: Sequence[Collection[int]]) -> None:
+    def add(self, picks_K: Sequence[int], labels: Sequence[Sequence[int]]) -> None:
         """Add a patch: the ids that pursuit picked in order, and the ids of each of its labels."""
         assert len(picks_K) == self.num_iterations
         assert labels
         right = {token for label in labels for token in label}
         self.num_patches += 1
-        self.num_without_word += not self.known & set(picks_K)
+        self.num_without_word += self.known.isdisjoint(picks_K)
         for k in range(1, self.num_iterations + 1):
             first = set(picks_K[:k])
             self._precision_K[k - 1] += sum(pick in right for pick in picks_K[:k]) / k

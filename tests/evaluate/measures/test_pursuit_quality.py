@@ -20,7 +20,7 @@ def test_precision_and_recall_over_the_iterations() -> None:
 
 
 def test_without_a_labelled_patch_nothing_is_known() -> None:
-    meter = PursuitMeter(2, known=[1])
+    meter = PursuitMeter(2, known={1})
     assert np.isnan(meter.precision_K).all()
     assert np.isnan(meter.recall_K).all()
     assert np.isnan(meter.share_without_word)
