@@ -400,7 +400,7 @@ def test_a_chat_in_transformers_has_the_ids_of_the_training(
     first = next(label for label in whole.labels if label != IGNORE_INDEX)
     position = whole.labels.index(first) + 15
     assert position in (len(ids), len(ids) + 1), "the prompt ends where the answer begins"
-    model = LlavaForConditionalGeneration.from_pretrained(tmp_path / "out")
+    model: Any = LlavaForConditionalGeneration.from_pretrained(tmp_path / "out")
     answer = model.generate(**inputs, max_new_tokens=3, do_sample=False)
     assert answer.shape[1] > len(ids)
     with pytest.raises(TemplateError, match="one image per message"):

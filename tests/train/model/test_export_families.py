@@ -28,7 +28,7 @@ from tests.train.model.test_export import chat, our_logits, photo, pixels_of, ta
 from tests.train.model.toy_llava import settings
 from tests.train.text.families import FAMILIES, family_tokenizer
 
-CONFIGS = {
+CONFIGS: dict[str, Any] = {
     "llama-3": LlamaConfig,
     "vicuna": LlamaConfig,
     "qwen2": Qwen2Config,
@@ -71,7 +71,7 @@ def test_an_export_chats_with_its_familys_format(tmp_path: Path, family: str) ->
     )
     text = processor.apply_chat_template(chat(*TEXTS), tokenize=False)
     inputs = processor(images=Image.fromarray(photo()), text=text, return_tensors="pt")
-    loaded = LlavaForConditionalGeneration.from_pretrained(tmp_path / "out").eval()
+    loaded: Any = LlavaForConditionalGeneration.from_pretrained(tmp_path / "out").eval()
     ids = their_ids(whole.input_ids, loaded.config.image_token_id, 16)
     assert inputs["input_ids"].tolist() == ids.tolist()
     with torch.no_grad():

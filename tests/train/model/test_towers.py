@@ -33,14 +33,14 @@ from pad_pipeline.train.text.encode import encode_caption, load_tokenizer
 from tests.train.model.test_export import our_logits, photo, their_ids
 from tests.train.model.toy_llava import settings
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "hidden_size": 32,
     "num_hidden_layers": 3,
     "num_attention_heads": 2,
     "image_size": 60,  # 4 patches of 14, and 4 pixels that no patch covers
     "patch_size": 14,
 }
-CONFIGS = {
+CONFIGS: dict[str, Any] = {
     "siglip": SiglipVisionConfig(**SIZES, intermediate_size=48),
     "dinov2": Dinov2Config(**SIZES, mlp_ratio=2),
     "clip": settings()[0],
