@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pad_pipeline.dataset.card import CARD, format_card
 from pad_pipeline.export.chosen import Chosen
 from pad_pipeline.export.image_files import EntryImage, iter_images, write_file
 from pad_pipeline.records import PAD_SCHEMA, records_to_table
@@ -47,7 +48,7 @@ def write_hf(chosen: Chosen, dest: str) -> Counter[str]:
         for part in chosen.parts:
             if waiting[part] or not files[part]:
                 write(part)
-        write_file(folder, "README.md", _card(chosen, rows, counts["regions"]).encode("utf-8"))
+        write_file(folder, CARD, _card(chosen, rows, counts["regions"]).encode("utf-8"))
     return counts
 
 
@@ -85,27 +86,9 @@ _DTYPES = {"float": "float32", "double": "float64"}
 
 
 def _card(chosen: Chosen, rows: Counter[str], num_regions: int) -> str:
-    """The card: what the hub reads at its head, and what people read below."""
-    lines = ["---", "task_categories:", "- image-segmentation", "- object-detection"]
-    lines += ["tags:", "- pad-pipeline", "configs:", "- config_name: default", "  data_files:"]
-    for part in chosen.parts:
-        lines += [f"  - split: {part}", f"    path: data/{part}-*.parquet"]
-    lines += ["---", "", "# Patch-Aligned Dataset", ""]
-    total = sum(rows.values())
-    lines.append(f"{total:,} images with {num_regions:,} regions: tags, boxes and masks.")
-    lines += ["", "| part | images |", "|---|---|"]
-    lines += [f"| {part} | {rows[part]:,} |" for part in chosen.parts]
-    models = chosen.dataset.manifest.get("models")
-    if isinstance(models, dict) and models:
-        lines += ["", "| stage | model |", "|---|---|"]
-        for stage, facts in models.items():
-            name = facts.get("model", "") if isinstance(facts, dict) else facts
-            lines.append(f"| {stage} | {str(name).replace('|', ' ')} |")
-    lines += [
-        "",
-        "`labels` holds the regions: `bbox` is x0, y0, x1, y1 in pixels, `rle_mask` the COCO",
-        "compressed run-length string of a mask of the image's own size. `image` is the picture as",
-        "it was annotated; its license is its own.",
-        "",
-    ]
-    return "\n".join(lines)
+    files = {part: f"data/{part}-*.parquet" for part in chosen.parts}
+    counts = {"images": sum(rows.values()), "regions": num_regions}
+    if len(chosen.parts) > 1:
+        counts |= {f"images in `{part}`": rows[part] for part in chosen.parts}
+    notes = "`image` is the picture as it was annotated."
+    return format_card(files, counts, chosen.dataset.manifest, notes)
