@@ -123,7 +123,7 @@ def status(
     json: bool = False,
     failed: bool = False,
 ) -> None:
-    """Show whether a run goes on, how fast, and what failed and why.
+    """Show whether a run goes on, how fast, and what failed.
 
     Reads files only, so it works from any machine, whether the run is alive or not.
 

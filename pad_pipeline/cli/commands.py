@@ -81,7 +81,8 @@ def build_commands(preset: str) -> Commands:
 def print_completion(shell: Positional[Literal["bash", "zsh", "fish"]]) -> None:
     """Print the script with which a shell completes commands.
 
-    For bash, it belongs into ~/.local/share/bash-completion/completions/pad-pipeline.
+    For bash, save it as ~/.local/share/bash-completion/completions/pad-pipeline; for fish, as
+    ~/.config/fish/completions/pad-pipeline.fish; for zsh, as _pad-pipeline in a folder of $fpath.
 
     Args:
         shell: Which shell.

@@ -85,7 +85,7 @@ def reproduce(output: str = "reproduction", quick: bool = False) -> None:
 
     Args:
         output: Folder for results.json and the loss curves.
-        quick: One seed and fewer steps: under 3 minutes on 2 cores in place of 20.
+        quick: One seed and fewer steps.
     """
     from pad_pipeline.reproduce.miniature import reproduce as run
 

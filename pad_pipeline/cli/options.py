@@ -66,11 +66,11 @@ class SubsetOptions:
     """Which images of a source are annotated."""
 
     limit: int | None = None
-    """Only the first so many images."""
+    """Only the first images, as many as this."""
     sample: int | None = None
-    """Only so many images from all over the source, the same ones every time."""
+    """Only as many images as this, from all over the source, the same ones every time."""
     ids: str | None = None
-    """Only the images that this file names, an image id a line."""
+    """Only the images that this file names, one id per line."""
 
 
 @dataclass(frozen=True, kw_only=True)

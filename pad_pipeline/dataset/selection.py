@@ -31,7 +31,7 @@ class Selection:
     status: tuple[Status, ...] = ()
     """Only images of these statuses, judged after the regions are chosen; all when empty."""
     ids: str | None = None
-    """File with the ids of the images, one a line; without it all of them."""
+    """File with the ids of the images, one per line; without it all of them."""
 
     def __post_init__(self) -> None:
         check_limits(self)

@@ -63,17 +63,17 @@ class DetectConfig:
     """What the four numbers of a column's boxes are: corners, or corner and size as COCO has
     them, in pixels."""
     model: str
-    """Hub id, directory or original checkpoint of Grounding DINO or MM-Grounding-DINO, or
-    `embedded`."""
+    """Hub id, name in the models folder, directory or original checkpoint of Grounding DINO or
+    MM-Grounding-DINO, or `embedded`."""
     batch_size: AtLeastOne = 8
     """Images per forward pass; each prompt past an image's first counts as one more."""
     group_by_size: bool = False
     """Fill forward passes with images of one resized size from the whole chunk, where only
     neighbours share one otherwise: fewer, fuller passes where sizes vary."""
     pad_to: Literal["own", "canvases"] = "own"
-    """`canvases` pads images to one of a dozen sizes, so that those of unlike sizes share a pass:
-    faster on a GPU where sizes vary, and boxes and scores differ a little (docs/gpu.md); `own`
-    leaves each at its own size."""
+    """`canvases` pads images to one of eleven sizes, so that those of unlike sizes share a pass:
+    meant to be faster on a GPU where sizes vary; boxes and scores differ a little (docs/gpu.md).
+    `own` leaves each at its own size."""
     second: str | None = None
     """Model of a second detector: a box stays where both find it."""
     second_iou: Fraction = 0.5
@@ -114,12 +114,13 @@ class SegmentConfig:
     from_: Annotated[Literal["model", "masks"], arg(name="from")] = "model"
     """`masks` takes the masks of the given boxes (polygons or RLE) and loads no segmenter."""
     model: str
-    """Hub id, directory or original checkpoint of SAM, SAM-HQ or SAM 2, or `embedded`."""
+    """Hub id, name in the models folder, directory or original checkpoint of SAM, MobileSAM, SAM-HQ
+    or SAM 2, or `embedded`."""
     batch_size: AtLeastOne = 8
     """Images per forward pass of the image encoder."""
     box_batch_size: AtLeastOne = 64
     """Boxes per forward pass of the mask decoder, over all images of a batch."""
     quantize: Quantize = "none"
     """`fp8` multiplies in 8 bits in the encoder of SAM and SAM-HQ, on GPUs that can (L4, RTX 4090,
-    H100): faster, and other masks; `models compare-precision` shows how other."""
+    H100): meant to be faster, with slightly other masks; `models compare-precision` shows them."""
     pool: PoolConfig = field(default_factory=PoolConfig)
