@@ -82,7 +82,10 @@ def _scienceqa(source: str, whole: Mapping[str, Any], split: str | None) -> list
         if each["split"] != chosen:
             continue
         choices = [str(choice) for choice in each["choices"]]
-        listed = [f"{letter}. {text}" for letter, text in zip(_LETTERS, choices, strict=False)]
+        if len(choices) > len(_LETTERS):
+            raise UserError(f"question {name} of {source} has {len(choices)} choices: too many")
+        letters = _LETTERS[: len(choices)]
+        listed = [f"{letter}. {text}" for letter, text in zip(letters, choices, strict=True)]
         parts = [each["hint"], each["question"], *listed]
         entry = {"references": [_LETTERS[each["answer"]]], "choices": choices}
         path = f"{chosen}/{name}/{each['image']}" if each["image"] else None
