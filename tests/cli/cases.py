@@ -49,7 +49,7 @@ ERRORS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "missing tagger": (
         "annotate images OUT",
-        ("there is no model 'ram'", "`pad-pipeline models list`", "models convert"),
+        ("there is no model 'ram'", "`pad-pipeline models list`", "models fetch"),
     ),
     "missing checkpoint": (
         "annotate images OUT --preset demo --segment.model ./sam_vit_h.pth",

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.models.base import list_keys, load_strictly
 from pad_pipeline.models.checkpoints import read_checkpoint
 from pad_pipeline.models.ram.config import DEFAULT_THRESHOLD, DESCRIPTIONS_PER_CLASS, RamConfig
@@ -134,7 +134,8 @@ def infer_ram_config(
             f"the checkpoint has {label_rows} label vectors"
             + (f" ({per_tag} per tag)" if is_plus else "")
             + f", so it needs a list of {label_rows / per_tag:g} tags; the one given has "
-            f"{len(tags)}. Give the tag list that the checkpoint was trained with"
+            f"{len(tags)}. Name the list that the checkpoint was trained with by ",
+            Setting("tags"),
         )
     return RamConfig(
         tags=tuple(tags),
@@ -194,7 +195,7 @@ def load_ram_checkpoint(
             state, tags, thresholds, image_size=image_size, num_attention_heads=num_attention_heads
         )
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{path}: ", *error.args) from error
     if model_type not in (None, config.model_type):
         raise UserError(f"{path} is a checkpoint of {config.model_type}, not of {model_type}")
     state = convert_ram_checkpoint(state, config, source=str(path))
