@@ -273,6 +273,6 @@ def test_every_option_that_it_names_exists(capfd) -> None:
         assert done.code == 0, done.err
         helps += done.out
     # of `models convert`, of every command, of a benchmark
-    known = {"--thresholds", "--debug", "--size"}
+    known = {"--thresholds", "--debug", "--help-all", "--size"}
     for option in set(re.findall(r"(?<![\w-])--[a-z][\w.-]*[a-z]", TEXT)):
         assert option in helps or option in known, option
