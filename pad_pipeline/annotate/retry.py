@@ -26,7 +26,6 @@ from pad_pipeline.annotate.report import RunReport, count_shards
 from pad_pipeline.annotate.run import SUMMARY, annotate_rows
 from pad_pipeline.annotate.run_files import list_images
 from pad_pipeline.annotate.shard_layout import layout_of
-from pad_pipeline.dataset.card import write_card
 from pad_pipeline.dataset.manifest import read_manifest, require_manifest, write_manifest
 from pad_pipeline.dataset.writer import read_table, write_table
 from pad_pipeline.engine.config import AnnotateConfig, from_manifest
@@ -94,7 +93,6 @@ def retry_failed(
         _merge(output, url, manifest)
         whole = _report(output, manifest, report)
         storage.write_json(storage.join(output, SUMMARY), whole.to_dict())
-        write_card(output, {"images": whole.num_images, "regions": whole.num_regions}, manifest)
         return whole
 
 

@@ -25,7 +25,6 @@ from pad_pipeline.annotate.listing import list_given
 from pad_pipeline.annotate.progress import ProgressLog
 from pad_pipeline.annotate.report import RunReport, count_shards
 from pad_pipeline.annotate.resume import keep_chunks_of_earlier_version, open_or_resume
-from pad_pipeline.dataset.card import write_card
 from pad_pipeline.engine.build import fingerprints, locate_models
 from pad_pipeline.engine.config import AnnotateConfig, given_of, identity, resolve_words
 from pad_pipeline.engine.device import local_gpus, resolve_device
@@ -232,8 +231,6 @@ def _conclude(
     )
     if images_this_run or not storage.exists(storage.join(ledger.output, SUMMARY)):
         storage.write_json(storage.join(ledger.output, SUMMARY), report.to_dict())
-        counts = {"images": report.num_images, "regions": report.num_regions}
-        write_card(ledger.output, counts, ledger.manifest)
     if report.failed_share > config.max_failed_share:
         num_there = report.num_images - report.num_missing
         raise TooManyFailed(

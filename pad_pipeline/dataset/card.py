@@ -1,14 +1,14 @@
-"""The data card of a data set: `README.md`, which says what is in it to people and `datasets`."""
+"""The data card of an export: `README.md`, which says what is in it to people and `datasets`.
+
+A folder of shards has none, as pyarrow would take it for one of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from pad_pipeline import storage
-
 CARD = "README.md"
-_MADE_HERE = "tags:\n- pad-pipeline\n"
 
 _COLUMNS = """\
 | column | |
@@ -38,7 +38,7 @@ def format_card(
         manifest: The data set's manifest, for its models and versions.
         notes: More to say, in Markdown.
     """
-    lines = ["---", *_MADE_HERE.splitlines(), "task_categories:"]
+    lines = ["---", "tags:", "- pad-pipeline", "task_categories:"]
     lines += ["- image-segmentation", "- object-detection"]
     lines += ["configs:", "- config_name: default", "  data_files:"]
     for split, pattern in data_files.items():
@@ -59,15 +59,6 @@ def format_card(
         lines += ["", f"Made with {named}."]
     lines += ["", "The images keep the licences that they have; the models have theirs."]
     return "\n".join([*lines, *(["", notes] if notes else []), ""])
-
-
-def write_card(dataset_url: str, counts: Mapping[str, int], manifest: Mapping[str, Any]) -> None:
-    """Writes the card of a data set of shards; a `README.md` of somebody else's stays as it is."""
-    url = storage.join(dataset_url, CARD)
-    if storage.exists(url) and _MADE_HERE.encode() not in storage.read_bytes(url):
-        return
-    text = format_card({"train": "*.parquet"}, counts, manifest)
-    storage.write_atomic(url, text.encode("utf-8", "surrogatepass"))
 
 
 def _cell(value: object) -> str:
