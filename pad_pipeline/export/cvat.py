@@ -7,10 +7,8 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from pad_pipeline import masks
-from pad_pipeline.errors import UserError
 from pad_pipeline.export.chosen import Chosen
-from pad_pipeline.export.region_polygons import NO_MASK
+from pad_pipeline.export.region_polygons import NO_MASK, region_mask
 from pad_pipeline.records import PadRecord, Region
 from pad_pipeline.storage.atomic import new_file
 
@@ -56,13 +54,7 @@ def _bytes(element: ET.Element) -> bytes:
 
 
 def _mask(record: PadRecord, region: Region) -> dict[str, str] | None:
-    try:
-        mask = masks.decode(region.rle_mask, record.height, record.width)
-    except ValueError as error:
-        raise UserError(
-            f"the mask of {region.tag!r} in {record.image_id} is damaged: {error}; "
-            "`pad-pipeline validate` lists such records"
-        ) from error
+    mask = region_mask(record, region)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return None
