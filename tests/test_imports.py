@@ -19,7 +19,7 @@ LAYERS = (
     ("errors",),
     ("limits",),
     ("records", "boxes", "masks", "polygons", "given"),
-    ("geometry", "resampling", "normalisation", "images"),
+    ("geometry", "resampling", "normalisation", "images", "region_masks"),
     ("storage", "ports", "evaluate/measures"),
     ("dataset/manifest",),
     ("sources", "drawing", "scenes"),

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pad_pipeline import masks
 from pad_pipeline.drawing.boxes import draw_boxes
 from pad_pipeline.drawing.colours import Colour, colour, distinct_colours
 from pad_pipeline.drawing.fonts import font_size_for
@@ -16,6 +15,7 @@ from pad_pipeline.drawing.labels import draw_labels
 from pad_pipeline.drawing.masks import mask_layers, tint_mask
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import PadRecord, Region
+from pad_pipeline.region_masks import region_mask
 
 OPACITY = 0.16
 """Of a mask's tint: light enough that the picture's own colours are seen through it."""
@@ -65,7 +65,7 @@ def draw_record(
     by_area = sorted(record.labels, key=lambda region: -region.area)
     colours = _colours(record)
     for region in by_area:
-        mask = _decode(record, region)
+        mask = region_mask(record, region)
         tint_mask(pixels, mask, colours[region.tag], opacity, scale, pen.rim)
     canvas = Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
     if boxes:
@@ -84,7 +84,7 @@ def draw_layer(record: PadRecord, region: Region, scale: float) -> tuple[Image.I
     """
     size = (max(1, round(record.width * scale)), max(1, round(record.height * scale)))
     pen = _pen(size, len(record.labels), None)
-    mask = _decode(record, region)
+    mask = region_mask(record, region)
     return mask_layers(mask, _colours(record)[region.tag], size, scale, pen.rim)
 
 
@@ -96,13 +96,3 @@ def _colours(record: PadRecord) -> dict[str, Colour]:
 def _pen(size: tuple[int, int], num_regions: int, font_size: int | None) -> _Pen:
     letters = font_size or font_size_for(size, num_regions)
     return _Pen(rim=max(1.5, letters / 7), line=max(1.0, letters / 9), font_size=letters)
-
-
-def _decode(record: PadRecord, region: Region) -> NDArray[np.bool_]:
-    try:
-        return masks.decode(region.rle_mask, record.height, record.width)
-    except ValueError as error:
-        raise UserError(
-            f"the mask of {region.tag!r} in {record.image_id} cannot be drawn: {error}; "
-            "`pad-pipeline validate` lists such records"
-        ) from error

@@ -8,8 +8,9 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from pad_pipeline.export.chosen import Chosen
-from pad_pipeline.export.region_polygons import NO_MASK, region_mask
+from pad_pipeline.export.region_polygons import NO_MASK
 from pad_pipeline.records import PadRecord, Region
+from pad_pipeline.region_masks import region_mask
 from pad_pipeline.storage.atomic import new_file
 
 
