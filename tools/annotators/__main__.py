@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-from tools.annotators import data, schedule
+from tools.annotators import data, training_loop
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    schedule.keep_freed_memory()
+    training_loop.keep_freed_memory()
     torch.set_num_threads(arguments.threads)
     scenes = arguments.scenes or arguments.output / "scenes"
     if arguments.model == "detector" and arguments.backbone is None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from tools.annotators import schedule
+from tools.annotators import training_loop
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    schedule.keep_freed_memory()
+    training_loop.keep_freed_memory()
     torch.set_num_threads(arguments.threads)
     pieces = arguments.output / "tokenizer"
     if arguments.part == "tokenizer":
@@ -67,7 +67,7 @@ def main() -> None:
         train_vision.train_vision(train, held_out, tokenizer, output, schedule=plan, **common)
 
 
-def _shortened(plan: schedule.Schedule, steps: int | None) -> schedule.Schedule:
+def _shortened(plan: training_loop.Schedule, steps: int | None) -> training_loop.Schedule:
     return dataclasses.replace(plan, steps=steps) if steps else plan
 
 
