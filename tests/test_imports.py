@@ -24,6 +24,7 @@ LAYERS = (
     ("dataset/manifest",),
     ("sources", "drawing", "scenes"),
     ("dataset", "models"),
+    ("similarity",),
     ("export", "engine"),
     ("annotate", "serve", "train", "view", "verify"),
     ("evaluate", "scenes/demo", "photos"),

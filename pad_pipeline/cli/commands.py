@@ -7,11 +7,22 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from pad_pipeline.cli import annotate, benchmarks, dataset, evaluate, models, serve, train, view
+from pad_pipeline.cli import (
+    annotate,
+    benchmarks,
+    dataset,
+    evaluate,
+    models,
+    serve,
+    similarity,
+    train,
+    view,
+)
 from pad_pipeline.cli.options import choose_preset
 from pad_pipeline.cli.parsing import Commands, Group, parse
 from pad_pipeline.engine.config import PRESETS
 from pad_pipeline.serve.config import ServiceConfig
+from pad_pipeline.similarity.config import EmbedConfig
 from pad_pipeline.train.run.config import PRESETS as TRAIN_PRESETS
 
 
@@ -35,6 +46,8 @@ def build_commands(preset: str) -> Commands:
         "validate": dataset.validate,
         "stats": dataset.stats,
         "render": dataset.render,
+        "embed": partial(similarity.embed, embed=EmbedConfig()),
+        "duplicates": similarity.duplicates,
         "models": Group(
             "List, fetch, convert, check, verify and compare models.",
             {

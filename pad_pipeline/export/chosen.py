@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -36,12 +36,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A data set, what is selected of it, and how it is split; `part` leaves one part alone."""
+    """A data set, what is selected of it, and how it is split; `part` leaves one part alone.
+
+    `together` gives images the id of another one, in whose part of the split they are.
+    """
 
     dataset: Dataset
     select: Selection
     options: ExportOptions = field(default_factory=ExportOptions)
     part: str | None = None
+    together: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -58,7 +62,8 @@ class Chosen:
             record = self.select.apply(whole)
             if not self.select.keeps(record):
                 continue
-            part = part_of(record.image_id, shares, seed) if shares else WHOLE
+            decisive = self.together.get(record.image_id, record.image_id)
+            part = part_of(decisive, shares, seed) if shares else WHOLE
             if self.part is not None and part != self.part:
                 continue
             if record.status == "failed":

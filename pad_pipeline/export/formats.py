@@ -11,7 +11,7 @@ from pad_pipeline.dataset.known_names import warn_about_unknown_names
 from pad_pipeline.dataset.manifest import State
 from pad_pipeline.dataset.reader import open_dataset
 from pad_pipeline.dataset.selection import Selection
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import UserError, plural
 from pad_pipeline.export.chosen import Chosen
 from pad_pipeline.export.coco import write_coco
 from pad_pipeline.export.cvat import write_cvat
@@ -26,6 +26,8 @@ from pad_pipeline.export.pad_json import write_pad_json
 from pad_pipeline.export.voc import write_voc
 from pad_pipeline.export.webdataset import write_webdataset
 from pad_pipeline.export.yolo_seg import write_yolo_seg
+from pad_pipeline.similarity.duplicates import read_groups, representatives
+from pad_pipeline.similarity.store import find_embeddings
 from pad_pipeline.storage.atomic import new_folder
 
 
@@ -34,7 +36,8 @@ class ExportReport:
     """What an export wrote.
 
     `left_out` counts the images that are not in it by reason, such as "failed". `state` is the data
-    set's: what was read of a "running" one is not all of it.
+    set's: what was read of a "running" one is not all of it. `together` says which images a split
+    has kept in one part, "" where it knows of no near-duplicates.
     """
 
     dest: str
@@ -43,6 +46,7 @@ class ExportReport:
     num_images: int
     num_regions: int
     left_out: dict[str, int] = field(default_factory=dict)
+    together: str = ""
 
 
 Writer = Callable[[Chosen, str], Counter[str]]
@@ -91,8 +95,10 @@ def export(
     """Writes the data set at `url` to `dest`, with memory for a few hundred records at a time.
 
     A file or a folder, as the format wants it; with `options.split` a folder in which the parts lie
-    apart. Failed images are left out of all of them. Raises `UserError` for an unknown format, a
-    `dest` that exists, and a data set or images that cannot be read.
+    apart, near-duplicates in one of them where the data set has embeddings. Failed images are left
+    out of all of them. Raises `UserError` for an unknown format, a
+    `dest` that exists, a data set or images that cannot be read, and a split by embeddings that are
+    unfinished or of other shards.
     """
     if format not in FORMATS:
         raise UserError(f"unknown format {format!r}; choose one of {', '.join(FORMATS)}")
@@ -100,6 +106,15 @@ def export(
     dataset = open_dataset(url)
     warn_about_unknown_names(dataset, select)
     chosen = Chosen(dataset, select or Selection(), options or ExportOptions())
+    together = ""
+    if chosen.options.shares and (embeddings := find_embeddings(dataset)) is not None:
+        groups = read_groups(embeddings)
+        chosen = replace(chosen, together=representatives(groups))
+        together = (
+            f"{plural(len(chosen.together), 'image')} in {plural(len(groups), 'group')} of "
+            f"near-duplicates stay together (embeddings by {embeddings.model}, similarity from "
+            f"{embeddings.duplicates_from:g})"
+        )
     if chosen.options.shares and not form.holds_parts:
         counts: Counter[str] = Counter()
         with new_folder(dest) as folder:
@@ -110,4 +125,4 @@ def export(
         counts = form.write(chosen, dest)
     num_images, num_regions = counts.pop("images", 0), counts.pop("regions", 0)
     left_out = {reason: count for reason, count in counts.most_common() if count}
-    return ExportReport(dest, format, dataset.state, num_images, num_regions, left_out)
+    return ExportReport(dest, format, dataset.state, num_images, num_regions, left_out, together)

@@ -18,7 +18,8 @@ class ExportOptions:
     images: str | None = None
     """Where the images are now, if not where they were annotated."""
     split: str | None = None
-    """Parts and their shares, as `train=0.9,val=0.1`; an image's part depends on its id alone."""
+    """Parts and their shares, as `train=0.9,val=0.1`; an image's part depends on its id alone,
+    near-duplicates are in one part where `embed` has found them."""
     seed: NotNegative = 0
     """Another seed splits otherwise."""
     clip: bool = True

@@ -1,4 +1,4 @@
-"""Builders of taggers, detectors and segmenters by model type, and loading by name.
+"""Builders of taggers, detectors, segmenters and embedders by model type, and loading by name.
 
 Importing this loads no model library; building a model does.
 """
@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pad_pipeline.errors import UserError
-from pad_pipeline.models.references import Role, local_path
+from pad_pipeline.models.references import local_path
 
 if TYPE_CHECKING:
     from pad_pipeline.models.base import Runtime
+    from pad_pipeline.models.embedding.embedder import PatchEmbedder
     from pad_pipeline.models.protocols import Detector, Segmenter, Tagger
 
 
@@ -41,8 +42,20 @@ def _sam(reference: str | Path, runtime: Runtime, **options: Any) -> Segmenter:
     return load_sam(reference, runtime, **options)
 
 
+def _ram_embedder(reference: str | Path, runtime: Runtime) -> PatchEmbedder:
+    from pad_pipeline.models.embedding.ram import load_ram_embedder
+
+    return load_ram_embedder(reference, runtime)
+
+
+def _clip_embedder(reference: str | Path, runtime: Runtime) -> PatchEmbedder:
+    from pad_pipeline.models.embedding.clip import load_clip_embedder
+
+    return load_clip_embedder(reference, runtime)
+
+
 TAGGERS: Mapping[str, Callable[..., Tagger]] = {"ram": _ram, "ram-plus": _ram}
-"""Builders by `model_type` of the model directory's config.json; so are the next two."""
+"""Builders by `model_type` of the model directory's config.json; so are the next three."""
 
 DETECTORS: Mapping[str, Callable[..., Detector]] = {
     "grounding-dino": _grounding_dino,
@@ -55,6 +68,13 @@ SEGMENTERS: Mapping[str, Callable[..., Segmenter]] = {
     "sam_hq": _sam,
     "sam2": _sam,
     "sam2_video": _sam,
+}
+
+EMBEDDERS: Mapping[str, Callable[..., PatchEmbedder]] = {
+    "ram": _ram_embedder,
+    "ram-plus": _ram_embedder,
+    "clip": _clip_embedder,
+    "clip_vision_model": _clip_embedder,
 }
 
 
@@ -88,8 +108,19 @@ def load_segmenter(reference: str | Path, runtime: Runtime, **options: Any) -> S
     return _builder(place, SEGMENTERS, "segmenter", otherwise=_sam)(place, runtime, **options)
 
 
+def load_embedder(reference: str | Path, runtime: Runtime) -> PatchEmbedder:
+    """The embedder of a tagger as `load_tagger` takes it, or of a CLIP's hub id or directory.
+
+    Raises `UserError` where there is no such model or its weights do not fit.
+    """
+    place = local_path(reference, "tagger")
+    if not place.is_dir():
+        raise UserError(f"{reference} is a file; give the directory of a tagger or of a CLIP")
+    return _builder(place, EMBEDDERS, "tagger or CLIP", otherwise=None)(place, runtime)
+
+
 def _builder(
-    place: Path, builders: Mapping[str, Callable[..., Any]], role: Role, otherwise: Any
+    place: Path, builders: Mapping[str, Callable[..., Any]], role: str, otherwise: Any
 ) -> Callable[..., Any]:
     """By a directory's model type; a checkpoint file shows its own on loading."""
     if not place.is_dir():

@@ -167,6 +167,9 @@ OPTIONS = {
     "validate": set(),
     "stats": SELECTION | {"--json", "--png"},
     "render": SELECTION | {"--images", "--limit"},
+    "embed": {"--images", "--device", "--dtype", "--embed.model", "--embed.batch-size"}
+    | {"--embed.regions", "--embed.no-regions", "--embed.duplicates-from", "--embed.map"},
+    "duplicates": {"--min-similarity", "--json"},
     "models": set(),
     "models list": set(),
     "models fetch": {"--from"},

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from pad_pipeline.dataset.reader import open_dataset
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.errors import UserError
 from pad_pipeline.export.chosen import part_of
 from pad_pipeline.export.formats import export
 from pad_pipeline.export.options import ExportOptions
+from pad_pipeline.similarity.duplicates import write_pairs
+from pad_pipeline.similarity.store import PAIRS, folder_of, shard_digests, write_manifest
 from tests.dataset.example import ellipse, record, region, write_dataset
 
 MASK = ellipse(12, 10, 8, 7)
@@ -98,3 +102,33 @@ def test_a_file_of_ids_selects_images(tmp_path: Path, caplog) -> None:
         export(url, str(tmp_path / "x"), "coco", Selection(ids=str(tmp_path / "none.txt")))
     with pytest.raises(UserError, match="cannot read"):
         export(url, str(tmp_path / "x"), "coco", Selection(ids=str(tmp_path / "gone.txt")))
+
+
+def test_near_duplicates_are_in_one_part_where_there_are_embeddings(tmp_path: Path) -> None:
+    url = write_dataset(tmp_path / "set", records(60))
+    options = ExportOptions(split="train=0.5,val=0.5")
+    alone = export(url, str(tmp_path / "alone"), "pad-json", options=options)
+    assert alone.together == ""
+    val = ids(tmp_path / "alone/val.json")
+    group = sorted(record(number).image_id for number in range(20))
+    assert val & set(group)
+    assert set(group) - val
+
+    folder = folder_of(url)
+    pairs = np.array([[0, number] for number in range(1, 20)])
+    names = [record(number).image_id for number in range(60)]
+    write_pairs(f"{folder}/{PAIRS}", pairs, np.full(19, 0.99, np.float32), names)
+    facts = {"model": "embedded", "duplicates_from": 0.95}
+    shards = shard_digests(open_dataset(url))
+    write_manifest(folder, {"state": "finished", "shards": shards, **facts})
+    report = export(url, str(tmp_path / "out"), "pad-json", options=options)
+    assert report.together.startswith("20 images in 1 group of near-duplicates stay together")
+    train, val_now = (ids(tmp_path / f"out/{name}.json") for name in ("train", "val"))
+    assert set(group) <= train or set(group) <= val_now
+    assert val_now - set(group) == val - set(group)
+
+    write_manifest(folder, {"state": "finished", "shards": {"pad-00000.parquet": "x"}, **facts})
+    with pytest.raises(UserError, match="of other shards than the data set has now"):
+        export(url, str(tmp_path / "no"), "pad-json", options=options)
+    assert not (tmp_path / "no").exists()
+    export(url, str(tmp_path / "whole.json"), "pad-json")  # needs no embeddings

@@ -23,6 +23,8 @@ def print_export(report: ExportReport) -> None:
         f" ({report.format})"
     )
     _print_left_out(report.left_out)
+    if report.together:
+        say(report.together)
     if report.state != "finished":
         say("the data set is not finished: the export holds what there was")
 

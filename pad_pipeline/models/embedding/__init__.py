@@ -1,0 +1,1 @@
+"""Features of images and of their regions, by RAM's image encoder or CLIP's."""

@@ -1,0 +1,1 @@
+"""Embeddings of a data set, and what follows from them: duplicates, neighbours and a map."""
