@@ -10,7 +10,7 @@ from typing import Literal
 
 from pad_pipeline.errors import UserError
 
-Role = Literal["tagger", "detector", "segmenter"]
+Role = Literal["tagger", "detector", "segmenter", "vq"]
 
 Kind = Literal["ram", "ram-plus", "grounding-dino", "sam", "mobile-sam"]
 """The layouts of original checkpoints that `convert` reads."""
@@ -21,7 +21,7 @@ EMBEDDED = "embedded"
 EMBEDDED_WEIGHTS = Path(__file__).parents[1] / "scenes" / "weights"
 """One model directory for each role, and the "vision" and "language" models of training."""
 
-CHECKPOINT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 

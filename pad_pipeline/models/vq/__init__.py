@@ -1,0 +1,1 @@
+"""VQ models: images as grids of indices into a codebook, and back."""
