@@ -12,18 +12,30 @@ from pycocotools import mask as coco_mask
 
 from pad_pipeline import masks
 from pad_pipeline.errors import UserError
+from pad_pipeline.given_masks import Box, GivenMask, Polygon, describe, read_mask
 
 BoxFormat = Literal["xyxy", "xywh"]
 """The corners (x0, y0, x1, y1), or the upper left corner with width and height, as COCO has it."""
-
-Box = tuple[float, float, float, float]
-Polygon = tuple[float, ...]
 
 UNNAMED = "object"
 """The label of a box that has none."""
 
 _BOX_KEYS = ("bbox", "box")
+_MASK_KEYS = ("segmentation", "mask", "polygons", "rle_mask", "rle")
 _LABEL_KEYS = ("label", "tag", "category", "name", "class", "text", "phrase")
+
+
+_FAR = 10
+"""Polygons may reach out of their image by so many of its longer sides; drawing takes as long as
+they are."""
+
+
+class MisplacedRegion(UserError):
+    """A region that does not fit its image; `kind` says how, in words that are the same for all."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +69,15 @@ class GivenRegion:
     def placed(self, width: int, height: int) -> GivenRegion:
         """The region in pixels of an image of this size, its mask as RLE.
 
-        Raises `UserError` where the box lies outside the image, or box or mask are for one of
+        Raises `MisplacedRegion` where the box lies outside the image, or box or mask are for one of
         another size.
         """
         if self.image_size not in (None, (width, height)):
             stated = "x".join(map(str, self.image_size or ()))
-            raise UserError(f"is for {stated} pixels, and the image has {width}x{height}")
+            raise MisplacedRegion(
+                "for an image of another size",
+                f"is for {stated} pixels, and the image has {width}x{height}",
+            )
         region = self
         if self.is_relative:
             x0, y0, x1, y1 = self.bbox
@@ -77,12 +92,16 @@ class GivenRegion:
             )
         x0, y0, x1, y1 = region.bbox
         if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
-            raise UserError(f"lies outside the image of {width}x{height} pixels")
+            raise MisplacedRegion(
+                "outside their image", f"lies outside the image of {width}x{height} pixels"
+            )
         if region.rle_mask is not None:
             try:
                 masks.area(region.rle_mask, height, width)
             except ValueError as error:
-                raise UserError(f"has a mask that does not fit: {error}") from error
+                raise MisplacedRegion(
+                    "whose mask does not fit", f"has a mask that does not fit: {error}"
+                ) from error
         elif region.polygons:
             region = replace(region, rle_mask=_rasterise(region.polygons, width, height))
         return replace(region, polygons=())
@@ -90,6 +109,12 @@ class GivenRegion:
 
 def _rasterise(polygons: Sequence[Polygon], width: int, height: int) -> str:
     """Polygons in pixels -> the RLE string of the pixels in any of them, as COCO draws them."""
+    limit = _FAR * max(width, height)
+    if not all(abs(value) <= limit for polygon in polygons for value in polygon):  # nor NaN
+        raise MisplacedRegion(
+            "whose polygon reaches far out of the image",
+            f"has a polygon that reaches far out of the image of {width}x{height} pixels",
+        )
     corners: Any = [list(polygon) for polygon in polygons]
     whole: Any = coco_mask.merge(coco_mask.frPyObjects(corners, height, width))
     return whole["counts"].decode("ascii")
@@ -99,16 +124,17 @@ def read_regions(value: Any, where: str, box_format: BoxFormat = "xyxy") -> tupl
     """The regions of one image from plain values.
 
     A list of boxes, each four numbers, a mapping with a box (`bbox`, `box`), perhaps a label
-    (`label`, `tag`, `category`, `name`, …) and a `score`, or a `GivenRegion`; or one mapping whose
-    values are lists, as the datasets library keeps them. Raises `UserError`, which begins with
-    `where`, for all else.
+    (`label`, `tag`, `category`, `name`, …), a `score` and a mask (`segmentation`, `mask`,
+    `polygons`, `rle`, …; see `read_mask`), or a `GivenRegion`; or one mapping whose values are
+    lists, as the datasets library keeps them. With a mask the box may be missing. Raises
+    `UserError`, which begins with `where`, for all else.
     """
     if value is None:
         return ()
     if isinstance(value, Mapping):
         value = _transposed(value, where)
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
-        raise UserError(f"{where} should be a list of boxes, found {_shown(value)}")
+        raise UserError(f"{where} should be a list of boxes, found {describe(value)}")
     return tuple(_region(one, f"{where}: box {n}", box_format) for n, one in enumerate(value, 1))
 
 
@@ -126,11 +152,13 @@ def _transposed(value: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
 def _region(value: Any, where: str, box_format: BoxFormat) -> GivenRegion:
     if isinstance(value, GivenRegion):
         return value
-    label, score, box = None, None, value
+    label, score, box, mask = None, None, value, GivenMask()
     if isinstance(value, Mapping):
         box = next((value[key] for key in _BOX_KEYS if value.get(key) is not None), None)
         label = next((value[key] for key in _LABEL_KEYS if value.get(key) is not None), None)
         score = value.get("score")
+        shape = next((value[key] for key in _MASK_KEYS if value.get(key) is not None), None)
+        mask = GivenMask() if shape is None else read_mask(shape, where)
     if isinstance(label, Real):
         raise UserError(
             f"{where} has the number {label} for a label; expected its name, as a tag is written"
@@ -140,30 +168,32 @@ def _region(value: Any, where: str, box_format: BoxFormat) -> GivenRegion:
     ):
         raise UserError(
             f"{where} should have a label of text and a score from 0 to 1, found "
-            f"{_shown(label)} and {_shown(score)}"
+            f"{describe(label)} and {describe(score)}"
         )
-    numbers = list(box) if isinstance(box, Sequence) and not isinstance(box, str | bytes) else []
-    if len(numbers) != 4 or not all(isinstance(number, Real) for number in numbers):
-        raise UserError(f"{where} should be four numbers ({box_format}), found {_shown(box)}")
-    try:
-        bbox = corners(numbers, box_format)
-    except OverflowError as error:
-        raise UserError(f"{where} has a number that is too large: {_shown(box)}") from error
+    bbox = mask.box() if box is None else None
+    if bbox is None:
+        bbox = _read_box(box, where, box_format)
     return GivenRegion(
         tag=(label or "").strip() or UNNAMED,
         bbox=bbox,
         score=1.0 if score is None else float(score),
+        polygons=mask.polygons,
+        rle_mask=mask.rle_mask,
+        image_size=mask.image_size,
     )
+
+
+def _read_box(value: Any, where: str, box_format: BoxFormat) -> Box:
+    numbers = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
+    if len(numbers) != 4 or not all(isinstance(number, Real) for number in numbers):
+        raise UserError(f"{where} should be four numbers ({box_format}), found {describe(value)}")
+    try:
+        return corners(numbers, box_format)
+    except OverflowError as error:
+        raise UserError(f"{where} has a number that is too large: {describe(value)}") from error
 
 
 def corners(numbers: Sequence[float], box_format: BoxFormat) -> Box:
     """A box of four numbers as (x0, y0, x1, y1)."""
     x0, y0, x1, y1 = map(float, numbers)
     return (x0, y0, x1, y1) if box_format == "xyxy" else (x0, y0, x0 + x1, y0 + y1)
-
-
-def _shown(value: Any) -> str:
-    try:
-        return repr(str(value)[:80])
-    except RecursionError:
-        return f"a {type(value).__name__}"

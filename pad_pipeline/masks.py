@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,9 +35,13 @@ def encode_changes(changes: NDArray[np.int64], height: int, width: int) -> tuple
     them; the one before the first counts as unset.
     """
     lengths = np.diff(changes, prepend=0, append=height * width)
+    return encode_runs(lengths, height, width), int(lengths[1::2].sum())
+
+
+def encode_runs(lengths: Sequence[int] | NDArray[np.int64], height: int, width: int) -> str:
+    """The `counts` string of run lengths, zeros first, that cover height · width pixels."""
     rle: Any = {"size": [height, width], "counts": lengths}
-    compressed = coco_mask.frPyObjects(rle, height, width)
-    return compressed["counts"].decode("ascii"), int(lengths[1::2].sum())
+    return coco_mask.frPyObjects(rle, height, width)["counts"].decode("ascii")
 
 
 def decode(counts: str, height: int, width: int) -> NDArray[np.bool_]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any, Literal, TypeVar, cast
@@ -61,6 +61,14 @@ class Region:
     predicted_iou: float
     origin: RegionOrigin = "model"
     stability: float | None = None
+
+
+def tags_of_boxes(labels: Iterable[tuple[str, float]]) -> tuple[Tag, ...]:
+    """The tags of an image whose regions were given, from (tag, score) of each: the best score."""
+    best: dict[str, float] = {}
+    for tag, score in labels:
+        best[tag] = max(score, best.get(tag, 0.0))
+    return tuple(Tag(tag, score, "boxes") for tag, score in best.items())
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from pad_pipeline import masks
@@ -81,3 +82,52 @@ def test_polygons_become_one_mask() -> None:
     assert mask[:, :4].all()
     assert not mask[:, 5:10].any()
     assert mask[1, 12]
+
+
+SQUARE = (2.0, 1.0, 6.0, 1.0, 6.0, 5.0, 2.0, 5.0)
+POINTS = [[2, 1], [6, 1], [6, 5], [2, 5]]
+FILLED = np.zeros((10, 20), bool)
+FILLED[1:5, 2:6] = True
+COUNTS = masks.encode(FILLED)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        {"segmentation": [list(SQUARE)]},
+        {"segmentation": list(SQUARE)},
+        {"polygons": POINTS},
+        {"polygons": [POINTS, [[1, 1], [2, 2]]]},
+        {"mask": {"size": [10, 20], "counts": COUNTS}},
+        {"mask": {"size": [10, 20], "counts": COUNTS.encode()}},
+        {"rle": {"size": [10, 20], "counts": masks.runs(COUNTS)}},
+        {"rle_mask": COUNTS, "bbox": (2, 1, 6, 5)},
+    ],
+)
+def test_masks_in_every_form(mask) -> None:
+    [region] = read_regions([{"label": "dog", **mask}], "x")
+    assert region.bbox == (2, 1, 6, 5)
+    assert region.placed(20, 10).rle_mask == COUNTS
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ({"segmentation": [[1, 2, 3, 4, 5]]}, "x: box 1 should have a mask as polygons"),
+        ({"segmentation": [["a"] * 6]}, "x: box 1 should have a mask as polygons"),
+        ({"mask": 7}, "should have a mask as polygons .* found '7'"),
+        ({"mask": {"size": [10, 20], "counts": [-1, 201]}}, "should have a mask as polygons"),
+        ({"mask": {"size": [10], "counts": COUNTS}}, "should have a mask as polygons"),
+        ({"rle_mask": COUNTS}, "x: box 1 should be four numbers"),
+    ],
+)
+def test_masks_that_are_none_are_refused(mask, message) -> None:
+    with pytest.raises(UserError, match=message):
+        read_regions([mask], "x")
+
+
+def test_a_polygon_far_outside_is_not_drawn() -> None:
+    for value in (1e9, float("nan")):
+        region = GivenRegion("x", (0, 0, 4, 4), polygons=((0.0, 0.0, value, 0.0, 4.0, 4.0),))
+        with pytest.raises(UserError, match="has a polygon that reaches far out of the image"):
+            region.placed(20, 10)

@@ -17,8 +17,8 @@ PACKAGE = Path(__file__).parents[1] / "pad_pipeline"
 
 LAYERS = (
     ("errors",),
-    ("limits",),
-    ("records", "boxes", "masks", "polygons", "given"),
+    ("limits", "progress"),
+    ("records", "boxes", "masks", "polygons", "given", "given_masks"),
     ("geometry", "resampling", "normalisation", "images", "region_masks"),
     ("storage", "ports", "evaluate/measures"),
     ("dataset/manifest",),
@@ -26,7 +26,7 @@ LAYERS = (
     ("dataset", "models"),
     ("similarity",),
     ("export", "engine"),
-    ("annotate", "serve", "train", "view", "verify"),
+    ("annotate", "serve", "train", "view", "verify", "importer"),
     ("evaluate", "scenes/demo", "photos"),
     ("reproduce",),
     ("cli",),
@@ -38,7 +38,8 @@ and of its own layer only what `BESIDE` names."""
 BESIDE = {
     "geometry": {"normalisation", "resampling"},
     "masks": {"boxes"},
-    "given": {"masks"},
+    "given": {"masks", "given_masks"},
+    "given_masks": {"masks"},
 }
 """Parts of their own layer that a part may import."""
 
@@ -47,6 +48,7 @@ NOT_BELOW = {
     "engine": {"dataset", "dataset/manifest", "drawing", "scenes", "evaluate/measures"},
     "view": {"models", "engine", "scenes", "evaluate/measures"},
     "train": {"scenes", "export"},
+    "importer": {"models", "engine", "drawing", "scenes", "evaluate/measures"},
     "annotate": {"drawing", "export", "scenes", "evaluate/measures"},
     "verify": {
         *("storage", "sources", "drawing", "dataset", "dataset/manifest", "scenes"),

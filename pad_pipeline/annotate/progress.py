@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pad_pipeline.annotate.report import format_duration
+from pad_pipeline.progress import format_duration
 
 logger = logging.getLogger(__name__)
 

@@ -68,16 +68,6 @@ class RunReport:
         return asdict(self)
 
 
-def format_duration(seconds: float) -> str:
-    """A time span for people to read: `8 s`, `3 min 20 s`, `10 h 5 min`."""
-    total = round(seconds)
-    if total < 60:
-        return f"{total} s"
-    if total < 3600:
-        return f"{total // 60} min {total % 60} s"
-    return f"{total // 3600} h {total % 3600 // 60} min"
-
-
 def causes(table: pa.Table) -> list[str]:
     """Stage and type of every error in the column `error`."""
     errors = table["error"].drop_null().to_pylist()

@@ -29,6 +29,7 @@ from pad_pipeline.dataset.manifest import (
     FORMAT,
     MANIFEST,
     RUN,
+    check_run,
     read_manifest,
     write_manifest,
 )
@@ -60,6 +61,7 @@ def open_or_resume(
     images = images_url(output)
     resized: list[int] = []
     manifest = read_manifest(output)
+    check_run(output, manifest)
     if not manifest or _is_blank(output, manifest):
         foreign = storage.list_files(output, ".parquet")
         if foreign:

@@ -26,7 +26,12 @@ from pad_pipeline.annotate.report import RunReport, count_shards
 from pad_pipeline.annotate.run import SUMMARY, annotate_rows
 from pad_pipeline.annotate.run_files import list_images
 from pad_pipeline.annotate.shard_layout import layout_of
-from pad_pipeline.dataset.manifest import read_manifest, require_manifest, write_manifest
+from pad_pipeline.dataset.manifest import (
+    read_manifest,
+    require_manifest,
+    require_run,
+    write_manifest,
+)
 from pad_pipeline.dataset.writer import read_table, write_table
 from pad_pipeline.engine.config import AnnotateConfig, from_manifest
 from pad_pipeline.engine.plan import StageSpec
@@ -56,7 +61,7 @@ def retry_failed(
     `UserError` where the data set is not finished, or its source or models are not there any more.
     """
     output = storage.absolute(output)
-    require_manifest(output)  # before a lock is written into a folder that is not a data set
+    require_run(output)  # before a lock is written into a folder that is not a data set
     with only_run_on(output):
         manifest = require_manifest(output)
         url = storage.join(output, RETRY)

@@ -19,7 +19,7 @@ from pad_pipeline import storage
 from pad_pipeline.annotate.report import causes
 from pad_pipeline.annotate.run_files import progress_url, status_url
 from pad_pipeline.annotate.shard_layout import ShardLayout, layout_of
-from pad_pipeline.dataset.manifest import require_manifest
+from pad_pipeline.dataset.manifest import require_run
 from pad_pipeline.dataset.writer import read_table
 from pad_pipeline.errors import UserError
 from pad_pipeline.storage.locks import is_held
@@ -63,7 +63,7 @@ def read_status(output: str, *, wait: Callable[[float], None] = time.sleep) -> R
 
     Raises `UserError` where there is no run of `annotate`.
     """
-    manifest = require_manifest(output)
+    manifest = require_run(output)
     is_finished = manifest["state"] == "finished"
     layout = layout_of(manifest)
     num_done, failures = count_done(output, layout)

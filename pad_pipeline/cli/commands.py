@@ -43,6 +43,7 @@ def build_commands(preset: str) -> Commands:
         "retry-failed": annotate.retry_failed,
         "demo": annotate.demo,
         "export": dataset.export,
+        "import": dataset.import_labels,
         "validate": dataset.validate,
         "stats": dataset.stats,
         "render": dataset.render,

@@ -1,4 +1,4 @@
-"""The commands around a data set: `export`, `validate`, `stats`, `render` and `show`."""
+"""The commands around a data set: `export`, `import`, `validate`, `stats`, `render`, `show`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 from pad_pipeline.cli.options import DataSet, Images
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.export.options import ExportOptions
+from pad_pipeline.importer.options import ImportOptions
 
 
 def export(
@@ -44,6 +45,28 @@ def export(
     from pad_pipeline.export.formats import export as run
 
     print_export(run(dataset, dest, format, select, options))
+
+
+def import_labels(
+    source: Positional[Annotated[str, arg(metavar="SOURCE")]],
+    output: Positional[Annotated[str, arg(metavar="OUTPUT")]],
+    format: Literal["coco", "yolo-seg", "label-studio", "labelme"],
+    options: Annotated[ImportOptions, arg(name="")],
+) -> None:
+    """Make a data set of labels that other programs wrote.
+
+    Human or corrected labels, for training and for comparison.
+
+    Args:
+        source: COCO's or Label Studio's JSON file, folder of LabelMe's files, or data.yaml or
+            folder of YOLO.
+        output: Folder for the data set; there must be none yet.
+        format: What the source is.
+    """
+    from pad_pipeline.cli.reports.dataset import print_import
+    from pad_pipeline.importer.formats import import_labels as run
+
+    print_import(run(source, output, format, options))
 
 
 def validate(dataset: DataSet) -> None:

@@ -20,7 +20,10 @@ ALL_OPTIONS = "--help-all"
 
 GROUPS = {
     "Annotate": ("annotate", "plan", "status", "retry-failed", "demo"),
-    "Data set": ("view", "show", "stats", "validate", "render", "export", "embed", "duplicates"),
+    "Data set": (
+        *("view", "show", "stats", "validate", "render", "export", "import"),
+        *("embed", "duplicates"),
+    ),
     "Train": ("train", "evaluate", "analyze", "reproduce", "experiment"),
     "Models": ("models",),
     "Serve": ("serve",),

@@ -14,6 +14,8 @@ MANIFEST = "_manifest.json"
 RUN = "_run"
 """The folder of the files of an unfinished run, beside the manifest."""
 FORMAT = "pad"
+IMPORTED = "imported"
+"""The key under which the manifest of imported labels says how they were made."""
 
 State = Literal["running", "finished", "unknown"]
 
@@ -72,6 +74,22 @@ def require_manifest(dataset_url: str) -> dict[str, Any]:
     if not manifest:
         raise UserError(f"{dataset_url} is not a data set of this program: it has no {MANIFEST}")
     return manifest
+
+
+def require_run(dataset_url: str) -> dict[str, Any]:
+    """As `require_manifest`, for what `annotate` wrote; `UserError` for labels from elsewhere."""
+    manifest = require_manifest(dataset_url)
+    check_run(dataset_url, manifest)
+    return manifest
+
+
+def check_run(dataset_url: str, manifest: Mapping[str, Any]) -> None:
+    """Raise `UserError` for the manifest of a data set that was imported and not annotated."""
+    if IMPORTED in manifest:
+        raise UserError(
+            f"{dataset_url} was not annotated: it holds labels that were imported from "
+            f"{manifest.get('source')}; choose another folder"
+        )
 
 
 def write_manifest(dataset_url: str, manifest: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from pad_pipeline.engine.config import AnnotateConfig
 from pad_pipeline.engine.sample import Sample
 from pad_pipeline.errors import UserError
 from pad_pipeline.models.protocols import Boxes, Mask
-from pad_pipeline.records import Tag, TagOrigin
+from pad_pipeline.records import Tag, TagOrigin, tags_of_boxes
 
 if TYPE_CHECKING:
     from pad_pipeline.models.phrases.finder import PhraseFinder
@@ -92,10 +92,7 @@ class GivenTags:
             case "column":
                 words = sample.column_tags
             case "boxes":
-                best: dict[str, float] = {}
-                for region in sample.regions or ():
-                    best[region.tag] = max(region.score, best.get(region.tag, 0.0))
-                return [Tag(tag, score, "boxes") for tag, score in best.items()]
+                return tags_of_boxes((one.tag, one.score) for one in sample.regions or ())
             case _:
                 raise ValueError(f"no tags are from {origin!r}")
         return [Tag(word, 1.0, origin) for word in words]

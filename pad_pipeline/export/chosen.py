@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Any
 
 import pyarrow as pa
 
@@ -93,6 +94,16 @@ def part_of(image_id: str, shares: dict[str, float], seed: int) -> str:
         if place < end:
             return name
     return list(shares)[-1]  # the shares' sum may fall short of 1 by rounding
+
+
+def captions_of(record: PadRecord) -> dict[str, Any]:
+    """The captions as a JSON object has them: `caption`, and `captions` where there are several."""
+    found: dict[str, Any] = {}
+    if record.caption is not None:
+        found["caption"] = record.caption
+    if record.captions is not None:
+        found["captions"] = list(record.captions)
+    return found
 
 
 Box = tuple[float, float, float, float]

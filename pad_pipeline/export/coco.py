@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from pad_pipeline.export.chosen import Chosen, clipped
+from pad_pipeline.export.chosen import Chosen, captions_of, clipped
 from pad_pipeline.export.json_writing import json_bytes, write_array
 from pad_pipeline.storage.atomic import new_file
 
@@ -34,6 +34,7 @@ def write_coco(chosen: Chosen, dest: str) -> Counter[str]:
                 "width": record.width,
                 "height": record.height,
                 "license": _LICENSE["id"],
+                **captions_of(record),
             }
 
     def annotations() -> Iterator[dict[str, Any]]:

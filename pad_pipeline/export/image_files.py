@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import PurePosixPath
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from pad_pipeline import storage
 from pad_pipeline.dataset.record_images import UNREADABLE, read_record_images
@@ -105,6 +105,12 @@ def safe_name(image_id: str) -> str:
         part.replace(".", "%2E") if set(part) == {"."} else _UNSAFE.sub(_encode, part)
         for part in parts
     )
+
+
+def image_id_of(name: str) -> str:
+    """The id whose `safe_name` a path is; another program's path stands for itself."""
+    image_id = unquote(name, errors="surrogatepass")
+    return image_id if safe_name(image_id) == name else name
 
 
 _UNSAFE = re.compile('[\0-\x1f\x7f<>:"|?*%\ud800-\udfff]')

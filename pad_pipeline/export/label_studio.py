@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
-from pad_pipeline.export.chosen import Chosen, Entry
+from pad_pipeline.export.chosen import Chosen, Entry, captions_of
 from pad_pipeline.export.json_writing import write_array
 from pad_pipeline.export.region_polygons import NO_MASK, region_loops
 from pad_pipeline.polygons import join
@@ -68,6 +68,13 @@ def _task(chosen: Chosen, entry: Entry, counts: Counter[str]) -> dict[str, Any]:
     image = LOCAL_FILES + quote(record.image_id, errors="surrogatepass")
     return {
         "id": entry.number,
-        "data": {"image": image, "image_id": record.image_id, "caption": record.caption or ""},
+        "data": {
+            "image": image,
+            "image_id": record.image_id,
+            "width": record.width,
+            "height": record.height,
+            "caption": "",
+            **captions_of(record),
+        },
         "predictions": [{"model_version": "pad-pipeline", "score": score, "result": results}],
     }

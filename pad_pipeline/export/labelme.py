@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from typing import Any
 
-from pad_pipeline.export.chosen import Chosen, Entry
+from pad_pipeline.export.chosen import Chosen, Entry, captions_of
 from pad_pipeline.export.image_files import FileNames, iter_images, write_file
 from pad_pipeline.export.region_polygons import NO_MASK, region_loops
 from pad_pipeline.polygons import join
@@ -17,7 +17,8 @@ def write_labelme(chosen: Chosen, dest: str) -> Counter[str]:
     """A folder that `labelme DEST` opens; with a split, one for each part.
 
     A mask is one polygon, its parts and holes joined by bridges of no width; the score stands in
-    the shape's description.
+    the shape's description. The image's id and captions stand beside the shapes, where LabelMe
+    leaves them.
     """
     counts: Counter[str] = Counter()
     names = FileNames()
@@ -60,4 +61,6 @@ def _document(chosen: Chosen, entry: Entry, name: str, counts: Counter[str]) -> 
         "imageData": None,
         "imageHeight": record.height,
         "imageWidth": record.width,
+        "image_id": record.image_id,
+        **captions_of(record),
     }

@@ -6,18 +6,16 @@ import json
 import logging
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
-
-from pycocotools import mask as coco_mask
 
 from pad_pipeline import storage
 from pad_pipeline.dataset.manifest import MANIFEST
 from pad_pipeline.errors import Setting, UserError, plural, short_line
 from pad_pipeline.given import GivenRegion, corners
+from pad_pipeline.given_masks import GivenMask, read_mask
 from pad_pipeline.records import table_to_records
-from pad_pipeline.sources.entries import describe
 from pad_pipeline.sources.rows import ManifestRow, relative_id
 from pad_pipeline.sources.yolo import list_yolo
 from pad_pipeline.storage.parquet import ParquetFile
@@ -196,7 +194,9 @@ def _coco(url: str, problems: Problems) -> Regions:
             if annotation.get("iscrowd"):
                 problems.add("of a crowd", name)
                 continue
-            found[name].append(_annotation(annotation, image, categories))
+            size = coco_image_size(image)
+            where = f"{url}: an annotation of {name}"
+            found[name].append(coco_region(annotation, categories, size, where))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{url} is not COCO's JSON of boxes: {type(error).__name__} {short_line(error)}"
@@ -204,25 +204,29 @@ def _coco(url: str, problems: Problems) -> Regions:
     return found
 
 
-def _annotation(
-    annotation: dict[str, Any], image: dict[str, Any], categories: dict[Any, str]
+def coco_region(
+    annotation: Mapping[str, Any],
+    categories: Mapping[Any, str],
+    image_size: tuple[int, int] | None,
+    where: str,
 ) -> GivenRegion:
+    """An annotation of COCO's instances as a region.
+
+    Raises `UserError`, which begins with `where`, for a mask that is none, and `KeyError`,
+    `TypeError` or `ValueError` where something else is missing or of another kind.
+    """
     shape = annotation.get("segmentation")
-    polygons, counts = (), None
-    if isinstance(shape, list):
-        polygons = tuple(tuple(map(float, polygon)) for polygon in shape if len(polygon) >= 6)
-    elif isinstance(shape, dict):
-        counts = shape["counts"]
-        if isinstance(counts, list):
-            lengths: Any = shape
-            counts = coco_mask.frPyObjects(lengths, *shape["size"])["counts"].decode("ascii")
-        if not isinstance(counts, str):
-            raise TypeError(f"a mask's counts are {describe(counts)}")
+    mask = GivenMask() if shape is None else read_mask(shape, where)
     return GivenRegion(
         tag=categories[annotation["category_id"]],
         bbox=corners(annotation["bbox"], "xywh"),
         score=float(annotation.get("score", 1.0)),
-        polygons=polygons,
-        rle_mask=counts,
-        image_size=(int(image["width"]), int(image["height"])) if image.get("width") else None,
+        polygons=mask.polygons,
+        rle_mask=mask.rle_mask,
+        image_size=mask.image_size or image_size,
     )
+
+
+def coco_image_size(image: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The (width, height) of one of COCO's images, None where it does not say."""
+    return (int(image["width"]), int(image["height"])) if image.get("width") else None

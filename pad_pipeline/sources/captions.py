@@ -19,9 +19,9 @@ from pad_pipeline.sources.entries import (
     captions_of,
     first_of,
     is_json_lines,
-    read_json_array,
     read_json_lines,
 )
+from pad_pipeline.sources.json_stream import read_json_array
 from pad_pipeline.sources.rows import ManifestRow, captioned, relative_id
 
 logger = logging.getLogger(__name__)

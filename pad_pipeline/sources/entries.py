@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import codecs
-import io
 import json
-import re
 import reprlib
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
@@ -19,20 +17,16 @@ from pad_pipeline.sources.conversations import (
     has_conversation,
     read_conversation,
 )
+from pad_pipeline.sources.json_stream import LONGEST_VALUE, read_json_array
 
 PATH_KEYS = ("image", "path", "file_name", "filename", "image_path", "uri", "url", "image_url")
 BYTES_KEYS = ("image", "jpg", "jpeg", "png", "webp", "bytes", "image_bytes")
 ID_KEYS = ("image_id", "id", "key")
 CAPTION_KEYS = ("caption", "text", "captions")
 
-_CHUNK_CHARACTERS = 4 << 20
-_LONGEST_ENTRY = 16 << 20
 _LINE_PART = 16 << 10
 _LONGEST_LINE = 768 << 20  # a picture of the largest size in base64
 _MOST_MARKS = 1_000_000
-_ENDS = frozenset(" \t\r\n,]")
-_SPACE = re.compile(r"[ \t\n\r]*")
-_KEY = re.compile(r'("[^"\\\n]{1,40}")\s*:')
 
 
 def first_of(entry: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
@@ -99,7 +93,7 @@ def is_json_lines(url: str) -> bool:
         if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             return False
         file.seek(0)
-        line = _next_line(file, _LONGEST_ENTRY).removeprefix(codecs.BOM_UTF8).strip()
+        line = _next_line(file, LONGEST_VALUE).removeprefix(codecs.BOM_UTF8).strip()
         is_named_so = url.lower().endswith((".jsonl", ".ndjson"))
         if not is_named_so and not line.startswith(b"{"):
             return False
@@ -146,106 +140,6 @@ def read_entries(url: str) -> Iterator[Any]:
         yield from read_json_array(url)
 
 
-def read_json_array(url: str) -> Iterator[Any]:
-    """The elements of a JSON file that holds one list, without holding the file in memory.
-
-    Raises `UserError` with line and column where the text is no such list, and with its keys where
-    it is one object.
-    """
-    with storage.open_read(url) as file:
-        head = file.read(2)
-        file.seek(0)
-        is_utf16 = head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-        encoding = "utf-16" if is_utf16 else "utf-8-sig"
-        yield from _array(url, io.TextIOWrapper(file, encoding=encoding))
-
-
-# Not ijson: it is 1.5 times as fast (558K entries of LLaVA in 1.1 s instead of 1.7), but refuses
-# the NaN that `json.dumps` writes, turns halves of surrogate pairs into "?", does not say at which
-# line a file is damaged, and runs out of memory on a hundred thousand opening brackets.
-def _array(url: str, reader: io.TextIOWrapper) -> Iterator[Any]:
-    decode = json.JSONDecoder().raw_decode
-    buffer, at, ended, lines, column = "", 0, False, 0, 0
-
-    def fill() -> None:
-        nonlocal buffer, at, ended, lines, column
-        newlines = buffer.count("\n", 0, at)
-        lines += newlines
-        column = at - buffer.rfind("\n", 0, at) - 1 if newlines else column + at
-        try:
-            chunk = reader.read(_CHUNK_CHARACTERS)
-        except UnicodeDecodeError as error:
-            raise UserError(f"{url} is not UTF-8 text after line {lines + 1}: {error}") from error
-        buffer, at, ended = buffer[at:] + chunk, 0, not chunk
-
-    def peek() -> str:
-        """The next character that is no space, "" at the end; leaves `at` on it."""
-        nonlocal at
-        while True:
-            at = _SPACE.match(buffer, at).end()  # type: ignore[union-attr]
-            if at < len(buffer) or ended:
-                return buffer[at : at + 1]
-            fill()
-
-    def fail(message: str, position: int) -> UserError:
-        newlines = buffer.count("\n", 0, position)
-        here = position - buffer.rfind("\n", 0, position) if newlines else column + position + 1
-        return UserError(
-            f"{url} is damaged at line {lines + newlines + 1}, column {here}: {message}"
-        )
-
-    if peek() != "[":
-        raise UserError(
-            f"{url} should hold a JSON list of entries, which starts with '[', or an entry a line; "
-            f"found {_what_instead(buffer[at:])}"
-        )
-    at += 1
-    if peek() == "]":
-        return
-    while True:
-        peek()
-        try:
-            element, end = decode(buffer, at)
-            # A number may go on behind the buffer's end: 1|.5, 1.|5
-            whole = ended or buffer[end : end + 1] in _ENDS
-            message, position = "", at
-        except json.JSONDecodeError as error:
-            whole, element, end, message, position = False, None, at, error.msg, error.pos
-        except ValueError as error:
-            raise fail("a number has too many digits", at) from error
-        except RecursionError as error:
-            raise fail("nested too deeply", at) from error
-        if not whole:
-            if ended or len(buffer) - at > _LONGEST_ENTRY:
-                raise fail(message or "expected ',' or ']'", position)
-            fill()
-            continue
-        yield element
-        at = end
-        separator = peek()
-        if separator == "]":
-            at += 1
-            if peek():
-                raise fail("text behind the end of the list", at)
-            return
-        if separator != ",":
-            raise fail("expected ',' or ']'", at)
-        at += 1
-
-
-def _what_instead(text: str) -> str:
-    """What stands where a list should: the keys of an object, the first character of all else."""
-    if not text:
-        return "an empty file"
-    if not text.startswith("{"):
-        return repr(text[0])
-    keys = list(dict.fromkeys(_KEY.findall(text[:4096])))[:5]
-    what = f"one object with keys such as {', '.join(keys)}" if keys else "an object"
-    if {'"images"', '"annotations"'} <= set(_KEY.findall(text)):
-        what += " (COCO's annotations, which give captions and no list of images)"
-    return what
-
-
 def read_json_lines(url: str) -> Iterator[tuple[int, int, Any]]:
     """(byte offset, byte length, value) of every line of a JSONL file; empty lines are left out.
 
@@ -254,7 +148,7 @@ def read_json_lines(url: str) -> Iterator[tuple[int, int, Any]]:
     with storage.open_read(url) as file:
         offset = 0
         for number, line in enumerate(iter(lambda: read_line(file, _LONGEST_LINE + 1), b""), 1):
-            if len(line) > _LONGEST_ENTRY and (
+            if len(line) > LONGEST_VALUE and (
                 len(line) > _LONGEST_LINE or sum(map(line.count, (b",", b"[", b"{"))) > _MOST_MARKS
             ):
                 raise UserError(f"{url} is damaged at line {number}: {len(line):,} bytes or more")

@@ -31,9 +31,9 @@ from pad_pipeline.sources.entries import (
     describe,
     first_of,
     is_json_lines,
-    read_json_array,
     read_json_lines,
 )
+from pad_pipeline.sources.json_stream import read_json_array
 from pad_pipeline.sources.rows import (
     NOTHING_GIVEN,
     Given,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -28,19 +28,11 @@ def list_yolo(folder: str) -> Iterator[tuple[str, list[GivenRegion]]]:
     or `data.yaml` in the folder or up to two above it; without one a class is called by its number.
     Raises `UserError` for a line that cannot be read.
     """
-    names = _class_names(folder)
+    names = class_names(folder)
     found = False
-    for file in walk(folder, _is_labels):
+    for file in walk(folder, is_label_file):
         found = True
-        text = storage.read_bytes(file.url).decode("utf-8", "replace")
-        yield (
-            posixpath.splitext(file.relative)[0],
-            [
-                _region(file.url, number, line.split(), names)
-                for number, line in enumerate(text.splitlines(), 1)
-                if line.strip()
-            ],
-        )
+        yield posixpath.splitext(file.relative)[0], read_label_file(file.url, names)
     if not found:
         raise UserError(
             f"{folder} holds neither a PAD data set nor text files of YOLO's boxes (0001.txt, …)"
@@ -51,11 +43,22 @@ def list_yolo(folder: str) -> Iterator[tuple[str, list[GivenRegion]]]:
         )
 
 
-def _is_labels(name: str) -> bool:
+def is_label_file(name: str) -> bool:
+    """Whether a file holds an image's labels, by its path."""
     return name.endswith(".txt") and name not in _NAME_FILES
 
 
-def _region(url: str, number: int, words: list[str], names: dict[int, str]) -> GivenRegion:
+def read_label_file(url: str, names: Mapping[int, str]) -> list[GivenRegion]:
+    """The regions of one text file, a line each; raises `UserError` as `list_yolo` does."""
+    text = storage.read_bytes(url).decode("utf-8", "replace")
+    return [
+        _region(url, number, line.split(), names)
+        for number, line in enumerate(text.splitlines(), 1)
+        if line.strip()
+    ]
+
+
+def _region(url: str, number: int, words: list[str], names: Mapping[int, str]) -> GivenRegion:
     try:
         class_number, *values = int(words[0]), *map(float, words[1:])
     except ValueError:
@@ -77,18 +80,20 @@ def _region(url: str, number: int, words: list[str], names: dict[int, str]) -> G
     return GivenRegion(tag, box, score=score[0] if score else 1.0, is_relative=True)
 
 
-def _class_names(folder: str) -> dict[int, str]:
+def class_names(folder: str) -> dict[int, str]:
+    """The names of the classes of a folder of text files; {} where nothing says them."""
     place = folder.rstrip("/")
     for _ in range(_FOLDERS_ABOVE + 1):
         for name in _NAME_FILES:
             url = storage.join(place, name)
             if storage.exists(url):
-                return _read_names(url)
+                return read_names(url)
         place = posixpath.dirname(place)
     return {}
 
 
-def _read_names(url: str) -> dict[int, str]:
+def read_names(url: str) -> dict[int, str]:
+    """The names of a list of classes or a data.yaml; raises `UserError` where it has none."""
     text = storage.read_bytes(url).decode("utf-8-sig", "replace")
     names: Any = [line.strip() for line in text.splitlines() if line.strip()]
     if url.endswith(("yaml", "yml")):

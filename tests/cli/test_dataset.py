@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 from PIL import Image
@@ -30,6 +31,30 @@ def test_every_format_is_exported_once(here: Path, tmp_path: Path, capfd, format
     before = cli_place.files(tmp_path)
     assert "already exists" in call(capfd, *words).sentence
     assert cli_place.files(tmp_path) == before
+
+
+def test_what_is_exported_can_be_imported(here: Path, tmp_path: Path, capfd) -> None:
+    assert call(capfd, "export", "sound", tmp_path / "x.json", "--format", "coco").code == 0
+    words = ("import", tmp_path / "x.json", tmp_path / "set", "--format", "coco")
+    outcome = call(capfd, *words)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out == (
+        f"wrote 6 images, 2 of them without regions, with 6 regions to {tmp_path / 'set'}\n"
+    )
+    assert call(capfd, "validate", tmp_path / "set").code == 0
+    assert "already exists" in call(capfd, *words).sentence
+    content = json.loads((tmp_path / "x.json").read_text())
+    del content["annotations"][0]["segmentation"]
+    (tmp_path / "y.json").write_text(json.dumps(content))
+    outcome = call(capfd, "import", tmp_path / "y.json", tmp_path / "b", "--format", "coco")
+    assert "left out: 1 boxes without a mask (00000/00000000.png)" in outcome.out
+
+
+def test_the_formats_of_imports_are_those_of_the_library() -> None:
+    from pad_pipeline.cli.dataset import import_labels
+    from pad_pipeline.importer.formats import FORMATS
+
+    assert get_args(get_type_hints(import_labels)["format"]) == tuple(FORMATS)
 
 
 def test_a_selection_reaches_the_export(here: Path, tmp_path: Path, capfd) -> None:

@@ -164,6 +164,7 @@ OPTIONS = {
     "demo": {"--output", "--num-images", "--seed", "--photos", "--no-photos"},
     "export": SELECTION
     | {"--format", "--images", "--split", "--seed", "--clip", "--no-clip", "--polygon-tolerance"},
+    "import": {"--format", "--images", "--captions", "--fill-boxes", "--no-fill-boxes"},
     "validate": set(),
     "stats": SELECTION | {"--json", "--png"},
     "render": SELECTION | {"--images", "--limit"},

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import logging
-import re
 import tracemalloc
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
-from pad_pipeline.sources import Given, entries, list_source, rows_to_table, table_to_rows
+from pad_pipeline.sources import Given, json_stream, list_source, rows_to_table, table_to_rows
 from tests.sources.samples import (
     by_id,
     image,
@@ -205,67 +200,10 @@ def test_a_byte_order_mark_is_fine(root: str) -> None:
         assert by_id(listed(storage.join(root, name))) == {"a.jpg": image()}
 
 
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    values=st.lists(VALUES, max_size=6),
-    chunk=st.integers(1, 40),
-    indent=st.sampled_from([None, 0, 2]),
-    ascii_only=st.booleans(),
-)
-def test_the_stream_gives_what_json_gives(
-    values: list[Any], chunk: int, indent: int | None, ascii_only: bool
-) -> None:
-    """Whatever place of the text a chunk ends at."""
-    text = json.dumps(values, indent=indent, ensure_ascii=ascii_only)
-    before = entries._CHUNK_CHARACTERS
-    entries._CHUNK_CHARACTERS = chunk
-    try:
-        raw = io.BytesIO(text.encode("utf-8", "surrogatepass" if ascii_only else "strict"))
-        streamed = list(entries._array("x", io.TextIOWrapper(raw, encoding="utf-8")))
-    finally:
-        entries._CHUNK_CHARACTERS = before
-    assert streamed == values
-
-
-@settings(max_examples=50, deadline=None)
-@given(data=st.data(), chunk=st.integers(1, 40))
-def test_positions_do_not_depend_on_chunks(data: st.DataObject, chunk: int) -> None:
-    text = json.dumps([{"a": "x\ny", "b": [1, 2]}] * 5, indent=1)
-    cut = data.draw(st.integers(1, len(text) - 1))
-    broken = text[:cut] + "\x01" + text[cut:]
-
-    def message(chunk: int) -> str | None:
-        before = entries._CHUNK_CHARACTERS
-        entries._CHUNK_CHARACTERS = chunk
-        try:
-            list(entries._array("x", io.TextIOWrapper(io.BytesIO(broken.encode()))))
-        except UserError as error:
-            return str(error)
-        finally:
-            entries._CHUNK_CHARACTERS = before
-        return None
-
-    whole = message(1 << 20)
-    assert whole is not None
-    assert message(chunk) == whole
-    position = re.search(r"line (\d+), column (\d+)", whole)
-    if position:
-        lines = broken[:cut].split("\n")
-        near = abs(int(position[1]) - len(lines)) <= 1
-        assert near, whole
-
-
 def test_memory_does_not_grow_with_the_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(entries, "_CHUNK_CHARACTERS", 1 << 16)
+    monkeypatch.setattr(json_stream, "_CHUNK_CHARACTERS", 1 << 16)
     values = [llava(f"{n // 1000:05d}/{n:09d}.jpg", "c" * 200) for n in range(5000)]
     source = write_json(f"{tmp_path}/x.json", values)
     write(str(tmp_path), {"00000/000000000.jpg": image()})

@@ -1,4 +1,4 @@
-"""What `export`, `validate`, `stats` and `render` print."""
+"""What `export`, `import`, `validate`, `stats` and `render` print."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pad_pipeline.dataset.stats import Stats
     from pad_pipeline.dataset.validate import ValidationReport
     from pad_pipeline.export.formats import ExportReport
+    from pad_pipeline.importer.formats import ImportReport
 
 
 def print_export(report: ExportReport) -> None:
@@ -27,6 +28,19 @@ def print_export(report: ExportReport) -> None:
         say(report.together)
     if report.state != "finished":
         say("the data set is not finished: the export holds what there was")
+
+
+def print_import(report: ImportReport) -> None:
+    """What an import wrote and what it left out, with the first names."""
+    empty = f", {report.num_empty:,} of them without regions" if report.num_empty else ""
+    say(
+        f"wrote {plural(report.num_images, 'image')}{empty}, with "
+        f"{plural(report.num_regions, 'region')} to {report.output}"
+    )
+    for reason, count in report.left_out.items():
+        named = report.examples[reason]
+        more = ", …" if count > len(named) else ""
+        say(f"left out: {count:,} {reason} ({', '.join(named)}{more})")
 
 
 def print_validation(report: ValidationReport) -> None:

@@ -91,7 +91,7 @@ def _describe_chunks(config: AnnotateConfig) -> str:
 
 
 def _describe(prediction: Prediction) -> str:
-    from pad_pipeline.annotate.report import format_duration
+    from pad_pipeline.progress import format_duration
 
     limit = "" if prediction.limit == "annotate" else f", limited by {prediction.limit}"
     return (

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def print_run(report: RunReport) -> None:
     """The summary of an annotation run."""
-    from pad_pipeline.annotate.report import format_duration
+    from pad_pipeline.progress import format_duration
 
     rows = [
         ("images", f"{report.num_images:,}"),
@@ -101,7 +101,7 @@ def print_photo_demo(result: PhotoDemoResult) -> None:
 
 def print_status(found: RunStatus) -> None:
     """State, progress, rates and failures of an annotation run."""
-    from pad_pipeline.annotate.report import format_duration
+    from pad_pipeline.progress import format_duration
 
     num_failed = sum(found.failures.values())
     rows = [
@@ -168,7 +168,7 @@ def _print_stages(stages: Any) -> None:
 
 def print_training_status(output: str, found: TrainingStatus) -> None:
     """State, progress and last metrics of a training run."""
-    from pad_pipeline.annotate.report import format_duration
+    from pad_pipeline.progress import format_duration
 
     rows = [
         ("state", found.state),

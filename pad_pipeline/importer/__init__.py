@@ -1,0 +1,1 @@
+"""Labels that other programs wrote become data sets of PAD records."""
