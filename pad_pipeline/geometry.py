@@ -40,14 +40,14 @@ class Axis:
     resized: int
     """The canvas after resizing."""
     crop: int
-    """Where the frame begins on the resized canvas."""
+    """Where the frame begins on the resized canvas; negative where it is padded before."""
     frame: int
     """What the model gets; longer than the resized canvas where it is padded at the end."""
 
     def __post_init__(self) -> None:
         assert min(self.size, self.resized, self.frame) > 0, "an image has at least one pixel"
         assert 0 <= self.pad <= self.canvas - self.size, "the canvas holds the image"
-        assert 0 <= self.crop < self.resized, "the frame shows a part of the canvas"
+        assert -self.frame < self.crop < self.resized, "the frame shows a part of the canvas"
 
     @property
     def scale(self) -> float:
@@ -76,7 +76,7 @@ class Axis:
 class ImageGeometry:
     """The way from an original image's pixels to a model's frame and back.
 
-    Made by `squash`, `longest_side`, `center_crop`, `pad_square` or `geometry`.
+    Made by `squash`, `longest_side`, `center_crop`, `pad_square`, `fit_centre` or `geometry`.
     """
 
     x: Axis
@@ -119,8 +119,9 @@ class ImageGeometry:
         canvas = _place(image, y.canvas, x.canvas, y.pad, x.pad, self.fill)
         resized = Image.fromarray(canvas).resize((x.resized, y.resized), PILLOW_FILTERS[filter])
         width, height = self.content
-        window = np.array(resized.crop((x.crop, y.crop, x.crop + width, y.crop + height)))
-        return _place(window, y.frame, x.frame, 0, 0, self.fill)
+        left, top = max(0, x.crop), max(0, y.crop)
+        window = np.array(resized.crop((left, top, x.crop + width, y.crop + height)))
+        return _place(window, y.frame, x.frame, top - y.crop, left - x.crop, self.fill)
 
     def to_frame(self, boxes_xyxy: ArrayLike, dtype: type[_Float] = np.float64) -> NDArray[_Float]:
         """(…, 4) boxes in pixels of the original -> the same in pixels of the frame, unclipped.
@@ -231,6 +232,25 @@ def pad_square(width: int, height: int, size: int, fill: Fill = CLIP_MEAN_RGB) -
     """
     long = max(width, height)
     x, y = (Axis(side, (long - side) // 2, long, size, 0, size) for side in (width, height))
+    return ImageGeometry(x, y, fill)
+
+
+def fit_centre(
+    width: int, height: int, frame: tuple[int, int], fill: Fill = (0, 0, 0)
+) -> ImageGeometry:
+    """As large as a frame of (width, height) holds, in its middle, padded with `fill` (LLaVA-NeXT).
+
+    The side that leaves room is rounded up; of an odd rest the right or bottom has one pixel more.
+    """
+    across, down = frame[0] / width, frame[1] / height
+    if across < down:
+        new = frame[0], min(math.ceil(height * across), frame[1])
+    else:
+        new = min(math.ceil(width * down), frame[0]), frame[1]
+    x, y = (
+        Axis(side, 0, side, resized, -((whole - resized) // 2), whole)
+        for side, resized, whole in zip((width, height), new, frame, strict=True)
+    )
     return ImageGeometry(x, y, fill)
 
 

@@ -95,7 +95,7 @@ def measure(
         after.add(tokens_IPD.flatten(0, 1))
         labels = model.label_embeddings(batch.label_ids or [[0]]).float()
         covered_IRP = covered_tokens(model.projector.token_coverage(batch.coverage_IRS))
-        num_images += len(tokens_IPD)
+        num_images += batch.num_images
         for image, there_R in enumerate(batch.region_mask_IR):
             if there_R.any():
                 labels_RD = labels[batch.label_index_IR[image, there_R]]
@@ -195,7 +195,11 @@ def with_random_projector(model: VisionLanguageModel) -> VisionLanguageModel:
             if hasattr(part, "reset_parameters"):
                 part.reset_parameters()  # type: ignore[operator]
     return VisionLanguageModel(
-        model.vision, projector, model.llm, compute_dtype=model.compute_dtype
+        model.vision,
+        projector,
+        model.llm,
+        compute_dtype=model.compute_dtype,
+        select_layer=model.select_layer,
     ).eval()
 
 

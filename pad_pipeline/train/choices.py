@@ -12,5 +12,5 @@ PatchLossKind = Literal["region", "patch", "contrastive"]
 Template = Literal["vicuna-v1", "llama-3", "tokenizer"]
 """How conversations are written; "tokenizer" is its own chat template."""
 
-FrameGeometry = Literal["crop", "pad"]
-"""How an image becomes the vision tower's square."""
+FrameGeometry = Literal["crop", "pad", "anyres"]
+"""How an image becomes the vision tower's square, or several ("anyres", as in LLaVA-NeXT)."""

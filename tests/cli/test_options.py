@@ -104,6 +104,7 @@ TRAINING = {
     "--projector-kind",
     "--image-tokens",
     "--geometry",
+    "--image-grid-pinpoints",
     "--template",
     "--max-length",
     "--global-batch",

@@ -1,11 +1,12 @@
 """The model of a training run as it was trained: its template, its frame, its projector.
 
-Shapes: I images, T positions of prompt and image tokens, D LLM width, P tokens per image.
+Shapes: I images (or views of them), T positions of prompt and image tokens, N tokens of an image,
+D LLM width, P tokens per view.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,20 +19,22 @@ from pad_pipeline.evaluate.generation.config import GenerationConfig
 from pad_pipeline.evaluate.generation.greedy import generate_texts
 from pad_pipeline.evaluate.generation.prompts import encode_prompt
 from pad_pipeline.evaluate.questions.question import Question, read_image
-from pad_pipeline.geometry import geometry
 from pad_pipeline.train.constants import IMAGE_TOKEN_INDEX
+from pad_pipeline.train.data.views import views_of
 from pad_pipeline.train.run.folder import read_run
 from pad_pipeline.train.run.models import load_finished_model, vision_input
+from pad_pipeline.train.tiling import Tiling
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A prompt as ids, and its image in the model's frame, HWC uint8."""
+    """A prompt as ids, and what the tower sees of its image, HWC uint8 each."""
 
     name: str
     ids: list[int]
     end: int
-    frame: NDArray[np.uint8] | None
+    frames: list[NDArray[np.uint8]]
+    tiling: Tiling | None = None
 
 
 class RunAnswerer:
@@ -52,20 +55,20 @@ class RunAnswerer:
 
     def prepare(self, question: Question) -> Prepared:
         """The prompt's ids as in training, and the image in the frame of training."""
-        frame = None
+        frames, tiling = [], None
         if question.image is not None:
             pixels = read_image(question)
             height, width = pixels.shape[:2]
-            placement = geometry(self.training.geometry, width, height, self.image.size)
-            frame = placement.apply(pixels)
+            views = views_of(self.training, self.image, width, height)
+            frames, tiling = views.frames(pixels), views.tiling
         ids, end = encode_prompt(
             self.tokenizer,
             question.text,
             self.stage,
             self.training.template,
-            has_image=frame is not None,
+            has_image=bool(frames),
         )
-        return Prepared(question.question_id, ids, end, frame)
+        return Prepared(question.question_id, ids, end, frames, tiling)
 
     @torch.no_grad()
     def answer(self, prepared: Sequence[Prepared], max_new_tokens: int) -> list[str]:
@@ -77,23 +80,31 @@ class RunAnswerer:
 
     def _embed(self, prepared: Sequence[Prepared]) -> list[Tensor]:
         """The language model's input of each prompt, (T, D), image tokens in place."""
-        frames = [each.frame for each in prepared if each.frame is not None]
-        tokens_IPD = None
-        if frames:
-            pixels = self.image.normalise(frames).to(self.model.device)
-            tokens_IPD = self.model.project(self.model.encode(pixels))
+        tokens = self._image_tokens(prepared)
         words = self.model.llm.get_input_embeddings()
-        rows, image = [], 0
+        rows = []
         for each in prepared:
             ids = torch.tensor(each.ids, device=self.model.device)
             is_image = ids == IMAGE_TOKEN_INDEX
             row_TD = words(ids.masked_fill(is_image, 0))
-            if tokens_IPD is not None and bool(is_image.any()):
+            if each.frames:
                 [place] = is_image.nonzero().flatten().tolist()
-                parts = [row_TD[:place], tokens_IPD[image].to(row_TD.dtype), row_TD[place + 1 :]]
-                row_TD, image = torch.cat(parts), image + 1
+                parts = [row_TD[:place], next(tokens).to(row_TD.dtype), row_TD[place + 1 :]]
+                row_TD = torch.cat(parts)
             rows.append(row_TD)
         return rows
+
+    def _image_tokens(self, prepared: Sequence[Prepared]) -> Iterator[Tensor]:
+        """The tokens of each image, (N, D), in order."""
+        frames = [frame for each in prepared for frame in each.frames]
+        if not frames:
+            return
+        pixels = self.image.normalise(frames).to(self.model.device)
+        tokens_IPD = self.model.project(self.model.encode(pixels))
+        shown = [each for each in prepared if each.frames]
+        parts = tokens_IPD.split([len(each.frames) for each in shown])
+        for each, part_IPD in zip(shown, parts, strict=True):
+            yield self.model.pack(part_IPD, () if each.tiling is None else (each.tiling,))
 
     def _check_length(
         self, prepared: Sequence[Prepared], rows: Sequence[Tensor], max_new_tokens: int

@@ -1,7 +1,7 @@
 """A micro-batch as the model takes it: ids, pixels, covered patches, label ids.
 
-Legend: B samples, I images, T sequence, S vision patches (grid²), R regions (padded), C, H, W
-pixels.
+Legend: B samples, I images (of tiled ones all views: the whole, then its tiles), T sequence,
+S vision patches (grid²), R regions (padded), C, H, W pixels.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pad_pipeline.train.constants import IGNORE_INDEX
 from pad_pipeline.train.data.problems import Problem
+from pad_pipeline.train.tiling import Tiling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,8 @@ class Batch:
     region_mask_IR: Tensor
     label_index_IR: Tensor
     label_ids: list[list[int]]
+    tilings: tuple[Tiling, ...] = ()
+    """How each image is cut into tiles; () where one view shows each."""
     packed_lengths: tuple[int, ...] = ()
     problems: Counter[Problem] = field(default_factory=Counter)
     """Samples that are used in part only, or not at all."""
@@ -49,6 +52,11 @@ class Batch:
     def num_targets(self) -> int:
         """Tokens that are predicted: supervised ones but those at the very beginning."""
         return int((self.labels_BT[:, 1:] != IGNORE_INDEX).sum())
+
+    @property
+    def num_images(self) -> int:
+        """Images, each counted once however many views show it."""
+        return len(self.tilings) or len(self.pixels_ICHW)
 
     @property
     def num_tokens(self) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pad_pipeline.train.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
@@ -25,8 +27,7 @@ def collate(
 
     Each has a row of its own, padded on the right; `packed` puts all in one row without padding.
     """
-    tokens = image.num_tokens
-    rows = [_expand(example, tokens) for example in examples]
+    rows = [_expand(example, example.image_tokens(image)) for example in examples]
     lengths = tuple(len(ids) for ids, _, _ in rows) if packed else ()
     if packed:
         rows = [_join(rows)]
@@ -40,20 +41,21 @@ def collate(
         labels[row, : len(ids)] = torch.tensor(targets)
         attention[row, : len(ids)] = True
         image_mask[row, : len(ids)] = torch.tensor(is_image)
-    shown = [row for row, example in enumerate(examples) if example.frame is not None]
-    frames = [examples[row].frame for row in shown]
-    coverage, region_mask, label_index, tags = _regions([examples[r] for r in shown], image.grid)
+    shown = [example for example in examples if example.frame is not None]
+    frames = [frame for example in shown for frame in _frames(example)]
+    coverage, region_mask, label_index, tags = _regions(shown, image.grid)
     return Batch(
         sample_ids=[example.id for example in examples],
         input_ids_BT=input_ids,
         labels_BT=labels,
         attention_BT=attention,
         image_mask_BT=image_mask,
-        pixels_ICHW=image.normalise([frame for frame in frames if frame is not None]),
+        pixels_ICHW=image.normalise(frames),
         coverage_IRS=coverage,
         region_mask_IR=region_mask,
         label_index_IR=label_index,
         label_ids=[label_ids(tag) for tag in tags],
+        tilings=tuple(each.tiles.tiling for each in shown if each.tiles is not None),
         packed_lengths=lengths,
         problems=Counter(example.problem for example in examples if example.problem),
     )
@@ -87,17 +89,33 @@ def _expand(example: Example, tokens: int) -> _Row:
     return ids, labels, is_image
 
 
+def _frames(example: Example) -> list[NDArray[np.uint8]]:
+    """The whole image, then its tiles."""
+    assert example.frame is not None
+    return [example.frame, *(example.tiles.frames if example.tiles is not None else ())]
+
+
 def _regions(examples: Sequence[Example], grid: int) -> tuple[Tensor, Tensor, Tensor, list[str]]:
-    """(coverage_IRS, region_mask_IR, label_index_IR, the distinct tags that it counts)."""
+    """(coverage_IRS, region_mask_IR, label_index_IR, the distinct tags that it counts).
+
+    The whole image has all its regions, a tile those that reach into it.
+    """
+    views = [
+        (example, coverage_RS, number > 0)
+        for example in examples
+        for number, coverage_RS in enumerate(
+            [example.coverage_RS, *(example.tiles.coverage_TRS if example.tiles else ())]
+        )
+    ]
     most = max((len(example.tags) for example in examples), default=0)
-    coverage = torch.zeros(len(examples), most, grid**2)
-    region_mask = torch.zeros(len(examples), most, dtype=torch.bool)
-    label_index = torch.zeros(len(examples), most, dtype=torch.long)
+    coverage = torch.zeros(len(views), most, grid**2)
+    region_mask = torch.zeros(len(views), most, dtype=torch.bool)
+    label_index = torch.zeros(len(views), most, dtype=torch.long)
     known: dict[str, int] = {}
-    for row, example in enumerate(examples):
+    for row, (example, coverage_RS, is_tile) in enumerate(views):
         for column, tag in enumerate(example.tags):
             label_index[row, column] = known.setdefault(tag, len(known))
         number = len(example.tags)
-        coverage[row, :number] = torch.from_numpy(example.coverage_RS)
-        region_mask[row, :number] = True
+        coverage[row, :number] = torch.from_numpy(coverage_RS)
+        region_mask[row, :number] = coverage[row, :number].any(-1) if is_tile else True
     return coverage, region_mask, label_index, list(known)

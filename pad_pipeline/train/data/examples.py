@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from pad_pipeline import masks, storage
 from pad_pipeline.errors import Setting, UserError
-from pad_pipeline.geometry import coverage_float32, geometry
 from pad_pipeline.images import ImageError, decode_image
 from pad_pipeline.sources import read_many
 from pad_pipeline.train.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from pad_pipeline.train.data.problems import Problem
 from pad_pipeline.train.data.samples import TrainingSample
+from pad_pipeline.train.data.views import Views, views_of
 from pad_pipeline.train.data.vision_input import VisionInput
 from pad_pipeline.train.run.config import TrainConfig
 from pad_pipeline.train.text.encode import (
@@ -28,6 +28,7 @@ from pad_pipeline.train.text.encode import (
     encode_conversation,
     encode_label,
 )
+from pad_pipeline.train.tiling import Tiling
 
 _READ_ATTEMPTS = 3
 _READ_PAUSE_S = 1.0
@@ -35,7 +36,10 @@ _READ_PAUSE_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One sample, ready to be collated. `frame` is HWC uint8 RGB, None for text alone."""
+    """One sample, ready to be collated. `frame` is HWC uint8 RGB, None for text alone.
+
+    Of an image that is also shown in tiles, `frame` and `coverage_RS` are those of the whole.
+    """
 
     id: str
     input_ids: list[int]
@@ -47,10 +51,26 @@ class Example:
     """That it is used in part only, or not at all."""
     reason: str = ""
     """What is wrong with this text, where the kind of problem does not say it."""
+    tiles: Tiles | None = None
 
-    def length(self, num_tokens: int) -> int:
-        """Tokens of the sequence where each image takes `num_tokens`."""
-        return expanded_length(self.input_ids, num_tokens)
+    def image_tokens(self, image: VisionInput) -> int:
+        """Tokens that the LLM reads of the sample's image."""
+        if self.tiles is None:
+            return image.num_tokens
+        return self.tiles.tiling.num_tokens(image.grid)
+
+    def length(self, image: VisionInput) -> int:
+        """Tokens of the sequence once the image's stand in it."""
+        return expanded_length(self.input_ids, self.image_tokens(image))
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """An image's tiles, row by row: T frames, HWC uint8 RGB, and which regions cover them."""
+
+    tiling: Tiling
+    frames: list[NDArray[np.uint8]]
+    coverage_TRS: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +80,7 @@ class SampleSize:
     tokens: int
     targets: int
     images: int
+    """Frames that the vision tower takes."""
     regions: int
 
 
@@ -76,27 +97,31 @@ class ExampleReader:
     def read(self, sample: TrainingSample) -> Example:
         """The sample read, decoded and encoded; `UserError` where its image cannot be used."""
         encoded, problem, reason = self._encode(sample)
-        ids, labels, was_cut = self._fit(encoded)
+        pixels, views = None, None
+        if IMAGE_TOKEN_INDEX in encoded.input_ids and self.config.geometry == "anyres":
+            pixels = self._read_image(sample)  # its size decides how many tokens it takes
+            views = self._views(pixels)
+        ids, labels, was_cut = self._fit(encoded, views)
         if was_cut and not problem:
             problem = _what_was_cut(encoded, ids, labels)
-        frame = None
+        frame, tiles = None, None
         coverage = np.zeros((0, self.image.grid**2), np.float32)
         tags: list[str] = []
         if IMAGE_TOKEN_INDEX in ids:
-            pixels = self._read_image(sample)
+            pixels = self._read_image(sample) if pixels is None else pixels
             height, width = pixels.shape[:2]
-            placement = geometry(self.config.geometry, width, height, self.image.size)
-            frame = placement.apply(pixels)
+            views = views or self._views(pixels)
+            frame, *tile_frames = views.frames(pixels)
             known = [
                 (t, m) for t, m in zip(sample.tags, sample.masks, strict=True) if self._has_ids(t)
             ]
             if len(known) < len(sample.tags):
                 problem = problem or Problem.TAG
-            if known:
-                tags = [tag for tag, _ in known]
-                regions = [masks.decode(counts, height, width) for _, counts in known]
-                covered = placement.first(self.image.covered or self.image.size)
-                coverage = coverage_float32(covered.coverage_many(regions, self.image.grid))
+            tags = [tag for tag, _ in known]
+            regions = [masks.decode(counts, height, width) for _, counts in known]
+            coverage, *tile_coverage = views.coverage(regions)
+            if views.tiling is not None:
+                tiles = Tiles(views.tiling, tile_frames, np.stack(tile_coverage))
         return Example(
             id=sample.id,
             input_ids=ids,
@@ -106,16 +131,21 @@ class ExampleReader:
             tags=tags,
             problem=problem,
             reason=reason,
+            tiles=tiles,
         )
 
     def size(self, sample: TrainingSample) -> SampleSize:
-        """The size of the sample in training, found without reading its image."""
-        ids, labels, _ = self._fit(self._encode(sample)[0])
+        """The size of the sample in training; its image is read only where it decides that."""
+        encoded = self._encode(sample)[0]
+        views = None
+        if IMAGE_TOKEN_INDEX in encoded.input_ids and self.config.geometry == "anyres":
+            views = self._views(self._read_image(sample))
+        ids, labels, _ = self._fit(encoded, views)
         images = ids.count(IMAGE_TOKEN_INDEX)
         return SampleSize(
-            tokens=expanded_length(ids, self.image.num_tokens),
+            tokens=expanded_length(ids, self._image_tokens(views)),
             targets=sum(label != IGNORE_INDEX for label in labels),
-            images=images,
+            images=images if views is None or views.tiling is None else views.tiling.num_views,
             regions=len(sample.tags) if images else 0,
         )
 
@@ -149,11 +179,18 @@ class ExampleReader:
         except TextError:
             return False
 
-    def _fit(self, encoded: EncodedText) -> tuple[list[int], list[int], bool]:
+    def _views(self, pixels: NDArray[np.uint8]) -> Views:
+        height, width = pixels.shape[:2]
+        return views_of(self.config, self.image, width, height)
+
+    def _image_tokens(self, views: Views | None) -> int:
+        return self.image.num_tokens if views is None else views.num_tokens
+
+    def _fit(self, encoded: EncodedText, views: Views | None) -> tuple[list[int], list[int], bool]:
         """Ids and labels that are at most `max_length` long once images are expanded."""
-        length = 0
+        length, image_tokens = 0, self._image_tokens(views)
         for position, token in enumerate(encoded.input_ids):
-            length += self.image.num_tokens if token == IMAGE_TOKEN_INDEX else 1
+            length += image_tokens if token == IMAGE_TOKEN_INDEX else 1
             if length > self.config.max_length:
                 return encoded.input_ids[:position], encoded.labels[:position], True
         return encoded.input_ids, encoded.labels, False

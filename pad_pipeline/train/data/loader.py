@@ -89,7 +89,7 @@ class Loader:
 
     def _collate_all(self, examples: Sequence[Example]) -> list[Batch]:
         self._log_first_problems(examples)
-        lengths = [example.length(self.reader.image.num_tokens) for example in examples]
+        lengths = [example.length(self.reader.image) for example in examples]
         return [
             self.collate([examples[index] for index in indices])
             for indices in micro_batch_indices(lengths, self.config)

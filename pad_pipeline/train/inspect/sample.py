@@ -30,7 +30,7 @@ def inspect_sample(
     the source has no such sample or it has no image.
     """
     source = storage.absolute(source)
-    stage = "finetune" if config.geometry == "pad" and is_list(source) else "pretrain"
+    stage = "finetune" if config.geometry != "crop" and is_list(source) else "pretrain"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "samples.arrow")
         _, left_out = write_samples(source, images, stage, path)

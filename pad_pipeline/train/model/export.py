@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 import torch
 from safetensors import SafetensorError
-from transformers import LlavaImageProcessorPil
+from transformers import LlavaImageProcessorPil, LlavaNextImageProcessorPil
 
 from pad_pipeline.errors import UserError
 from pad_pipeline.geometry import CLIP_MEAN_RGB
@@ -22,6 +22,7 @@ from pad_pipeline.train.model.export_llava import write_llava
 from pad_pipeline.train.model.export_transformers import write_transformers
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.text.chat_template import make_chat_template
+from pad_pipeline.train.tiling import Grid
 
 ExportFormat = Literal["transformers", "llava"]
 
@@ -39,6 +40,7 @@ def export_run_model(
     vision_name: str | None = None,
     template: Template = "vicuna-v1",
     llm_trained: bool = False,
+    tile_grids: Sequence[Grid] = (),
 ) -> list[str]:
     """Write `model` into the new folder `directory`; returns lines that list what was written.
 
@@ -50,6 +52,9 @@ def export_run_model(
     too. Processor and tokenizer get a chat template that writes conversations as training did:
     in the format `template` where the language model was trained on them (`llm_trained`), else
     the image with the text behind it.
+
+    A model that sees images in tiles (`geometry` "anyres", of `tile_grids`) is written as what
+    `LlavaNextForConditionalGeneration.from_pretrained` loads.
 
     "llava": mm_projector.bin under LLaVA's names and a config.json with the settings that go with
     it; `vision_name` is the tower's name in there. `llm_trained` adds what is then missing.
@@ -68,11 +73,15 @@ def export_run_model(
         with replacing(target) as folder, quiet():
             folder.mkdir()
             if format == "llava":
-                lines = write_llava(model, folder, geometry, vision_name, llm_trained)
+                lines = write_llava(
+                    model, folder, geometry, vision_name, llm_trained, _pixels(model, tile_grids)
+                )
             else:
                 if model.has_lora:
                     model.llm = model.llm.merge_and_unload()
-                processor = _image_processor(model, geometry, image_mean, image_std)
+                processor = _image_processor(
+                    model, geometry, image_mean, image_std, _pixels(model, tile_grids)
+                )
                 stage = "finetune" if llm_trained else "pretrain"
                 if model.projector.kind == "c-abstractor":
                     words = copy.deepcopy(tokenizer)
@@ -96,21 +105,30 @@ def _image_processor(
     geometry: FrameGeometry,
     image_mean: Sequence[float],
     image_std: Sequence[float],
-) -> LlavaImageProcessorPil:
+    pinpoints: list[list[int]],
+) -> Any:
     size = int(cast(Any, model.vision.config).image_size)
-    return LlavaImageProcessorPil(
-        do_pad=geometry == "pad",
-        size={"shortest_edge": size},
-        crop_size={"height": size, "width": size},
-        image_mean=list(image_mean),
-        image_std=list(image_std),
-    )
+    settings: dict[str, Any] = {
+        "size": {"shortest_edge": size},
+        "crop_size": {"height": size, "width": size},
+        "image_mean": list(image_mean),
+        "image_std": list(image_std),
+    }
+    if geometry == "anyres":
+        return LlavaNextImageProcessorPil(image_grid_pinpoints=pinpoints, **settings)
+    return LlavaImageProcessorPil(do_pad=geometry == "pad", **settings)
+
+
+def _pixels(model: VisionLanguageModel, tile_grids: Sequence[Grid]) -> list[list[int]]:
+    """[height, width] of each grid of tiles, as transformers writes them."""
+    size = int(cast(Any, model.vision.config).image_size)
+    return [[rows * size, columns * size] for rows, columns in tile_grids]
 
 
 def _other_border(geometry: FrameGeometry, image_mean: Sequence[float]) -> list[str]:
     """Training pads in CLIP's mean colour, transformers in that of the processor."""
     colour = tuple(int(value * 255) for value in image_mean)
-    if geometry == "crop" or colour == CLIP_MEAN_RGB:
+    if geometry != "pad" or colour == CLIP_MEAN_RGB:
         return []
     return [
         f"training padded in {CLIP_MEAN_RGB}, but this processor pads in its mean colour {colour}: "

@@ -20,6 +20,7 @@ def write_llava(
     geometry: FrameGeometry,
     vision_name: str | None,
     llm_trained: bool,
+    pinpoints: list[list[int]],
 ) -> list[str]:
     projector = model.projector
     if projector.kind == "c-abstractor":
@@ -40,8 +41,11 @@ def write_llava(
             "mm_vision_select_feature": "patch",
             "mm_use_im_start_end": False,
             "mm_use_im_patch_token": False,
-            "image_aspect_ratio": "pad" if geometry == "pad" else "square",
+            "image_aspect_ratio": {"crop": "square"}.get(geometry, geometry),
         }
+        if geometry == "anyres":  # (width, height) here, the other way round than in transformers
+            settings["image_grid_pinpoints"] = [[width, height] for height, width in pinpoints]
+            settings["mm_patch_merge_type"] = "spatial_unpad"
         (folder / "config.json").write_text(json.dumps(settings, indent=1) + "\n", "utf-8")
         lines = ["mm_projector.bin for LLaVA (--pretrain_mm_mlp_adapter), its settings beside it"]
     if llm_trained:

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
-    LlavaImageProcessorPil,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    LlavaNextProcessor,
     LlavaProcessor,
 )
 from transformers.conversion_mapping import get_model_conversion_mapping
@@ -33,7 +35,7 @@ ROWS_MULTIPLE = 64
 def write_transformers(
     model: VisionLanguageModel,
     tokenizer: Any,
-    image_processor: LlavaImageProcessorPil,
+    image_processor: Any,
     folder: Path,
     dtype: torch.dtype | None,
     template: Template,
@@ -57,7 +59,9 @@ def write_transformers(
     text = copy.deepcopy(llm.config)
     text.vocab_size = rows
     tied = bool(text.tie_word_embeddings)
-    config = LlavaConfig(
+    newline = model.projector.image_newline
+    tiled = newline is not None
+    config = (LlavaNextConfig if tiled else LlavaConfig)(
         vision_config=vision_config,
         text_config=text,
         image_token_index=image_id,
@@ -67,10 +71,12 @@ def write_transformers(
         vision_feature_select_strategy=tower.strategy,
         multimodal_projector_bias=True,
         tie_word_embeddings=tied,
+        **({"image_grid_pinpoints": image_processor.image_grid_pinpoints} if tiled else {}),
     )
     config.pad_token_id = pad_id
+    model_class: Any = LlavaNextForConditionalGeneration if tiled else LlavaForConditionalGeneration
     with torch.device("meta"):
-        exported: Any = LlavaForConditionalGeneration(config)
+        exported = model_class(config)
     state: dict[str, Tensor] = {}
     for prefix, part in (
         ("model.vision_tower.", model.vision.state_dict()),
@@ -79,6 +85,8 @@ def write_transformers(
         ("", {"lm_head.weight": head.weight}),
     ):
         state.update({prefix + name: tensor for name, tensor in part.items()})
+    if newline is not None:
+        state["model.image_newline"] = newline
     dtype = dtype or llm.get_input_embeddings().weight.dtype
     words = exported.model.language_model.get_input_embeddings()
     word_name = next(name for name, each in exported.named_modules() if each is words) + ".weight"
@@ -99,7 +107,7 @@ def write_transformers(
     exported.save_pretrained(folder)
     chat_template, is_exact = find_chat_template(original, tokenizer, template, stage)
     tokenizer.chat_template = chat_template  # programs ask either of the two
-    LlavaProcessor(
+    (LlavaNextProcessor if tiled else LlavaProcessor)(
         image_processor=image_processor,
         tokenizer=tokenizer,
         patch_size=int(cast(Any, vision_config).patch_size),
@@ -108,7 +116,7 @@ def write_transformers(
         chat_template=chat_template,
     ).save_pretrained(folder)
     lines = [
-        "loads with LlavaForConditionalGeneration.from_pretrained and AutoProcessor",
+        f"loads with {model_class.__name__}.from_pretrained and AutoProcessor",
         f"{IMAGE_WORD} is token {image_id}, {PAD_WORD} {pad_id}; the vocabulary has {rows} rows",
         "the chat template writes conversations as training did"
         + ("" if is_exact else ", but transformers' ids of them differ from those of the training"),

@@ -43,6 +43,7 @@ def load_model(
     attention: str = "sdpa",
     select_layer: int = -2,
     quantization: Any = None,
+    image_newline: bool = False,
 ) -> VisionLanguageModel:
     """Tower, projector and language model, frozen but for the projector.
 
@@ -55,7 +56,8 @@ def load_model(
     language model's weights where it shall differ (float32 where it will be trained). On the
     device "meta" no weight is read: sizes only.
 
-    `quantization` is transformers' way of keeping the language model's weights in fewer bits.
+    `quantization` is transformers' way of keeping the language model's weights in fewer bits;
+    `image_newline` gives a projector that has none a newline, for images in tiles.
 
     Raises `UserError` where something is missing, cannot be read or does not fit the rest.
     """
@@ -72,6 +74,8 @@ def load_model(
             num_tokens=num_tokens,
             hidden_width=hidden_width,
         )
+    if image_newline:
+        projector.add_newline()
     check_select_layer(vision_config, select_layer)
     tower_class = tower_of(vision_config).model_class
     with torch.device("meta"):  # everything is checked before a weight is read

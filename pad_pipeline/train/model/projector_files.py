@@ -63,7 +63,15 @@ def load_projector(
             "num_tokens": num_tokens,
             "hidden_width": readout.shape[1] if readout is not None else hidden_width,
         }
-    known = {"kind", "vision_width", "llm_width", "grid", "num_tokens", "hidden_width"}
+    known = {
+        "kind",
+        "vision_width",
+        "llm_width",
+        "grid",
+        "num_tokens",
+        "hidden_width",
+        "image_newline",
+    }
     try:
         projector = build_projector(
             **{

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -24,6 +25,9 @@ _PREFIX: dict[ProjectorKind, str] = {
 }
 """What stands before each parameter's name: LLaVA's, and Honeybee's for the C-Abstractor."""
 
+NEWLINE = "model.image_newline"
+"""LLaVA's name for what closes each row of tokens of an image in tiles."""
+
 _OTHER_PREFIXES = (
     "base_model.model.model.mm_projector.",
     "module.model.mm_projector.",
@@ -37,6 +41,7 @@ class Projector(nn.Module):
     """Patches of a vision tower to tokens of a language model's width.
 
     `network` does the work; `grid` is the side of the patch grid, `token_grid` that of the tokens.
+    `image_newline` (D,), if there is one, closes each row of tokens of an image in tiles.
     """
 
     def __init__(
@@ -59,6 +64,15 @@ class Projector(nn.Module):
         self.token_grid = token_grid
         self.num_tokens = token_grid * token_grid
         self.hidden_width = hidden_width
+        self.image_newline: nn.Parameter | None = None
+
+    def add_newline(self) -> None:
+        """Give the projector a newline with random values, as LLaVA-NeXT begins with, if it has
+        none."""
+        if self.image_newline is None:
+            weight = next(self.parameters())
+            values = torch.randn(self.llm_width, device=weight.device, dtype=weight.dtype)
+            self.image_newline = nn.Parameter(values / self.llm_width**0.5)
 
     def forward(self, patches_BSV: Tensor) -> Tensor:
         """The tokens (B, P, D) of patches (B, S, V), row by row of either grid."""
@@ -87,6 +101,7 @@ class Projector(nn.Module):
             "grid": self.grid,
             "num_tokens": self.num_tokens,
             "hidden_width": self.hidden_width,
+            **({"image_newline": True} if self.image_newline is not None else {}),
         }
 
 
@@ -98,11 +113,13 @@ def build_projector(
     grid: int,
     num_tokens: int = 256,
     hidden_width: int | None = None,
+    image_newline: bool = False,
 ) -> Projector:
     """A projector with random weights (torch's generator), in float32.
 
     "mlp" is LLaVA-1.5's `mlp2x_gelu` (exact GELU, as wide inside as the LLM). `num_tokens` (a
-    square number) and `hidden_width` (channels, 1024 unless given) are the C-Abstractor's alone.
+    square number) and `hidden_width` (channels, 1024 unless given) are the C-Abstractor's alone;
+    `image_newline` is for images in tiles.
     Raises `UserError` for another kind, or a number of tokens that is no square or more than the
     patches.
     """
@@ -127,7 +144,7 @@ def build_projector(
         network = CAbstractor(
             vision_width, llm_width, grid=grid, token_grid=token_grid, hidden_width=hidden_width
         )
-    return Projector(
+    projector = Projector(
         kind,
         network,
         vision_width=vision_width,
@@ -136,12 +153,18 @@ def build_projector(
         token_grid=token_grid,
         hidden_width=hidden_width,
     )
+    if image_newline:
+        projector.add_newline()
+    return projector
 
 
 def llava_state(projector: Projector) -> dict[str, Tensor]:
     """The weights under public names: `model.mm_projector.*`, or `abstractor.*`. Not copied."""
     prefix = _PREFIX[projector.kind]
-    return {prefix + name: tensor for name, tensor in projector.network.state_dict().items()}
+    state = {prefix + name: tensor for name, tensor in projector.network.state_dict().items()}
+    if projector.image_newline is not None:
+        state[NEWLINE] = projector.image_newline.detach()
+    return state
 
 
 def load_llava_state(
@@ -149,10 +172,13 @@ def load_llava_state(
 ) -> None:
     """Copy weights under public names into `projector`; nothing may be missing or left over.
 
+    A newline among them is taken.
+
     The position embedding of a C-Abstractor may hold one more position, that of the class token,
     in front; it is dropped. Raises `UserError` naming `source` and the first keys that differ.
     """
     own = strip_prefix(state)
+    newline = own.pop(NEWLINE, None)
     position = own.get("pos_emb")
     if projector.kind == "c-abstractor" and position is not None:
         patches = projector.grid**2
@@ -164,7 +190,15 @@ def load_llava_state(
                 f"gives {projector.grid} x {projector.grid} = {patches}; take the tower that it "
                 "was trained with, or train a new projector"
             )
-    load_strictly(projector.network, own, source=source)
+    if newline is not None:
+        projector.add_newline()
+    if projector.image_newline is None:
+        load_strictly(projector.network, own, source=source)
+        return
+    whole = {f"network.{name}": tensor for name, tensor in own.items()}
+    if newline is not None:
+        whole["image_newline"] = newline
+    load_strictly(projector, whole, source=source)
 
 
 def strip_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -31,6 +31,7 @@ from pad_pipeline.train.model.packed_attention import (
 )
 from pad_pipeline.train.model.projectors import Projector
 from pad_pipeline.train.model.towers import encode_patches
+from pad_pipeline.train.tiling import Tiling, pack_views
 
 
 class VisionLanguageModel(nn.Module):
@@ -155,7 +156,8 @@ class VisionLanguageModel(nn.Module):
         """One line per part: what it is, and how many parameters are trained and frozen."""
         what = {
             "vision": f"{type(self.vision).__name__} {self.projector.grid}x{self.projector.grid}",
-            "projector": f"{self.projector.kind}, {self.projector.num_tokens} tokens per image",
+            "projector": f"{self.projector.kind}, {self.projector.num_tokens} tokens per "
+            + ("image" if self.projector.image_newline is None else "view of an image"),
             "llm": f"{self.llm.config.model_type}{' with LoRA' if self.has_lora else ''}",
         }
         return "\n".join(
@@ -226,13 +228,22 @@ class VisionLanguageModel(nn.Module):
 
     def embed(self, batch: Batch, tokens_IPD: Tensor) -> Tensor:
         """The LLM's input (B, T, D): word embeddings, and image tokens at the marked positions."""
-        assert int(batch.image_mask_BT.sum()) == tokens_IPD.shape[0] * tokens_IPD.shape[1], (
-            f"{int(batch.image_mask_BT.sum())} positions for image tokens {tuple(tokens_IPD.shape)}"
+        tokens_ND = self.pack(tokens_IPD, batch.tilings)
+        assert int(batch.image_mask_BT.sum()) == len(tokens_ND), (
+            f"{int(batch.image_mask_BT.sum())} positions for {len(tokens_ND)} image tokens"
         )
         words_BTD = self.llm.get_input_embeddings()(batch.input_ids_BT)
         return words_BTD.masked_scatter(
-            batch.image_mask_BT.unsqueeze(-1), tokens_IPD.to(words_BTD.dtype)
+            batch.image_mask_BT.unsqueeze(-1), tokens_ND.to(words_BTD.dtype)
         )
+
+    def pack(self, tokens_IPD: Tensor, tilings: Sequence[Tiling]) -> Tensor:
+        """(N, D) the tokens that the LLM reads of all images; `tilings` are () without tiles."""
+        newline_D = self.projector.image_newline
+        if newline_D is None:
+            assert not tilings, "the projector has no newline for images in tiles"
+            return tokens_IPD.flatten(0, 1)
+        return pack_views(tokens_IPD, tilings, newline_D)
 
     def hidden(self, inputs_BTD: Tensor, packed_lengths: Sequence[int] = ()) -> Tensor:
         """The LLM's last hidden states (B, T, D), before the output layer.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -19,6 +20,10 @@ from pad_pipeline.train.choices import (
     Template,
     TrainingStage,
 )
+
+_GRIDS = ("1x2", "2x1", "2x2", "3x1", "1x3")
+"""LLaVA-NeXT's, in tiles."""
+_GRID = re.compile(r"([1-9]\d?)x([1-9]\d?)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +42,10 @@ class TrainConfig:
     image_tokens: AtLeastOne = 256
     """Tokens per image of the C-Abstractor, a square number; the others have one per patch."""
     geometry: FrameGeometry = "crop"
-    """`crop` takes the centre square, `pad` adds borders in the tower's mean colour."""
+    """`crop` takes the centre square, `pad` adds borders in the tower's mean colour, `anyres` shows
+    the whole image squashed and then in tiles, as LLaVA-NeXT does."""
+    image_grid_pinpoints: tuple[str, ...] = _GRIDS
+    """ROWSxCOLUMNS of tiles that `anyres` chooses from, by an image's size and proportions."""
     template: Template = "vicuna-v1"
     """How conversations are written (stage 2); `tokenizer` takes its own chat template."""
     max_length: AtLeastOne = 2048
@@ -153,10 +161,34 @@ class TrainConfig:
                 Setting("activation_checkpointing", True),
                 "; without it all layers keep their activations",
             )
+        if self.geometry == "anyres" and self.projector_kind == "c-abstractor":
+            raise UserError(
+                Setting("geometry", "anyres"),
+                " needs a token for every patch, which the C-Abstractor does not give; use "
+                "another projector or ",
+                Setting("geometry", "pad"),
+            )
+        self.tile_grids  # noqa: B018 - refuses what is no grid
+        if self.geometry != "anyres" and self.image_grid_pinpoints != _GRIDS:
+            raise UserError(
+                Setting("image_grid_pinpoints"), " are for ", Setting("geometry", "anyres")
+            )
         if math.isqrt(self.image_tokens) ** 2 != self.image_tokens:
             raise UserError(
                 Setting("image_tokens"), f" must be a square number, not {self.image_tokens}"
             )
+
+    @property
+    def tile_grids(self) -> list[tuple[int, int]]:
+        """`image_grid_pinpoints` as (rows, columns)."""
+        found = [_GRID.fullmatch(each) for each in self.image_grid_pinpoints]
+        if not found or not all(found):
+            raise UserError(
+                Setting("image_grid_pinpoints"),
+                " should be one or more ROWSxCOLUMNS, such as 1x2 2x2, not ",
+                " ".join(self.image_grid_pinpoints) or "none",
+            )
+        return [(int(each[1]), int(each[2])) for each in found if each is not None]
 
 
 # What shapes the run and not its result: it may differ when an interrupted run is resumed.

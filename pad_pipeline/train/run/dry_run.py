@@ -91,7 +91,8 @@ def dry_run(
             if config.pack_tokens
             else f"{max(map(len, padded.steps[0]))} micro-batches of {config.micro_batch} each"
         ),
-        f"tokens per step   {tokens:,.0f} ({image.num_tokens} per image)",
+        f"tokens per step   {tokens:,.0f} ({image.num_tokens} per "
+        + ("view of an image)" if config.geometry == "anyres" else "image)"),
         f"  padded          {padded.tokens:,.0f} in {padded.passes:.0f} passes, "
         f"{1 - tokens / padded.tokens:.1%} of them padding" + ", as set" * (ours is padded),
         f"  packed          {tokens:,.0f} in {packed.passes:.0f} passes of up to "

@@ -124,8 +124,10 @@ def write_run(run: Run) -> None:
 
 def config_of(run: Run) -> TrainConfig:
     """The config that a run was begun with; settings that do not affect its result are defaults."""
-    values = dict(run.facts["config"])
-    values["weights"] = tuple(values.get("weights", ()))
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in run.facts["config"].items()
+    }
     return TrainConfig(**values)
 
 

@@ -93,7 +93,7 @@ def model_card(run: Run, repository: str) -> str:
             "",
             "The licences of these models and of the data apply.",
             "",
-            *_loading(config["projector_kind"], repository),
+            *_loading(config, repository),
             "",
             "| setting | value |",
             "|---|---|",
@@ -104,14 +104,15 @@ def model_card(run: Run, repository: str) -> str:
     )
 
 
-def _loading(projector_kind: str, repository: str) -> list[str]:
-    if projector_kind == "c-abstractor":
+def _loading(config: dict[str, Any], repository: str) -> list[str]:
+    if config["projector_kind"] == "c-abstractor":
         return [f"No program has its C-Abstractor: {NOTE} says how to load it."]
+    name = "LlavaNext" if config["geometry"] == "anyres" else "Llava"
     return [
         "```python",
-        "from transformers import AutoProcessor, LlavaForConditionalGeneration",
+        f"from transformers import AutoProcessor, {name}ForConditionalGeneration",
         "",
-        f'model = LlavaForConditionalGeneration.from_pretrained("{repository}")',
+        f'model = {name}ForConditionalGeneration.from_pretrained("{repository}")',
         f'processor = AutoProcessor.from_pretrained("{repository}")',
         "```",
     ]

@@ -73,6 +73,7 @@ def load_run_model(run: Run, config: TrainConfig) -> tuple[VisionLanguageModel, 
             device=device,
             num_tokens=config.image_tokens,
             select_layer=config.select_layer,
+            image_newline=config.geometry == "anyres",
             quantization=four_bits(dtype) if config.quantize_llm and stage == "finetune" else None,
         )
     if config.lora_rank and stage == "finetune":
@@ -163,7 +164,23 @@ def check_models(config: TrainConfig) -> None:
         four_bits(torch.bfloat16)
     if config.pack_tokens:
         check_packable(model.llm.config, config.max_length)
+    _check_room_for_tiles(model, config)
     load_tokenizer(locate(config.llm, "language"))
+
+
+def _check_room_for_tiles(model: VisionLanguageModel, config: TrainConfig) -> None:
+    """Raise `UserError` where an image in tiles may fill the whole sequence."""
+    if config.geometry != "anyres":
+        return
+    grid = model.projector.grid
+    most = max(grid**2 * (1 + rows * columns) + rows * grid for rows, columns in config.tile_grids)
+    if most >= config.max_length:
+        raise UserError(
+            f"an image may take {most:,} tokens in tiles, which leaves no room for text in ",
+            Setting("max_length", config.max_length),
+            "; give more, or smaller ",
+            Setting("image_grid_pinpoints"),
+        )
 
 
 def load_skeleton(config: TrainConfig) -> VisionLanguageModel:
@@ -176,6 +193,7 @@ def load_skeleton(config: TrainConfig) -> VisionLanguageModel:
         dtype=torch.float32,
         num_tokens=config.image_tokens,
         select_layer=config.select_layer,
+        image_newline=config.geometry == "anyres",
     )
 
 
@@ -216,6 +234,11 @@ def with_projector(
             f"the projector of {projector} was trained on layer {layer} of the tower, not "
             f"{config.select_layer}; give ",
             Setting("select_layer", layer),
+        )
+    if trained["geometry"] == "anyres" and config.geometry != "anyres":
+        raise UserError(
+            f"the projector of {projector} was trained on images in tiles; give ",
+            Setting("geometry", "anyres"),
         )
     return dataclasses.replace(
         config,

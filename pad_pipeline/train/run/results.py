@@ -81,4 +81,5 @@ def export_run(
         dtype=getattr(torch, dtype),
         vision_name=config.vision,
         llm_trained=run.facts["stage"] == "finetune",
+        tile_grids=config.tile_grids,
     )

@@ -293,7 +293,7 @@ def test_a_batch_without_targets_has_a_sum_of_zero() -> None:
 def test_image_tokens_that_do_not_fill_their_places_are_a_bug() -> None:
     batch = random_batch()
     model = empty_model()
-    with pytest.raises(AssertionError, match="32 positions for image tokens"):
+    with pytest.raises(AssertionError, match="32 positions for 16 image tokens"):
         model.embed(batch, model.project(model.encode(batch.pixels_ICHW[:1])))
 
 
