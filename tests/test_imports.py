@@ -25,7 +25,7 @@ LAYERS = (
     ("sources", "drawing", "scenes"),
     ("dataset", "models"),
     ("similarity",),
-    ("export", "engine"),
+    ("export", "engine", "ground_truth"),
     ("annotate", "serve", "train", "view", "verify", "importer"),
     ("evaluate", "scenes/demo", "photos"),
     ("reproduce",),

@@ -12,6 +12,8 @@ def view(
     output: DataSet,
     images: Images = None,
     run: tuple[str, ...] = (),
+    ground_truth: str | None = None,
+    match: str | None = None,
     service: str | None = None,
     host: str = "127.0.0.1",
     port: int = 8500,
@@ -23,6 +25,9 @@ def view(
 
     Args:
         run: Folders that `analyze` or `reproduce` wrote: what projectors find in single images.
+        ground_truth: COCO's instances JSON of the images: pages of what was found, missed and
+            mistaken, tag by tag and image by image. Matching takes a while the first time.
+        match: JSON object of tag -> category, for tags with another name than their category.
         service: Address of a running `serve`, for a page that annotates one image.
         host: Address to listen at; everyone who can reach it sees the data set.
         port: Port to listen at; 0 takes a free one.
@@ -35,7 +40,9 @@ def view(
             "pip install 'pad-pipeline[view]'"
         ) from error
     with listen(host, port) as listening:
-        viewer = open_viewer(output, images=images, runs=run, service=service)
+        viewer = open_viewer(
+            output, images=images, runs=run, service=service, ground_truth=ground_truth, match=match
+        )
         for notice in viewer.notices():
             say(f"note: {notice}")
         serve(viewer, listening, host, lambda url: say(f"serving at {url} (Ctrl-C stops)"))

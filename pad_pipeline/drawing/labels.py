@@ -67,17 +67,25 @@ def place_region_labels(
     regions: Sequence[Region], scale: float, size: tuple[int, int], font_size: int
 ) -> list[Label]:
     """The regions' labels in a picture of `size` (width, height), `scale` times the image's."""
+    texts = [(region.tag, f"{region.score:.2f}") for region in regions]
+    return place_texts(
+        texts, [shown_box(region, scale, size) for region in regions], size, font_size
+    )
+
+
+def place_texts(
+    texts: Sequence[tuple[str, str]], boxes: Sequence[Rect], size: tuple[int, int], font_size: int
+) -> list[Label]:
+    """Labels of boxes in a picture of `size`: of each a tag and what stands behind it."""
     font = load_font(font_size)
     pad, dot = font_size * _PAD, font_size * _DOT
     height = round(font_size * 1.62)
-    texts: list[tuple[str, str]] = []
+    shown: list[tuple[str, str]] = []
     sizes: list[tuple[float, float]] = []
-    for region in regions:
-        score = f"{region.score:.2f}"
+    for tag, score in texts:
         fixed = 2 * pad + dot + 2 * pad * 0.7 + font.getlength(score)
-        tag = elide(region.tag, font, size[0] - fixed)
-        texts.append((tag, score))
+        tag = elide(tag, font, size[0] - fixed)
+        shown.append((tag, score))
         sizes.append((min(fixed + font.getlength(tag), size[0]), height))
-    boxes = [shown_box(region, scale, size) for region in regions]
     places = place_labels(boxes, sizes, *size)
-    return [Label(*text, rect) for text, rect in zip(texts, places, strict=True)]
+    return [Label(*text, rect) for text, rect in zip(shown, places, strict=True)]

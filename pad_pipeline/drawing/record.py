@@ -75,17 +75,20 @@ def draw_record(
     return canvas
 
 
-def draw_layer(record: PadRecord, region: Region, scale: float) -> tuple[Image.Image, Image.Image]:
+def draw_layer(
+    record: PadRecord, region: Region, scale: float, tint: Colour | None = None
+) -> tuple[Image.Image, Image.Image]:
     """What `draw_record` lays over an image for one mask: its tint, opaque, and its rim.
 
     Two RGBA pictures of the image's shape, `scale` output pixels per image pixel, transparent
-    elsewhere; the tint takes the opacity that it is shown with. Raises `UserError` where the mask
+    elsewhere; the tint takes the opacity that it is shown with. It has the tag's colour unless
+    another is given. Raises `UserError` where the mask
     does not fit the record.
     """
     size = (max(1, round(record.width * scale)), max(1, round(record.height * scale)))
     pen = _pen(size, len(record.labels), None)
     mask = region_mask(record, region)
-    return mask_layers(mask, _colours(record)[region.tag], size, scale, pen.rim)
+    return mask_layers(mask, tint or _colours(record)[region.tag], size, scale, pen.rim)
 
 
 def _colours(record: PadRecord) -> dict[str, Colour]:

@@ -22,12 +22,26 @@ from pad_pipeline.view.routes import (
     runs,
     stats,
     tags,
+    truth,
     try_image,
 )
 from pad_pipeline.view.safety import guard
 from pad_pipeline.view.viewer import Viewer
 
-ROUTES = (grid, image, api, pictures, tags, stats, failures, compare, runs, try_image, assets)
+ROUTES = (
+    grid,
+    image,
+    api,
+    pictures,
+    tags,
+    stats,
+    failures,
+    compare,
+    truth,
+    runs,
+    try_image,
+    assets,
+)
 
 
 def make_app(viewer: Viewer, host: str = "127.0.0.1") -> FastAPI:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from pad_pipeline import storage
 from pad_pipeline.dataset.record_images import read_record_images
+from pad_pipeline.drawing.colours import Colour
 from pad_pipeline.drawing.record import draw_layer, draw_record
 from pad_pipeline.errors import UserError, first_line
 from pad_pipeline.images import ImageError, decode_image, image_size
@@ -84,25 +85,26 @@ class Pictures:
             ("annotated", _identity(record)), lambda: _png(draw_record(self.pixels(record), record))
         )
 
-    def layer(self, record: PadRecord, number: int, part: str) -> bytes:
+    def layer(self, record: PadRecord, number: int, part: str, tint: Colour | None = None) -> bytes:
         """The "fill" or the "rim" of a region's mask as a PNG of the whole image's shape.
 
-        Raises `NoPicture` where the mask is damaged.
+        It has the tag's colour unless another is given. Raises `NoPicture` where the mask is
+        damaged.
         """
 
         def draw() -> bytes:
             scale = layer_scale(record)
             try:
-                fill, rim = draw_layer(record, record.labels[number], scale)
+                fill, rim = draw_layer(record, record.labels[number], scale, tint)
             except UserError as error:
                 raise NoPicture(str(error)) from error
             # Pages load both, so both are drawn at once.
             drawn = {"fill": _png(fill), "rim": _png(rim)}
             for name, data in drawn.items():
-                self._encoded.put(("layer", number, name, _identity(record)), data, len(data))
+                self._encoded.put(("layer", number, name, tint, _identity(record)), data, len(data))
             return drawn[part]
 
-        return self._drawn(("layer", number, part, _identity(record)), draw)
+        return self._drawn(("layer", number, part, tint, _identity(record)), draw)
 
     def missing(self, record: PadRecord) -> str | None:
         """Why the record's image cannot be shown, by its header alone; None where it can."""

@@ -130,6 +130,18 @@ class Index:
         )
         return found[0] if found else None
 
+    def of_ids(self, ids: Sequence[str]) -> list[Row]:
+        """The first image of each of these ids that is there, in the data set's order."""
+        if not ids:
+            return []
+        marks = ", ".join("?" * len(ids))
+        return self.rows(
+            f"SELECT {_COLUMNS} FROM images WHERE image_id IN ({marks}) "
+            "QUALIFY row_number() OVER (PARTITION BY image_id ORDER BY position) = 1 "
+            "ORDER BY position",
+            ids,
+        )
+
     def neighbours(self, filters: Filters, position: int) -> Neighbours:
         """What comes before and after an image; it need not pass the filters itself."""
         where, values = where_clause(filters)

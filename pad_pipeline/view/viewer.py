@@ -17,6 +17,7 @@ from pad_pipeline.view.pages import TEMPLATES
 from pad_pipeline.view.pictures import Pictures
 from pad_pipeline.view.runs import ProjectorVariant
 from pad_pipeline.view.source import DataSet
+from pad_pipeline.view.truth.queries import TruthIndex
 
 _NUM_PROBED = 4
 """Images that are opened to see whether the images are there."""
@@ -30,6 +31,8 @@ class Viewer:
     pictures: Pictures
     runs: list[ProjectorVariant] = field(default_factory=list)
     service: str | None = None
+    truth: TruthIndex | None = None
+    """How the data set compares with a ground truth; of the shards that were there at the start."""
     comparisons: Comparisons = field(default_factory=Comparisons)
     """With other data sets."""
     _probed: tuple[Path, str | None] | None = None
@@ -44,6 +47,7 @@ class Viewer:
             "num_failed": self.data.index.stats.images_by_status["failed"],
             "has_runs": bool(self.runs),
             "service": self.service,
+            "has_truth": self.truth is not None,
             **values,
         }
         return TEMPLATES.TemplateResponse(request, template, context, status_code=status)

@@ -22,6 +22,7 @@ from tests.dataset.example import (
     write_dataset,
     write_images,
 )
+from tests.view.truth import write_truth
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 
@@ -101,7 +102,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         [
             *(sys.executable, "-m", "pad_pipeline", "view", data),
             *("--images", str(folder / "images"), "--port", "0"),
-            *("--service", SERVICE),
+            *("--service", SERVICE, "--ground-truth", write_truth(folder / "truth.json")),
         ],
         env={**os.environ, "PAD_CACHE": str(folder / "cache")},
         stdout=subprocess.PIPE,
@@ -156,6 +157,9 @@ PAGES = (
     "/failures",
     "/compare",
     "/try",
+    "/truth",
+    "/truth/images",
+    "/truth/image/00000%2F00000000.png",
 )
 
 
@@ -368,6 +372,23 @@ def test_the_score_slider_leaves_out_regions_as_it_moves(tab) -> None:
     assert tab.locator(".regions tbody tr:visible").count() == 1
 
 
+def test_from_a_mistake_of_a_tag_to_the_image_with_both(tab) -> None:
+    tab.goto("/truth")
+    tab.click("text=boat taken for apple")
+    tab.wait_for_url("**named=apple**")
+    tab.locator(".card").click()
+    tab.wait_for_url("**/truth/image/**")
+    assert tab.locator(".shape.truth.o-wrong").count() == 1
+    assert tab.locator(".shape.found.o-wrong").count() == 1
+    at_picture(tab, "click", 27, 20)
+    until(tab, lambda: tab.locator("tr.selected").count() == 1)
+    tab.click(".legend button >> text=truth")
+    assert tab.locator(".shape.truth.off").count() == 1
+    tab.click("text=masks, IoU ≥ 0.75")
+    tab.wait_for_url("**iou=0.75**")
+    assert query(tab)["by"] == ["masks"]
+
+
 def test_the_question_mark_shows_the_keys(tab) -> None:
     for page, rows in (("/", 3), ("/image/00002%2F00000008.png", 9)):
         tab.goto(page)
@@ -380,7 +401,7 @@ def test_the_question_mark_shows_the_keys(tab) -> None:
 def test_the_focus_goes_through_the_page_in_its_order(tab) -> None:
     tab.goto("/")
     reached = []
-    for _ in range(10):
+    for _ in range(11):
         tab.keyboard.press("Tab")
         reached.append(
             tab.evaluate("document.activeElement.innerText || document.activeElement.name")

@@ -186,7 +186,9 @@ OPTIONS = {
     "train export": {"--format", "--dtype"},
     "train compare": set(),
     "train push": {"--dtype", "--private", "--no-private", "--dry-run", "--no-dry-run"},
-    "view": {"--images", "--run", "--service", "--host", "--port"},
+    "view": {
+        *("--images", "--run", "--ground-truth", "--match", "--service", "--host", "--port"),
+    },
     "show": {"--images", "--width"},
     "analyze": ALIGNMENT,
     "evaluate": set(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException
@@ -12,7 +13,9 @@ from pad_pipeline.errors import UserError
 from pad_pipeline.records import PadRecord
 from pad_pipeline.view.dependencies import CurrentViewer, ImageId, find_image
 from pad_pipeline.view.pictures import NoPicture
+from pad_pipeline.view.queries import Row
 from pad_pipeline.view.routes.assets import STATIC
+from pad_pipeline.view.source import DataSet
 
 router = APIRouter()
 
@@ -26,17 +29,20 @@ def _drawing(viewer: CurrentViewer, image_id: ImageId, other: str | None = None)
     """Answers with a picture of the path's image, in the data set or in the compared `other`."""
     data_set = viewer.data if other is None else viewer.comparisons.opened(other)
     row = find_image(data_set, image_id)
+    return partial(picture_answer, data_set, row)
 
-    def answer(draw: Callable[[PadRecord], bytes], media_type: str) -> Response:
-        try:
-            data = draw(data_set.record_of(row))
-        except (NoPicture, UserError):
-            # A picture all the same: the page of the image gives the reason in words.
-            data = (STATIC / "missing.svg").read_bytes()
-            return Response(data, media_type="image/svg+xml", headers=_MISSING)
-        return Response(data, media_type=media_type, headers=_CACHED)
 
-    return answer
+def picture_answer(
+    data_set: DataSet, row: Row, draw: Callable[[PadRecord], bytes], media_type: str
+) -> Response:
+    """What `draw` makes of a row's record, or the picture that stands in for a missing one."""
+    try:
+        data = draw(data_set.record_of(row))
+    except (NoPicture, UserError):
+        # A picture all the same: the page of the image gives the reason in words.
+        data = (STATIC / "missing.svg").read_bytes()
+        return Response(data, media_type="image/svg+xml", headers=_MISSING)
+    return Response(data, media_type=media_type, headers=_CACHED)
 
 
 Drawing = Annotated[Draw, Depends(_drawing)]

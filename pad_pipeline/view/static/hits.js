@@ -13,7 +13,7 @@ class RegionHits {
       const [x, y, w, h] = ["x", "y", "width", "height"].map((name) => Number(box.getAttribute(name)));
       return {
         number: Number(shape.dataset.region),
-        address: shape.querySelector(".fill").getAttribute("href"),
+        address: shape.querySelector(".fill")?.getAttribute("href"), // none where only boxes are known
         box: { x, y, w, h },
         covered: null, // one byte a pixel, once it is loaded
         area: Infinity,
@@ -29,6 +29,7 @@ class RegionHits {
   }
 
   async #read(shape) {
+    if (!shape.address) return;
     const image = new Image();
     image.src = shape.address;
     try {

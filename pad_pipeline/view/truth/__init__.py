@@ -1,0 +1,1 @@
+"""The ground-truth pages' own index: what every region and object of a comparison is."""
