@@ -21,7 +21,7 @@ LAYERS = (
     ("records", "boxes", "masks", "polygons", "given", "given_masks"),
     ("geometry", "resampling", "normalisation", "images", "region_masks"),
     ("storage", "ports", "evaluate/measures"),
-    ("dataset/manifest",),
+    ("dataset/manifest", "review"),
     ("sources", "drawing", "scenes"),
     ("dataset", "models"),
     ("similarity",),
@@ -44,14 +44,14 @@ BESIDE = {
 """Parts of their own layer that a part may import."""
 
 NOT_BELOW = {
-    "models": {"dataset/manifest", "sources", "drawing", "scenes", "evaluate/measures"},
-    "engine": {"dataset", "dataset/manifest", "drawing", "scenes", "evaluate/measures"},
+    "models": {"dataset/manifest", "review", "sources", "drawing", "scenes", "evaluate/measures"},
+    "engine": {"dataset", "dataset/manifest", "review", "drawing", "scenes", "evaluate/measures"},
     "view": {"models", "engine", "scenes", "evaluate/measures"},
     "train": {"scenes", "export"},
     "importer": {"models", "engine", "drawing", "scenes", "evaluate/measures"},
-    "annotate": {"drawing", "export", "scenes", "evaluate/measures"},
+    "annotate": {"review", "drawing", "export", "scenes", "evaluate/measures"},
     "verify": {
-        *("storage", "sources", "drawing", "dataset", "dataset/manifest", "scenes"),
+        *("storage", "sources", "drawing", "dataset", "dataset/manifest", "review", "scenes"),
         "evaluate/measures",
     },
 }

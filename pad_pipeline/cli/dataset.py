@@ -10,6 +10,7 @@ from pad_pipeline.cli.options import DataSet, Images
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.export.options import ExportOptions
 from pad_pipeline.importer.options import ImportOptions
+from pad_pipeline.review.choice import ReviewChoice
 
 
 def export(
@@ -31,6 +32,7 @@ def export(
     ],
     select: Annotated[Selection, arg(name="")],
     options: Annotated[ExportOptions, arg(name="")],
+    review: Annotated[ReviewChoice, arg(name="")],
 ) -> None:
     """Write a data set, or a selection of it, in another format.
 
@@ -44,7 +46,7 @@ def export(
     from pad_pipeline.cli.reports.dataset import print_export
     from pad_pipeline.export.formats import export as run
 
-    print_export(run(dataset, dest, format, select, options))
+    print_export(run(dataset, dest, format, select, options, review))
 
 
 def import_labels(
@@ -86,6 +88,7 @@ def validate(dataset: DataSet) -> None:
 def stats(
     dataset: DataSet,
     select: Annotated[Selection, arg(name="")],
+    review: Annotated[ReviewChoice, arg(name="")],
     json: str | None = None,
     png: str | None = None,
 ) -> None:
@@ -98,13 +101,14 @@ def stats(
     from pad_pipeline.cli.reports.dataset import print_stats
     from pad_pipeline.dataset.stats import compute_stats
 
-    print_stats(compute_stats(dataset, select), json=json, png=png)
+    print_stats(compute_stats(dataset, select, review), json=json, png=png)
 
 
 def render(
     dataset: DataSet,
     dest: Positional[Annotated[str, arg(metavar="DEST")]],
     select: Annotated[Selection, arg(name="")],
+    review: Annotated[ReviewChoice, arg(name="")],
     images: Images = None,
     limit: int | None = None,
 ) -> None:
@@ -117,7 +121,8 @@ def render(
     from pad_pipeline.cli.reports.dataset import print_render
     from pad_pipeline.dataset.render import render as run
 
-    print_render(run(dataset, dest, images=images, limit=limit, select=select))
+    drawn = run(dataset, dest, images=images, limit=limit, select=select, review=review)
+    print_render(drawn)
 
 
 def show(

@@ -15,13 +15,15 @@ def view(
     ground_truth: str | None = None,
     match: str | None = None,
     service: str | None = None,
+    review: str | None = None,
     host: str = "127.0.0.1",
     port: int = 8500,
 ) -> None:
     """Show a data set in the browser.
 
     Pictures with masks, filters, tags, failures and comparisons. The data set may be unfinished.
-    Nothing is written except an index in the cache folder (PAD_CACHE, else ~/.cache/pad-pipeline).
+    Marks that you set go to one file beside the shards; they and an index in the cache folder
+    (PAD_CACHE, else ~/.cache/pad-pipeline) are all that is written.
 
     Args:
         run: Folders that `analyze` or `reproduce` wrote: what projectors find in single images.
@@ -29,7 +31,9 @@ def view(
             mistaken, tag by tag and image by image. Matching takes a while the first time.
         match: JSON object of tag -> category, for tags with another name than their category.
         service: Address of a running `serve`, for a page that annotates one image.
-        host: Address to listen at; everyone who can reach it sees the data set.
+        review: File of the marks, path or s3://; without it _review.jsonl in the data set's folder.
+        host: Address to listen at; everyone who can reach it sees the data set, and marks it with
+            the token that is printed.
         port: Port to listen at; 0 takes a free one.
     """
     try:
@@ -41,8 +45,21 @@ def view(
         ) from error
     with listen(host, port) as listening:
         viewer = open_viewer(
-            output, images=images, runs=run, service=service, ground_truth=ground_truth, match=match
+            output,
+            images=images,
+            runs=run,
+            service=service,
+            ground_truth=ground_truth,
+            match=match,
+            review=review,
+            host=host,
         )
         for notice in viewer.notices():
             say(f"note: {notice}")
-        serve(viewer, listening, host, lambda url: say(f"serving at {url} (Ctrl-C stops)"))
+
+        def announce(url: str) -> None:
+            say(f"serving at {url} (Ctrl-C stops)")
+            if viewer.writing.token is not None:
+                say(f"to mark regions, open it once as {url}/?token={viewer.writing.token}")
+
+        serve(viewer, listening, host, announce)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,14 +19,17 @@ logger = logging.getLogger(__name__)
 _COLUMNS = ("tags.list.element.tag", "labels.list.element.tag")
 
 
-def warn_about_unknown_names(dataset: Dataset, select: Selection | None) -> None:
+def warn_about_unknown_names(
+    dataset: Dataset, select: Selection | None, new_tags: Collection[str] = ()
+) -> None:
     """Logs the selected and excluded tags that no image and no region has, and unknown image ids.
 
-    Reads the columns of tags and ids until all have been met; nothing where none is named.
+    `new_tags` are names that a review gives to regions. Reads the columns of tags and ids until all
+    have been met; nothing where none is named.
     """
     if select is not None and select.ids is not None:
         _warn_about_ids(dataset, select.ids)
-    unknown = {*select.tags, *select.exclude_tags} if select else set()
+    unknown = {*select.tags, *select.exclude_tags} - {*new_tags} if select else set()
     if not unknown:
         return
     for _, batch in iter_batches(dataset, _COLUMNS):

@@ -15,10 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pad_pipeline import storage
+from pad_pipeline.dataset.chooser import Chooser
 from pad_pipeline.dataset.manifest import MANIFEST, State, read_manifest, state_of
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.errors import UserError, first_line
 from pad_pipeline.records import PAD_SCHEMA, SCHEMAS, PadRecord, batch_to_records
+from pad_pipeline.review.choice import ReviewChoice
 from pad_pipeline.storage.parquet import ParquetFile
 
 _BATCH_ROWS = 512
@@ -136,20 +138,28 @@ def iter_batches(
 
 
 def iter_records(
-    dataset: Dataset, select: Selection | None = None, *, masks: bool = True
+    dataset: Dataset,
+    select: Selection | None = None,
+    review: ReviewChoice | None = None,
+    *,
+    masks: bool = True,
 ) -> Iterator[PadRecord]:
-    """All records in order, as `select` wants them, with memory for a few hundred.
+    """All records in order, as `select` and `review` want them, with memory for a few hundred.
 
     With `masks=False` every `rle_mask` is the empty string: masks are nine tenths of the bytes, and
-    counting or listing does not need them.
+    counting or listing does not need them. Raises `UserError` where a review is wanted and cannot
+    be read.
     """
-    select = select or Selection()
+    chooser = Chooser(dataset.url, select, review)
+    for chosen in chooser.choose(iter_whole_records(dataset, masks=masks)):
+        yield chosen.record
+
+
+def iter_whole_records(dataset: Dataset, *, masks: bool = True) -> Iterator[PadRecord]:
+    """All records in order as they stand in the shards."""
     columns = None if masks else columns_without_masks()
     for _, batch in iter_batches(dataset, columns):
-        for record in batch_to_records(batch, masks=masks):
-            record = select.apply(record)
-            if select.keeps(record):
-                yield record
+        yield from batch_to_records(batch, masks=masks)
 
 
 def find_ids(dataset: Dataset | str, name: str, limit: int = 10) -> list[str]:

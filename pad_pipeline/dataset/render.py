@@ -15,15 +15,17 @@ from pathlib import PurePosixPath
 from PIL import Image
 
 from pad_pipeline import storage
+from pad_pipeline.dataset.chooser import Chooser
 from pad_pipeline.dataset.known_names import warn_about_unknown_names
 from pad_pipeline.dataset.manifest import State
-from pad_pipeline.dataset.reader import Dataset, iter_records, open_dataset
+from pad_pipeline.dataset.reader import Dataset, iter_whole_records, open_dataset
 from pad_pipeline.dataset.record_images import UNREADABLE, iter_record_images
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.drawing.contact_sheet import contact_sheet
 from pad_pipeline.drawing.record import draw_record
 from pad_pipeline.errors import UserError
 from pad_pipeline.images import ImageError, decode_image
+from pad_pipeline.review.choice import ReviewChoice
 from pad_pipeline.storage.atomic import new_folder
 
 __all__ = ["RenderReport", "contact_sheet", "picture_name", "render"]
@@ -53,20 +55,22 @@ def render(
     images: str | None = None,
     limit: int | None = None,
     select: Selection | None = None,
+    review: ReviewChoice | None = None,
 ) -> RenderReport:
     """Draws the first `limit` images (all by default) that did not fail into the folder `dest`.
 
     The pictures are named after the images' ids, folders kept: PNG for a PNG, JPEG for the others.
     Images are read from the records' uri or below `images`. Raises `UserError` where `dest` exists,
-    a limit is below 1, no image can be read, or a mask is damaged.
+    a limit is below 1, the review or no image can be read, or a mask is damaged.
     """
     if limit is not None and limit < 1:
         raise UserError(f"expected a limit of at least 1 image, found {limit}")
     dataset = open_dataset(url)
-    warn_about_unknown_names(dataset, select)
+    chooser = Chooser(url, select, review)
+    warn_about_unknown_names(dataset, select, chooser.new_tags)
     counts: Counter[str] = Counter()
     with new_folder(dest) as folder:
-        drawn = _draw(dataset, images, select or Selection(), counts)
+        drawn = _draw(dataset, images, chooser, counts)
         for name, data, num_regions in islice(drawn, limit):
             storage.write_atomic(storage.join(folder, name), data)
             counts["images"] += 1
@@ -76,11 +80,12 @@ def render(
 
 
 def _draw(
-    dataset: Dataset, images: str | None, select: Selection, counts: Counter[str]
+    dataset: Dataset, images: str | None, chooser: Chooser, counts: Counter[str]
 ) -> Iterator[tuple[str, bytes, int]]:
     """(file name, encoded picture, number of regions) of every image that can be drawn."""
     taken: set[str] = set()
-    for record, data in iter_record_images(iter_records(dataset, select), images, counts):
+    records = (chosen.record for chosen in chooser.choose(iter_whole_records(dataset)))
+    for record, data in iter_record_images(records, images, counts):
         try:
             image = decode_image(data)
         except ImageError as error:

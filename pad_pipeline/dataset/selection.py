@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -46,24 +47,31 @@ class Selection:
         if both:
             raise UserError(f"these tags are both selected and excluded: {', '.join(sorted(both))}")
 
-    def apply(self, record: PadRecord) -> PadRecord:
-        """The record with the regions and tags that pass, in their order.
-
-        An "ok" record that loses all its regions becomes "empty"; whether its status is wanted is
-        `keeps`' question.
-        """
+    def passing(self, record: PadRecord) -> Sequence[int]:
+        """The numbers of the record's regions that pass, in their order."""
         if self._takes_everything():
-            return record
+            return range(len(record.labels))
         # Thresholds are compared as float32, the shards' own precision: 0.7 must pass 0.7.
         score, quality = np.float32(self.min_score), np.float32(self.min_predicted_iou)
-        labels = tuple(
-            region
-            for region in record.labels
+        return [
+            number
+            for number, region in enumerate(record.labels)
             if region.score >= score
             and (not quality or region.predicted_iou >= quality)  # SAM's may fall below 0
             and self._takes_area(region)
             and self._takes_tag(region.tag)
-        )
+        ]
+
+    def apply(self, record: PadRecord, passing: Sequence[int] | None = None) -> PadRecord:
+        """The record with the regions and tags that pass, in their order.
+
+        An "ok" record that loses all its regions becomes "empty"; whether its status is wanted is
+        `keeps`' question. `passing` are the numbers that `passing` gave, where they are known.
+        """
+        if self._takes_everything():
+            return record
+        passing = self.passing(record) if passing is None else passing
+        labels = tuple(record.labels[number] for number in passing)
         return replace(
             record,
             tags=tuple(tag for tag in record.tags if self._takes_tag(tag.tag)),

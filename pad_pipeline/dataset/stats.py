@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from pad_pipeline.dataset.chooser import Chooser
 from pad_pipeline.dataset.known_names import warn_about_unknown_names
 from pad_pipeline.dataset.manifest import State
-from pad_pipeline.dataset.reader import iter_records, open_dataset
+from pad_pipeline.dataset.reader import iter_whole_records, open_dataset
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.records import PadRecord
+from pad_pipeline.review.choice import ReviewChoice
 
 AREA_FRACTION_EDGES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 SCORE_EDGES = tuple(number / 20 for number in range(21))
@@ -67,13 +69,16 @@ class Stats:
     failures: dict[str, int]
 
 
-def compute_stats(url: str, select: Selection | None = None) -> Stats:
+def compute_stats(
+    url: str, select: Selection | None = None, review: ReviewChoice | None = None
+) -> Stats:
     """Counts all records of a data set, or a selection, without reading the masks.
 
-    Raises `UserError` where the data set cannot be read.
+    Raises `UserError` where the data set or the review cannot be read.
     """
     dataset = open_dataset(url)
-    warn_about_unknown_names(dataset, select)
+    chooser = Chooser(url, select, review)
+    warn_about_unknown_names(dataset, select, chooser.new_tags)
     statuses: Counter[str] = Counter()
     failures: Counter[str] = Counter()
     region_tags: Counter[str] = Counter()
@@ -82,7 +87,8 @@ def compute_stats(url: str, select: Selection | None = None) -> Stats:
     per_image = np.zeros(MANY_REGIONS + 1, dtype=np.int64)
     spread = {"area": _Spread(AREA_FRACTION_EDGES), "score": _Spread(SCORE_EDGES)}
     spread["iou"] = _Spread(SCORE_EDGES)
-    for record in iter_records(dataset, select, masks=False):
+    for chosen in chooser.choose(iter_whole_records(dataset, masks=False)):
+        record = chosen.record
         statuses[record.status] += 1
         if record.status == "failed":
             failures[_cause(record)] += 1

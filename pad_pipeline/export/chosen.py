@@ -12,8 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from pad_pipeline.dataset.reader import Dataset, iter_batches, iter_records
-from pad_pipeline.dataset.selection import Selection
+from pad_pipeline.dataset.chooser import Chooser
+from pad_pipeline.dataset.reader import Dataset, iter_batches, iter_whole_records
 from pad_pipeline.export.options import ExportOptions
 from pad_pipeline.records import PadRecord
 
@@ -37,13 +37,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A data set, what is selected of it, and how it is split; `part` leaves one part alone.
+    """A data set, what is chosen of it, and how it is split; `part` leaves one part alone.
 
     `together` gives images the id of another one, in whose part of the split they are.
     """
 
     dataset: Dataset
-    select: Selection
+    chooser: Chooser
     options: ExportOptions = field(default_factory=ExportOptions)
     part: str | None = None
     together: Mapping[str, str] = field(default_factory=dict)
@@ -57,12 +57,9 @@ class Chosen:
 
     def entries(self, counts: Counter[str], *, masks: bool = True) -> Iterator[Entry]:
         """The selected records that did not fail; counts "images", "regions" and "failed" ones."""
-        shares, seed, num_regions = self.options.shares, self.options.seed, 0
-        for number, whole in enumerate(iter_records(self.dataset, masks=masks), start=1):
-            first, num_regions = num_regions + 1, num_regions + len(whole.labels)
-            record = self.select.apply(whole)
-            if not self.select.keeps(record):
-                continue
+        shares, seed = self.options.shares, self.options.seed
+        for chosen in self.chooser.choose(iter_whole_records(self.dataset, masks=masks)):
+            record = chosen.record
             decisive = self.together.get(record.image_id, record.image_id)
             part = part_of(decisive, shares, seed) if shares else WHOLE
             if self.part is not None and part != self.part:
@@ -72,18 +69,21 @@ class Chosen:
                 continue
             counts["images"] += 1
             counts["regions"] += len(record.labels)
-            places = {id(region): first + index for index, region in enumerate(whole.labels)}
-            numbers = tuple(places[id(region)] for region in record.labels)
-            yield Entry(record, number, numbers, part)
+            numbers = tuple(number + 1 for number in chosen.region_numbers)
+            yield Entry(record, chosen.number + 1, numbers, part)
 
     def categories(self) -> dict[str, int]:
-        """The tags of all regions of the data set, numbered from 1 by name; none is left out."""
+        """The tags of all regions of the data set, numbered from 1 by name; none is left out.
+
+        Names that a review gave come behind those of the data set, whose numbers so stay the same.
+        """
         names: set[str] = set()
         for _, batch in iter_batches(self.dataset, ["labels.list.element.tag"]):
             labels = batch.column("labels")
             assert isinstance(labels, pa.ListArray)
             names.update(labels.flatten().field("tag").unique().to_pylist())
-        return {name: number for number, name in enumerate(sorted(names), start=1)}
+        ordered = [*sorted(names), *sorted(self.chooser.new_tags - names)]
+        return {name: number for number, name in enumerate(ordered, start=1)}
 
 
 def part_of(image_id: str, shares: dict[str, float], seed: int) -> str:

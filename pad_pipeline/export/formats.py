@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from pad_pipeline import storage
+from pad_pipeline.dataset.chooser import Chooser
 from pad_pipeline.dataset.known_names import warn_about_unknown_names
 from pad_pipeline.dataset.manifest import State
 from pad_pipeline.dataset.reader import open_dataset
@@ -26,6 +27,7 @@ from pad_pipeline.export.pad_json import write_pad_json
 from pad_pipeline.export.voc import write_voc
 from pad_pipeline.export.webdataset import write_webdataset
 from pad_pipeline.export.yolo_seg import write_yolo_seg
+from pad_pipeline.review.choice import ReviewChoice
 from pad_pipeline.similarity.duplicates import read_groups, representatives
 from pad_pipeline.similarity.store import find_embeddings
 from pad_pipeline.storage.atomic import new_folder
@@ -91,21 +93,23 @@ def export(
     format: str,
     select: Selection | None = None,
     options: ExportOptions | None = None,
+    review: ReviewChoice | None = None,
 ) -> ExportReport:
     """Writes the data set at `url` to `dest`, with memory for a few hundred records at a time.
 
     A file or a folder, as the format wants it; with `options.split` a folder in which the parts lie
     apart, near-duplicates in one of them where the data set has embeddings. Failed images are left
     out of all of them. Raises `UserError` for an unknown format, a
-    `dest` that exists, a data set or images that cannot be read, and a split by embeddings that are
-    unfinished or of other shards.
+    `dest` that exists, a data set, review or images that cannot be read, and a split by embeddings
+    that are unfinished or of other shards.
     """
     if format not in FORMATS:
         raise UserError(f"unknown format {format!r}; choose one of {', '.join(FORMATS)}")
     form = FORMATS[format]
     dataset = open_dataset(url)
-    warn_about_unknown_names(dataset, select)
-    chosen = Chosen(dataset, select or Selection(), options or ExportOptions())
+    chooser = Chooser(dataset.url, select, review)
+    warn_about_unknown_names(dataset, select, chooser.new_tags)
+    chosen = Chosen(dataset, chooser, options or ExportOptions())
     together = ""
     if chosen.options.shares and (embeddings := find_embeddings(dataset)) is not None:
         groups = read_groups(embeddings)

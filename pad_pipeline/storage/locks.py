@@ -19,7 +19,7 @@ from pad_pipeline.storage.urls import local_path
 NAME = "_lock"
 _TIMEOUT_S = 0.2  # `is_held` may have it for a moment
 _POLL_S = 0.05
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def only_run_on(output: str) -> Iterator[None]:
                 "stop it, or choose another output"
             ) from None
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            if error.errno not in NO_LOCKS:
                 raise
     try:
         if lock.is_locked:

@@ -33,7 +33,7 @@ from tenacity import (
 )
 from urllib3.exceptions import IncompleteRead
 
-from pad_pipeline.storage.errors import RetriesExhausted, s3_code
+from pad_pipeline.storage.errors import RetriesExhausted, is_bucket_missing, s3_code
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ _TRANSIENT_CODES = frozenset(
         *("XAmzContentSHA256Mismatch", "BadDigest", "IncompleteBody"),
     }
 )
+_CONDITION_FAILED = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
 _TRANSIENT_ERRORS = (
     botocore.exceptions.ConnectionError,
     botocore.exceptions.HTTPClientError,
@@ -203,6 +204,48 @@ class S3(S3FileSystem):
                 raise
             # The answer to a completed upload was lost, so asking again found no upload.
             return await super()._pipe_file(path, data, **{"chunksize": PART_BYTES, **kwargs})
+
+    async def _read_tagged(
+        self, path: str, known: bytes, etag: str | None
+    ) -> tuple[bytes, str | None]:
+        """The file and its ETag, (b"", None) where it is missing; not sent again if it is `etag`'s.
+
+        `known` is what the file held when it had that ETag.
+        """
+        bucket, key, _ = self.split_path(path)
+        condition = {"IfNoneMatch": etag} if etag is not None else {}
+        try:
+            answer = await self._call_s3(
+                "get_object", Bucket=bucket, Key=key, **condition, **self.req_kw
+            )
+        except FileNotFoundError as error:
+            if is_bucket_missing(error):
+                raise
+            return b"", None
+        except OSError as error:
+            if s3_code(error) in ("304", "NotModified"):
+                return known, etag
+            raise
+        return await answer["Body"].read(), answer["ETag"]
+
+    read_tagged = sync_wrapper(_read_tagged)
+
+    async def _put_if(self, path: str, data: bytes, etag: str | None) -> str | None:
+        """Writes a file that has `etag`, or with None is missing; its new ETag, None if not so."""
+        bucket, key, _ = self.split_path(path)
+        condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
+        try:
+            answer = await self._call_s3(
+                "put_object", Bucket=bucket, Key=key, Body=data, **condition
+            )
+        except OSError as error:
+            missing = isinstance(error, FileNotFoundError) and not is_bucket_missing(error)
+            if s3_code(error) in _CONDITION_FAILED or (missing and etag is not None):
+                return None
+            raise
+        return answer["ETag"]
+
+    put_if = sync_wrapper(_put_if)
 
     async def _abort_stale_uploads(self, path: str, older_than: timedelta) -> int:
         """Abort uploads in parts that killed processes left below `path`: they cost space."""

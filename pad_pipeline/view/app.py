@@ -19,6 +19,7 @@ from pad_pipeline.view.routes import (
     grid,
     image,
     pictures,
+    review,
     runs,
     stats,
     tags,
@@ -32,6 +33,7 @@ ROUTES = (
     grid,
     image,
     api,
+    review,
     pictures,
     tags,
     stats,
@@ -48,6 +50,7 @@ def make_app(viewer: Viewer, host: str = "127.0.0.1") -> FastAPI:
     """The application; `host` is the address that it is bound to."""
     app = FastAPI(title="pad-pipeline view", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.viewer = viewer
+    app.add_middleware(BaseHTTPMiddleware, dispatch=viewer.writing.take_token)
     app.add_middleware(BaseHTTPMiddleware, dispatch=guard(host))
     for module in ROUTES:
         app.include_router(module.router)

@@ -11,6 +11,7 @@ from pad_pipeline.drawing.fonts import font_size_for
 from pad_pipeline.drawing.labels import Label, place_region_labels
 from pad_pipeline.records import PadRecord, Region
 from pad_pipeline.view.addresses import of_image
+from pad_pipeline.view.marked import regions_of
 from pad_pipeline.view.pictures import layer_scale
 from pad_pipeline.view.queries import Row
 
@@ -93,17 +94,7 @@ def sketch(width: int, height: int, rows: Sequence[Row], marked: Collection[int]
     """The boxes of rows of the index over a picture of `width` × `height` pixels."""
     scale = SKETCH_SIDE / max(width, height, 1)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    regions = [
-        Region(
-            tag=row["tag"],
-            score=row["score"],
-            bbox=(row["x0"], row["y0"], row["x1"], row["y1"]),
-            rle_mask="",
-            area=row["area"],
-            predicted_iou=row["predicted_iou"],
-        )
-        for row in rows
-    ]
+    regions = regions_of(rows)
     letters = SKETCH_LETTERS
     named = [region for row, region in zip(rows, regions, strict=True) if row["number"] in marked]
     labels = iter(place_region_labels(named, scale, size, letters))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -32,6 +33,14 @@ def percent(value: float, digits: int = 0) -> str:
 def score(value: float | None) -> str:
     """0.68; a dash where there is none."""
     return "–" if value is None else f"{value:.2f}"
+
+
+def when(at: str) -> str:
+    """`2026-11-29 16:12` of an ISO time in UTC, as it stands where it is none."""
+    try:
+        return datetime.fromisoformat(at).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except ValueError:
+        return at
 
 
 def num_label(first: int, shown: int, total: int) -> str:
@@ -84,7 +93,7 @@ def _templates() -> Jinja2Templates:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        number=number, percent=percent, score=score, tag_class=tag_class, plural=plural
+        number=number, percent=percent, score=score, tag_class=tag_class, plural=plural, when=when
     )
     environment.globals.update(of_image=of_image, tag_address=tag_address, num_label=num_label)
     return Jinja2Templates(env=environment)

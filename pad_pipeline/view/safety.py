@@ -19,7 +19,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _ANYWHERE = ("0.0.0.0", "::", "")
 
 Next = Callable[[Request], Awaitable[Response]]
@@ -31,8 +31,8 @@ def guard(host: str) -> Callable[[Request, Next], Awaitable[Response]]:
     A web site whose name resolves to 127.0.0.1 could otherwise read the viewer's pages in the
     browser of its visitors. Bound to an address of a network, the server accepts any name.
     """
-    names: Collection[str] | None = None if host in _ANYWHERE else {host, *_LOOPBACK}
-    if host not in _LOOPBACK:
+    names: Collection[str] | None = None if host in _ANYWHERE else {host, *LOOPBACK}
+    if host not in LOOPBACK:
         names = None
 
     async def check(request: Request, call_next: Next) -> Response:

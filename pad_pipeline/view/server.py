@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import socket
 from collections.abc import Callable, Sequence
 
@@ -10,13 +11,17 @@ import uvicorn
 
 from pad_pipeline import storage
 from pad_pipeline.errors import Setting, UserError
+from pad_pipeline.review.events import user_name
+from pad_pipeline.review.log import ReviewLog, review_url
 from pad_pipeline.view.app import make_app
 from pad_pipeline.view.pictures import Pictures
 from pad_pipeline.view.runs import read_runs
+from pad_pipeline.view.safety import LOOPBACK
 from pad_pipeline.view.source import DataSet
 from pad_pipeline.view.truth.build import TruthSource, build_truth
 from pad_pipeline.view.truth.queries import TruthIndex
 from pad_pipeline.view.viewer import Viewer
+from pad_pipeline.view.writing import WriteGuard
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +34,15 @@ def open_viewer(
     service: str | None = None,
     ground_truth: str | None = None,
     match: str | None = None,
+    review: str | None = None,
+    host: str = "127.0.0.1",
 ) -> Viewer:
     """Everything that the pages need, the index made, and the matches with a ground truth.
 
-    `ground_truth` is COCO's instances JSON, `match` a JSON object of tag -> category. Raises
-    `UserError` where the data set, the image root, the truth or a run is not there.
+    `ground_truth` is COCO's instances JSON, `match` a JSON object of tag -> category. `review` is
+    the file of marks, else the one beside the shards; at another `host` than loopback marking needs
+    a token, which is made here. Raises `UserError` where the data set, the image root, the truth or
+    a run is not there.
     """
     if images is not None and not storage.exists(images):
         raise UserError(
@@ -53,7 +62,17 @@ def open_viewer(
     if ground_truth is not None:
         logger.info("comparing %s with %s, which takes a while the first time", url, ground_truth)
         truth = TruthIndex(build_truth(data.contents, TruthSource(ground_truth, match)))
-    return Viewer(data, Pictures(images), list(distinct.values()), service, truth)
+    is_local = host in LOOPBACK
+    return Viewer(
+        data=data,
+        pictures=Pictures(images),
+        review=ReviewLog(review_url(url, review)),
+        runs=list(distinct.values()),
+        service=service,
+        truth=truth,
+        writing=WriteGuard(None if is_local else secrets.token_urlsafe(24)),
+        reviewer=user_name() if is_local else None,
+    )
 
 
 def serve(

@@ -11,6 +11,8 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from pad_pipeline.errors import UserError
+from pad_pipeline.review.log import ReviewLog
+from pad_pipeline.review.marks import Marks
 from pad_pipeline.view.compare import Comparisons
 from pad_pipeline.view.filters import Filters
 from pad_pipeline.view.pages import TEMPLATES
@@ -18,6 +20,7 @@ from pad_pipeline.view.pictures import Pictures
 from pad_pipeline.view.runs import ProjectorVariant
 from pad_pipeline.view.source import DataSet
 from pad_pipeline.view.truth.queries import TruthIndex
+from pad_pipeline.view.writing import WriteGuard
 
 _NUM_PROBED = 4
 """Images that are opened to see whether the images are there."""
@@ -29,10 +32,14 @@ class Viewer:
 
     data: DataSet
     pictures: Pictures
+    review: ReviewLog
     runs: list[ProjectorVariant] = field(default_factory=list)
     service: str | None = None
     truth: TruthIndex | None = None
     """How the data set compares with a ground truth; of the shards that were there at the start."""
+    writing: WriteGuard = field(default_factory=WriteGuard)
+    reviewer: str | None = None
+    """Whose marks are of a page that gives no name; the client's address without."""
     comparisons: Comparisons = field(default_factory=Comparisons)
     """With other data sets."""
     _probed: tuple[Path, str | None] | None = None
@@ -48,6 +55,7 @@ class Viewer:
             "has_runs": bool(self.runs),
             "service": self.service,
             "has_truth": self.truth is not None,
+            "can_mark": self.writing.allows(request),
             **values,
         }
         return TEMPLATES.TemplateResponse(request, template, context, status_code=status)
@@ -62,11 +70,20 @@ class Viewer:
                 f"This data set is still being written: {index.stats.num_images:,}{of} images are "
                 "there so far, and new ones appear here by themselves."
             )
+        if (problem := self.read_review()[1]) is not None:
+            found.append(f"Marks are neither shown nor set: {problem}")
         for name, problem in index.problems.items():
             found.append(f"The shard {name} cannot be read and is left out ({problem}).")
         if (missing := self._images_missing()) is not None:
             found.append(missing)
         return found
+
+    def read_review(self) -> tuple[Marks, str | None]:
+        """The marks, and why they cannot be read; none then."""
+        try:
+            return self.review.marks(), None
+        except UserError as error:
+            return Marks(), str(error)
 
     def _images_missing(self) -> str | None:
         """Whether not one of the first images can be read, found out once per index."""

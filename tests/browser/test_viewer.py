@@ -390,7 +390,7 @@ def test_from_a_mistake_of_a_tag_to_the_image_with_both(tab) -> None:
 
 
 def test_the_question_mark_shows_the_keys(tab) -> None:
-    for page, rows in (("/", 3), ("/image/00002%2F00000008.png", 9)):
+    for page, rows in (("/", 3), ("/image/00002%2F00000008.png", 12)):
         tab.goto(page)
         tab.keyboard.press("?")
         assert tab.locator("dialog[open] tr").count() == rows

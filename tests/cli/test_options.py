@@ -91,6 +91,11 @@ SELECTION = {
     "--ids",
 }
 
+REVIEW = {
+    *("--only-accepted", "--no-only-accepted", "--without-rejected", "--no-without-rejected"),
+    "--review",
+}
+
 TRAINING = {
     "--preset",
     "--weights",
@@ -164,11 +169,12 @@ OPTIONS = {
     "retry-failed": {"--layout", "--hang-after-s"} | RAY,
     "demo": {"--output", "--num-images", "--seed", "--photos", "--no-photos"},
     "export": SELECTION
+    | REVIEW
     | {"--format", "--images", "--split", "--seed", "--clip", "--no-clip", "--polygon-tolerance"},
     "import": {"--format", "--images", "--captions", "--fill-boxes", "--no-fill-boxes"},
     "validate": set(),
-    "stats": SELECTION | {"--json", "--png"},
-    "render": SELECTION | {"--images", "--limit"},
+    "stats": SELECTION | REVIEW | {"--json", "--png"},
+    "render": SELECTION | REVIEW | {"--images", "--limit"},
     "embed": {"--images", "--device", "--dtype", "--embed.model", "--embed.batch-size"}
     | {"--embed.regions", "--embed.no-regions", "--embed.duplicates-from", "--embed.map"},
     "duplicates": {"--min-similarity", "--json"},
@@ -187,7 +193,8 @@ OPTIONS = {
     "train compare": set(),
     "train push": {"--dtype", "--private", "--no-private", "--dry-run", "--no-dry-run"},
     "view": {
-        *("--images", "--run", "--ground-truth", "--match", "--service", "--host", "--port"),
+        *("--images", "--run", "--ground-truth", "--match", "--service", "--review"),
+        *("--host", "--port"),
     },
     "show": {"--images", "--width"},
     "analyze": ALIGNMENT,

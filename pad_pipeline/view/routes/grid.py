@@ -17,7 +17,7 @@ from pad_pipeline.view.queries import Row
 router = APIRouter()
 
 PER_PAGE = 48
-_SUGGESTED_TAGS = 200
+SUGGESTED_TAGS = 200
 _TAGS_ON_CARD = 3
 
 
@@ -55,7 +55,7 @@ def grid(
         page_number=page,
         num_pages=num_pages,
         address=lambda number: filters.address("/", page=number if number > 1 else None),
-        tags=index.frequent_tags(_SUGGESTED_TAGS),
+        tags=index.frequent_tags(SUGGESTED_TAGS),
         statuses=STATUSES,
         sorts=SORTS,
     )

@@ -11,9 +11,10 @@ from fastapi.responses import Response
 from pad_pipeline.records import PadRecord, to_pad_json
 from pad_pipeline.view.addresses import of_image
 from pad_pipeline.view.dependencies import CurrentViewer, ImageId, QueryFilters, find_image
+from pad_pipeline.view.marked import image_state, renamed
 from pad_pipeline.view.overlay import overlay
 from pad_pipeline.view.parameters import Count
-from pad_pipeline.view.routes.grid import PER_PAGE, chips
+from pad_pipeline.view.routes.grid import PER_PAGE, SUGGESTED_TAGS, chips
 
 router = APIRouter()
 
@@ -29,7 +30,9 @@ def image(
     """The page of an image; `region` is the number of the one that is selected."""
     index = viewer.data.index
     row = find_image(viewer.data, image_id)
-    record = viewer.data.record_of(row)
+    marks, _ = viewer.read_review()
+    whole = viewer.data.record_of(row)
+    record = renamed(whole, marks)
     around = index.neighbours(filters, row["position"])
     query = filters.query()
     detected = {label.tag for label in record.labels}
@@ -54,6 +57,10 @@ def image(
         shard=index.shard_names[row["shard"]],
         shard_row=row["shard_row"],
         provenance=_provenance(viewer.data.contents.manifest),
+        marks=image_state(marks, record.image_id, whole.labels),
+        own_tags=[region.tag for region in whole.labels],
+        reviewer=viewer.reviewer,
+        known_tags=index.frequent_tags(SUGGESTED_TAGS),
         pad_json=json.dumps(to_pad_json(record), indent=1, ensure_ascii=False),
         retry_command=viewer.retry_command,
     )

@@ -28,6 +28,7 @@ if (picture) {
     else address.searchParams.delete("region");
     history.replaceState(null, "", address);
     heat(null);
+    document.dispatchEvent(new CustomEvent("regionselected", { detail: number }));
     if (number >= 0) rows[number]?.scrollIntoView({ block: "nearest" });
   };
 

@@ -1,0 +1,138 @@
+"""Marks: set, renamed and taken back by a page, each kept before it is answered."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from pad_pipeline.review.events import Event, Verdict, new_event, region_digest
+from pad_pipeline.review.marks import Marks
+from pad_pipeline.view.dependencies import CurrentViewer, ImageId, find_image
+from pad_pipeline.view.marked import image_state, regions_of
+from pad_pipeline.view.viewer import Viewer
+
+router = APIRouter(prefix="/api/review")
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=80)]
+Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+
+
+class VerdictMark(BaseModel):
+    """A verdict on an image, or on a region of it; None takes it away."""
+
+    by: Name = ""
+    kind: Literal["verdict"]
+    image: str
+    region: Annotated[int, Field(ge=0)] | None = None
+    digest: str | None = None
+    value: Verdict | None
+
+
+class TagMark(BaseModel):
+    """Another tag for a region; None gives it its own again."""
+
+    by: Name = ""
+    kind: Literal["tag"]
+    image: str
+    region: Annotated[int, Field(ge=0)]
+    digest: str
+    value: Tag | None
+
+
+class SavedView(BaseModel):
+    """Filters under a name; None removes them."""
+
+    by: Name = ""
+    kind: Literal["view"]
+    name: Tag
+    value: Annotated[str, StringConstraints(max_length=4000)] | None
+
+
+class Undo(BaseModel):
+    """Takes an event back."""
+
+    by: Name = ""
+    kind: Literal["undo"]
+    value: str
+
+
+class Body(BaseModel):
+    """The body of a request."""
+
+    event: Annotated[VerdictMark | TagMark | SavedView | Undo, Field(discriminator="kind")]
+
+
+@router.get("/image/{image_id:id}")
+def marks_of_image(viewer: CurrentViewer, image_id: ImageId) -> Response:
+    """The marks of one image."""
+    return JSONResponse(_state(viewer, viewer.review.marks(), image_id))
+
+
+@router.post("")
+async def mark(request: Request, viewer: CurrentViewer) -> Response:
+    """Adds one event; answers with it and the marks of its image once it is on the disk."""
+    body = await viewer.writing.read(request)
+    try:
+        wanted = Body.model_validate_json(b'{"event":' + body + b"}").event
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"][2:])
+        raise HTTPException(422, f"this is no mark: {place} {first['msg']}".strip()) from error
+    peer = request.client.host if request.client else ""
+    return await run_in_threadpool(_write, viewer, wanted, viewer.reviewer or peer or "unknown")
+
+
+def _write(
+    viewer: Viewer, wanted: VerdictMark | TagMark | SavedView | Undo, default_name: str
+) -> Response:
+    values = wanted.model_dump(exclude={"by"})
+    if isinstance(wanted, VerdictMark | TagMark):
+        _check_target(viewer, wanted)
+    elif isinstance(wanted, Undo) and viewer.review.marks().find(wanted.value) is None:
+        raise HTTPException(404, "there is no such mark to take back")
+    event = new_event(by=wanted.by or default_name, **values)
+    marks = viewer.review.write(event)
+    done = marks.find(wanted.value) if isinstance(wanted, Undo) else event
+    answer: dict[str, Any] = {"id": event.id, "done": _in_words(done)}
+    if done is not None and done.image is not None:
+        answer |= {"image": done.image, "marks": _state(viewer, marks, done.image)}
+    return JSONResponse(answer)
+
+
+def _check_target(viewer: Viewer, wanted: VerdictMark | TagMark) -> None:
+    """Raises `HTTPException` where there is no such image, or not the region of the page."""
+    row = find_image(viewer.data, wanted.image)
+    if wanted.region is None:
+        if wanted.digest is not None:
+            raise HTTPException(422, "this is no mark: digest without a region")
+        return
+    regions = regions_of(viewer.data.index.regions([row["position"]])[row["position"]])
+    if wanted.region >= len(regions) or region_digest(regions[wanted.region]) != wanted.digest:
+        raise HTTPException(
+            409, "the region has changed since this page was loaded: load it again, then mark it"
+        )
+
+
+def _state(viewer: Viewer, marks: Marks, image_id: str) -> dict[str, Any] | None:
+    row = viewer.data.index.find(image_id)
+    if row is None:
+        return None
+    return image_state(
+        marks, image_id, regions_of(viewer.data.index.regions([row["position"]])[row["position"]])
+    )
+
+
+def _in_words(event: Event | None) -> str:
+    """What an event has done, as pages and lists say it."""
+    if event is None:
+        return ""
+    of = f"region {event.region + 1}" if event.region is not None else "the image"
+    if event.kind == "view":
+        return f"{'saved' if event.value is not None else 'removed'} the view {event.name}"
+    if event.kind == "tag":
+        return f"renamed {of} to {event.value}" if event.value else f"gave {of} its own tag again"
+    return f"{event.value} {of}" if event.value else f"took the mark of {of} away"
