@@ -21,9 +21,9 @@ def view(
 ) -> None:
     """Show a data set in the browser.
 
-    Pictures with masks, filters, tags, failures and comparisons. The data set may be unfinished.
-    Marks that you set go to one file beside the shards; they and an index in the cache folder
-    (PAD_CACHE, else ~/.cache/pad-pipeline) are all that is written.
+    Pictures with masks, filters, tags, failures and comparisons. The data set may be unfinished,
+    or a COCO file. Marks that you set go to one file beside the shards; they and an index in the
+    cache folder (PAD_CACHE, else ~/.cache/pad-pipeline) are all that is written.
 
     Args:
         run: Folders that `analyze` or `reproduce` wrote: what projectors find in single images.

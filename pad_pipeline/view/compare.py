@@ -1,4 +1,4 @@
-"""Two data sets beside each other: which images they share, and which regions only one has."""
+"""Two data sets beside each other: which images they share, and how far their regions agree."""
 
 from __future__ import annotations
 
@@ -10,48 +10,81 @@ from typing import Any, Literal
 import duckdb
 
 from pad_pipeline.errors import UserError
+from pad_pipeline.view.compare_masks import add_mask_overlaps
 from pad_pipeline.view.index import LIMITS
 from pad_pipeline.view.queries import Index, Row
 from pad_pipeline.view.source import DataSet
 
 Show = Literal["differing", "all", "same"]
+By = Literal["boxes", "masks"]
 SAME_IOU = 0.8
-"""Two boxes of one tag are the same region from this intersection over union on."""
+"""Regions of one tag are the same from this intersection over union on, by default."""
 _KEPT_OPEN = 2
 """Data sets and comparisons."""
 
-_PAIRS = f"""
+_PAIRS = """
 CREATE TEMP TABLE pairs AS
-    SELECT a.position AS here, b.position AS there, a.status <> b.status AS differs
-    FROM a.images a JOIN (
-        SELECT image_id, min(position) AS position, any_value(status) AS status
+    WITH here AS (SELECT position, image_id, status FROM a.images),
+    there AS (
+        SELECT image_id, min(position) AS position, first(status ORDER BY position) AS status
         FROM b.images GROUP BY image_id
-    ) b USING (image_id)
-    ORDER BY here;
+    ),
+    same_path AS (SELECT here.position AS here, there.position AS there FROM here JOIN there
+        USING (image_id)),
+    -- The rest by the file's name alone, where both have one of it: COCO's have no folders.
+    named_here AS (SELECT parse_filename(image_id) AS name, any_value(position) AS here FROM here
+        WHERE position NOT IN (SELECT here FROM same_path) GROUP BY 1 HAVING count(*) = 1),
+    named_there AS (SELECT parse_filename(image_id) AS name, any_value(position) AS there FROM there
+        WHERE position NOT IN (SELECT there FROM same_path) GROUP BY 1 HAVING count(*) = 1),
+    found AS (FROM same_path UNION ALL
+        SELECT here, there FROM named_here JOIN named_there USING (name))
+    SELECT found.here, found.there, h.status <> t.status AS status_differs
+    FROM found JOIN here h ON h.position = found.here JOIN there t ON t.position = found.there
+    ORDER BY found.here;
 CREATE TEMP TABLE one AS
-    SELECT here, number, tag, x0, y0, x1, y1
+    SELECT here, number, tag, x0::DOUBLE AS x0, y0::DOUBLE AS y0, x1::DOUBLE AS x1,
+        y1::DOUBLE AS y1
     FROM a.regions JOIN a.tag_names USING (tag_id) JOIN pairs ON here = position;
 CREATE TEMP TABLE two AS
-    SELECT here, number, tag, x0, y0, x1, y1
+    SELECT here, number, tag, x0::DOUBLE AS x0, y0::DOUBLE AS y0, x1::DOUBLE AS x1,
+        y1::DOUBLE AS y1
     FROM b.regions JOIN b.tag_names USING (tag_id) JOIN pairs ON there = position;
-CREATE TEMP TABLE matched AS
-    SELECT here, one, two FROM (
+CREATE TEMP TABLE box_overlaps AS
+    SELECT here, one, two, (shared / (total - shared))::FLOAT AS iou FROM (
         SELECT one.here, one.number AS one, two.number AS two,
             greatest(least(one.x1, two.x1) - greatest(one.x0, two.x0), 0)
                 * greatest(least(one.y1, two.y1) - greatest(one.y0, two.y0), 0) AS shared,
             (one.x1 - one.x0) * (one.y1 - one.y0) + (two.x1 - two.x0) * (two.y1 - two.y0) AS total
         FROM one JOIN two USING (here, tag)
-    ) WHERE shared >= {SAME_IOU} * (total - shared);
-CREATE TEMP TABLE unmatched AS
-    SELECT here, 1 AS side, number FROM one
-        WHERE (here, number) NOT IN (SELECT (here, one) FROM matched)
-    UNION ALL
-    SELECT here, 2, number FROM two WHERE (here, number) NOT IN (SELECT (here, two) FROM matched);
-UPDATE pairs SET differs = true WHERE here IN (SELECT here FROM unmatched);
-DROP TABLE one;
-DROP TABLE two;
-DROP TABLE matched;
+    ) WHERE shared > 0;
 """
+_BEST = """
+CREATE OR REPLACE TEMP TABLE best_{by} AS
+    SELECT one.here, 1::TINYINT AS side, number, coalesce(max(iou), 0)::FLOAT AS iou
+    FROM one LEFT JOIN {overlaps} o ON o.here = one.here AND o.one = one.number
+    GROUP BY one.here, number
+    UNION ALL
+    SELECT two.here, 2::TINYINT, number, coalesce(max(iou), 0)::FLOAT
+    FROM two LEFT JOIN {overlaps} o ON o.here = two.here AND o.two = two.number
+    GROUP BY two.here, number
+    ORDER BY 1, 2, 3;
+CREATE OR REPLACE TEMP TABLE agreement_{by} AS
+    SELECT pairs.here, there,
+        CASE WHEN status_differs THEN -1 ELSE coalesce(least_iou, 1) END::FLOAT AS iou
+    FROM pairs LEFT JOIN (SELECT here, min(iou) AS least_iou FROM best_{by} GROUP BY here) b
+        ON b.here = pairs.here
+    ORDER BY pairs.here;
+"""
+"""Of each region the best IoU with one of its tag, and of each image the least of these: from
+which IoU on they agree is a comparison with these, whatever the page asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When two regions of a tag are the same: by boxes or masks, from which IoU on."""
+
+    by: By = "boxes"
+    iou: float = SAME_IOU
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,57 +100,88 @@ class Totals:
 
 
 class Comparison:
-    """Two indexes joined by image id; made once, then read page by page."""
+    """Two indexes joined by image; made once, then read page by page, at any IoU."""
 
-    def __init__(self, here: Index, there: Index) -> None:
-        self.here, self.there = here, there
+    def __init__(self, here: DataSet, there: DataSet) -> None:
+        self.here: Index = here.index
+        self.there: Index = there.index
+        self.num_unreadable = 0
+        """Pairs with a mask that cannot be read; known once masks are compared."""
+        self._folders = (here.folder, there.folder)
         self._lock = threading.Lock()
-        spilled = str(here.path.with_suffix(".compare"))
+        self._has_masks = False
+        spilled = str(self.here.path.with_suffix(".compare"))
         self._con = duckdb.connect(config={**LIMITS, "temp_directory": spilled})
         self._con.execute("SET enable_progress_bar = false")
-        for name, index in (("a", here), ("b", there)):
+        for name, index in (("a", self.here), ("b", self.there)):
             self._con.execute(f"ATTACH '{_quoted(index.path)}' AS {name} (READ_ONLY)")
         self._con.execute(_PAIRS)
-        shared, differing = self._row("SELECT count(*), count(*) FILTER (WHERE differs) FROM pairs")
-        unmatched: dict[int, int] = dict(
-            self._con.execute("SELECT side, count(*) FROM unmatched GROUP BY 1").fetchall()
+        self._con.execute(_BEST.format(by="boxes", overlaps="box_overlaps"))
+
+    def _prepare(self, rule: Rule) -> None:
+        """The masks are read once they are asked for: that takes far longer than the boxes."""
+        if rule.by == "masks" and not self._has_masks:
+            self.num_unreadable = add_mask_overlaps(self._con, *self._folders)
+            self._con.execute(_BEST.format(by="masks", overlaps="mask_overlaps"))
+            self._has_masks = True
+
+    def totals(self, rule: Rule) -> Totals:
+        """What agrees under a rule."""
+        [(shared, differing)] = self._rows(
+            rule,
+            f"SELECT count(*), count(*) FILTER (WHERE iou < ?::FLOAT) FROM agreement_{rule.by}",
+            [rule.iou],
         )
-        self.totals = Totals(
+        unmatched: dict[int, int] = dict(
+            self._rows(
+                rule,
+                f"SELECT side, count(*) FROM best_{rule.by} WHERE iou < ?::FLOAT GROUP BY 1",
+                [rule.iou],
+            )
+        )
+        return Totals(
             shared=shared,
             differing=differing,
-            only_here=here.stats.num_images - shared,
-            only_there=there.stats.num_images - shared,
+            only_here=self.here.stats.num_images - shared,
+            only_there=self.there.stats.num_images - shared,
             regions_only_here=unmatched.get(1, 0),
             regions_only_there=unmatched.get(2, 0),
         )
 
-    def count(self, show: Show) -> int:
-        """How many shared images a page of `show` goes through."""
-        totals = self.totals
-        return {
-            "all": totals.shared,
-            "differing": totals.differing,
-            "same": totals.shared - totals.differing,
-        }[show]
-
-    def pairs(self, show: Show, limit: int, offset: int) -> list[tuple[Row, Row]]:
+    def pairs(self, rule: Rule, show: Show, limit: int, offset: int) -> list[tuple[Row, Row]]:
         """The images of a page, each as the rows of both data sets."""
-        condition = {"all": "true", "differing": "differs", "same": "NOT differs"}[show]
+        condition = {"all": "true", "differing": "iou < ?1::FLOAT", "same": "iou >= ?1::FLOAT"}
         found = self._rows(
-            f"SELECT here, there FROM pairs WHERE {condition} ORDER BY here LIMIT ? OFFSET ?",
-            [limit, offset],
+            rule,
+            f"SELECT here, there FROM agreement_{rule.by} WHERE {condition[show]} AND ?1 >= 0 "
+            "ORDER BY here LIMIT ?2 OFFSET ?3",
+            [rule.iou, limit, offset],
         )
+        return self._both(found)
+
+    def pair(self, image_id: str) -> tuple[Row, Row] | None:
+        """One image of this data set with that of the other; None where not both have it."""
+        here = self.here.find(image_id)
+        found = here and self._rows(
+            Rule(), "SELECT here, there FROM pairs WHERE here = ?", [here["position"]]
+        )
+        return self._both(found)[0] if found else None
+
+    def _both(self, found: list[tuple[Any, ...]]) -> list[tuple[Row, Row]]:
         here = self.here.at([row[0] for row in found])
         there = self.there.at([row[1] for row in found])
         return list(zip(here, there, strict=True))
 
-    def unmatched(self, positions: list[int]) -> dict[int, tuple[set[int], set[int]]]:
+    def unmatched(self, rule: Rule, positions: list[int]) -> dict[int, tuple[set[int], set[int]]]:
         """By position here: numbers of the regions that only this, and only the other, has."""
         found: dict[int, tuple[set[int], set[int]]] = {p: (set(), set()) for p in positions}
         if positions:
             marks = ", ".join("?" * len(positions))
             for here, side, number in self._rows(
-                f"SELECT here, side, number FROM unmatched WHERE here IN ({marks})", positions
+                rule,
+                f"SELECT here, side, number FROM best_{rule.by} "
+                f"WHERE iou < ?::FLOAT AND here IN ({marks})",
+                [rule.iou, *positions],
             ):
                 found[here][side - 1].add(number)
         return found
@@ -126,13 +190,10 @@ class Comparison:
         """Let go of both files."""
         self._con.close()
 
-    def _rows(self, sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
+    def _rows(self, rule: Rule, sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
         with self._lock:  # its tables are temporary, so a cursor of its own would not see them
+            self._prepare(rule)
             return self._con.execute(sql, values).fetchall()
-
-    def _row(self, sql: str) -> tuple[Any, ...]:
-        [row] = self._rows(sql, [])
-        return row
 
 
 class Comparisons:
@@ -147,7 +208,7 @@ class Comparisons:
         self._lock = threading.Lock()
 
     def compare(self, here: DataSet, other: str) -> tuple[DataSet, Comparison]:
-        """The data set at `other`, folder or URL, and how it compares with `here`.
+        """The data set or COCO file at `other`, and how it compares with `here`.
 
         Raises `UserError` where there is none. The first comparison of two takes a while.
         """
@@ -161,7 +222,7 @@ class Comparisons:
             if key not in self._comparisons:
                 while len(self._comparisons) >= _KEPT_OPEN:
                     self._comparisons.pop(next(iter(self._comparisons))).close()
-                self._comparisons[key] = Comparison(here.index, data.index)
+                self._comparisons[key] = Comparison(here, data)
             return data, self._comparisons[key]
 
     def opened(self, other: str) -> DataSet:

@@ -13,6 +13,7 @@ from pad_pipeline.dataset.reader import read_row
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import PadRecord
 from pad_pipeline.view.index import Contents, build, scan
+from pad_pipeline.view.labels import folder_of_data_set
 from pad_pipeline.view.queries import Index, Row
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ _BUILD_PAUSE = 10
 
 
 class DataSet:
-    """One data set and what is known of it now; usable from any thread.
+    """One data set, or a COCO file, and what is known of it now; usable from any thread.
 
     Making one builds the index where the cache does not have it, which takes a while for a large
     data set, and raises `UserError` where there is no data set.
@@ -33,11 +34,12 @@ class DataSet:
 
     def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.url = url
+        self.folder = folder_of_data_set(url)
         self._clock = clock
         self._period_s = SCAN_PERIOD_S if storage.local_path(url) else REMOTE_SCAN_PERIOD_S
         self._lock = threading.Lock()
         self._is_scanning = False
-        self.contents: Contents = scan(url)
+        self.contents: Contents = scan(self.folder)
         self.index = Index(build(self.contents))
         self._retired: Index | None = None
         self._scanned_at_s = clock()
@@ -65,7 +67,7 @@ class DataSet:
     def update(self) -> None:
         """Scan now, and take the new index once it is made."""
         try:
-            contents = scan(self.url)
+            contents = scan(self.folder)
             if contents.key != self.contents.key:
                 began = self._clock()
                 fresh = Index(build(contents))
@@ -95,4 +97,4 @@ class DataSet:
         return found
 
     def _record(self, shard: str, number: int) -> PadRecord:
-        return read_row(storage.join(self.url, shard), number)
+        return read_row(storage.join(self.folder, shard), number)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import Response
 
 from pad_pipeline.view.addresses import of_image
-from pad_pipeline.view.compare import SAME_IOU, Comparison, Show
+from pad_pipeline.view.compare import SAME_IOU, By, Comparison, Rule, Show
 from pad_pipeline.view.dependencies import CurrentViewer
 from pad_pipeline.view.overlay import sketch
 from pad_pipeline.view.parameters import OptionalInForm, PageNumber, Parameters
@@ -20,13 +20,15 @@ from pad_pipeline.view.viewer import Viewer
 router = APIRouter()
 
 PER_PAGE = 12
-SHOWS: tuple[Show, ...] = get_args(Show)
 
 
 class CompareQuery(Parameters, frozen=True):
-    """The folder or URL of the `other` data set, and which images of both: one, or a page."""
+    """The folder or URL of the `other` data set or COCO file, when regions are the same, and which
+    images of both: one, or a page."""
 
     other: str = ""
+    by: Annotated[By, OptionalInForm] = "boxes"
+    iou: Annotated[float, Query(gt=0, le=1), OptionalInForm] = SAME_IOU
     show: Annotated[Show | None, OptionalInForm] = None
     image: str | None = None
     page: PageNumber = 1
@@ -41,7 +43,13 @@ def compare(
     if not other or comes_from_elsewhere(request):
         # Another web site may not make this server read a folder: the button has to be pressed.
         return viewer.page(
-            request, "compare.html", title="Compare", active="compare", other=other, pairs=None
+            request,
+            "compare.html",
+            title="Compare",
+            active="compare",
+            other=other,
+            rule=Rule(query.by, query.iou),
+            pairs=None,
         )
     data, comparison = viewer.comparisons.compare(viewer.data, other)
     data.refresh()
@@ -51,45 +59,59 @@ def compare(
 def _page(
     request: Request, viewer: Viewer, query: CompareQuery, other: str, comparison: Comparison
 ) -> Response:
-    show: Show = query.show or ("differing" if comparison.totals.differing else "all")
+    rule = Rule(query.by, query.iou)
+    totals = comparison.totals(rule)
+    show: Show = query.show or ("differing" if totals.differing else "all")
+    numbers = {
+        "differing": totals.differing,
+        "all": totals.shared,
+        "same": totals.shared - totals.differing,
+    }
     one = query.image
     if one is not None:
-        here, there = viewer.data.index.find(one), comparison.there.find(one)
-        if here is None or there is None:
+        if (pair := comparison.pair(one)) is None:
             raise HTTPException(404, f"not both data sets have an image called {one[:300]!r}")
-        rows, total, page = [(here, there)], 1, 1
+        rows, total, page = [pair], 1, 1
     else:
-        total = comparison.count(show)
+        total = numbers[show]
         page = min(max(query.page, 1), max(1, -(-total // PER_PAGE)))
-        rows = comparison.pairs(show, PER_PAGE, (page - 1) * PER_PAGE)
+        rows = comparison.pairs(rule, show, PER_PAGE, (page - 1) * PER_PAGE)
+    kept = {"other": other, "by": rule.by, "iou": f"{rule.iou:g}", "show": show}
     return viewer.page(
         request,
         "compare.html",
         title="Compare",
         active="compare",
         other=other,
-        totals=comparison.totals,
-        shows=[(name, comparison.count(name)) for name in SHOWS],
+        rule=rule,
+        totals=totals,
+        num_unreadable=comparison.num_unreadable if rule.by == "masks" else 0,
+        shows=list(numbers.items()),
         show=show,
         one=one,
-        pairs=_pairs(viewer, other, comparison, rows, large=one is not None),
+        pairs=_pairs(viewer, other, comparison, rule, rows, large=one is not None),
         total=total,
         offset=(page - 1) * PER_PAGE,
         page_number=page,
         num_pages=max(1, -(-total // PER_PAGE)),
-        same_iou=SAME_IOU,
         other_stats=comparison.there.stats,
         stats=viewer.data.index.stats,
-        address=lambda **values: "/compare?" + urlencode({"other": other, "show": show, **values}),
+        address=lambda **values: "/compare?" + urlencode(kept | values),
     )
 
 
 def _pairs(
-    viewer: Viewer, other: str, comparison: Comparison, rows: list[tuple[Row, Row]], *, large: bool
+    viewer: Viewer,
+    other: str,
+    comparison: Comparison,
+    rule: Rule,
+    rows: list[tuple[Row, Row]],
+    *,
+    large: bool,
 ) -> list[dict[str, Any]]:
     here = viewer.data.index.regions([row["position"] for row, _ in rows])
     there = comparison.there.regions([row["position"] for _, row in rows])
-    unmatched = comparison.unmatched([row["position"] for row, _ in rows])
+    unmatched = comparison.unmatched(rule, [row["position"] for row, _ in rows])
     kind, query = ("masks", {}) if large else ("thumb", {"boxes": "no"})
     pairs = []
     for one, two in rows:
