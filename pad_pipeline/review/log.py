@@ -18,8 +18,14 @@ REMOTE_READ_PERIOD_S = 2.0
 
 
 def review_url(dataset: str, named: str | None) -> str:
-    """Where the review of a data set is: the named file, else the one beside its shards."""
-    return named if named is not None else storage.join(dataset, NAME)
+    """Where the review of a data set is: the named file, else the one beside its shards.
+
+    That of a COCO file, which the viewer shows too, is beside it: `labels_review.jsonl`.
+    """
+    if named is not None:
+        return named
+    stem = dataset.removesuffix(".json")
+    return stem + NAME if stem != dataset else storage.join(dataset, NAME)
 
 
 def read_marks(url: str) -> Marks:

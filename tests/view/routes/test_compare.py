@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from starlette.testclient import TestClient
 
+from pad_pipeline.review.log import review_url
 from pad_pipeline.view.addresses import of_image
 from tests.dataset.example import ellipse, example_records, region, write_dataset
 from tests.view.conftest import open_client
@@ -95,6 +96,7 @@ def test_a_coco_file_is_either_side(client: TestClient, tmp_path: Path) -> None:
     here = open_client(truth)
     assert agreement(here, f"/compare?other={flat}&by=masks&iou=1") == (6, 0, "0 / 0")
     assert "1–6 of 6" in page(here, "/").text
+    assert review_url(truth, None) == str(tmp_path / "truth_review.jsonl")
     (tmp_path / "odd.json").write_text('{"licenses": []}')
     odd = page(client, f"/compare?other={tmp_path / 'odd.json'}", 400).text
     assert "names no image" in odd
