@@ -30,9 +30,11 @@ from pad_pipeline.train.run.models import in_whole_weights
 from pad_pipeline.train.run.results import write_results
 from pad_pipeline.train.sharding import (
     gather_state,
+    gather_trained,
     gather_weights,
     is_sharded,
     scatter_state,
+    scatter_trained,
 )
 from pad_pipeline.train.step import StepMetrics, training_step
 from pad_pipeline.train.trainer import Trainer, load_trainer
@@ -72,10 +74,12 @@ def train(
     finally:
         for each in (*([metrics] if metrics else []), *loggers):
             each.close()
-    weights = gather_weights(trainer.model) if is_sharded(trainer.model) else None
+    with trainer.with_averages():
+        weights = gather_weights(trainer.model) if is_sharded(trainer.model) else None
+        if workers.rank == 0:
+            model = in_whole_weights(run, config, trainer.model)
+            write_results(run, model, trainer.loader.tokenizer, weights)
     if workers.rank == 0:
-        model = in_whole_weights(run, config, trainer.model)
-        write_results(run, model, trainer.loader.tokenizer, weights)
         facts = {
             **run.facts,
             "state": "finished",
@@ -118,6 +122,8 @@ def _steps(
             step=step,
         )
         values = _values(step_metrics, rate, weight, waited_s, time.perf_counter() - began)
+        if trainer.averaged is not None:
+            trainer.averaged.update(step)
         counts = workers.sum([sum(batch.problems[p] for batch in batches) for p in Problem])
         values |= metrics_of(counts)
         if step < trainer.sampler.steps_per_epoch:  # a sample counts once
@@ -165,9 +171,12 @@ def _state(trainer: Trainer, best: _Best, problems: Mapping[str, int]) -> dict[s
         trained = gather_state(trainer.model, trainer.optimizer)
     else:
         trained = {
-            "weights": {name: t.cpu() for name, t in trainer.model.trained_state().items()},
+            "weights": _trained_weights(trainer),
             "optimizer": trainer.optimizer.state_dict(),
         }
+    if trainer.averaged is not None:
+        with trainer.averaged.in_place():
+            trained["averaged"] = _trained_weights(trainer)
     return {
         **trained,
         "sharded": is_sharded(trainer.model),
@@ -175,6 +184,14 @@ def _state(trainer: Trainer, best: _Best, problems: Mapping[str, int]) -> dict[s
         "best": dataclasses.asdict(best),
         "problems": dict(problems),
     }
+
+
+def _trained_weights(trainer: Trainer) -> dict[str, Any]:
+    """Copies of the trained weights on the CPU, whole; all workers must call it."""
+    if is_sharded(trainer.model):
+        return gather_trained(trainer.model)
+    state = trainer.model.trained_state()
+    return {name: tensor.to("cpu", copy=True) for name, tensor in state.items()}
 
 
 def _restore(trainer: Trainer, state: dict[str, Any]) -> None:
@@ -189,6 +206,12 @@ def _restore(trainer: Trainer, state: dict[str, Any]) -> None:
     else:
         trainer.model.load_trained_state(state["weights"], source="the checkpoint")
         trainer.optimizer.load_state_dict(state["optimizer"])
+    if trainer.averaged is not None:
+        with trainer.averaged.in_place():
+            if is_sharded(trainer.model):
+                scatter_trained(trainer.model, state["averaged"])
+            else:
+                trainer.model.load_trained_state(state["averaged"], source="the checkpoint")
     restore_random_state(state["random"])
 
 

@@ -49,7 +49,7 @@ def is_sharded(model: nn.Module) -> bool:
 def gather_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Trained weights and optimiser of all workers, whole, on rank 0; all workers must call it."""
     return {
-        "weights": get_model_state_dict(model, options=_TRAINED),
+        "weights": gather_trained(model),
         "optimizer": get_optimizer_state_dict(model, optimizer, options=_TRAINED),
     }
 
@@ -58,13 +58,23 @@ def scatter_state(
     model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
 ) -> None:
     """The inverse of `gather_state`; rank 0's state is what counts."""
+    scatter_trained(model, state["weights"])
+    set_optimizer_state_dict(model, optimizer, state["optimizer"], options=_TRAINED_IN)
+
+
+def gather_trained(model: nn.Module) -> dict[str, Any]:
+    """Trained weights, whole, on rank 0; all workers must call it."""
+    return get_model_state_dict(model, options=_TRAINED)
+
+
+def scatter_trained(model: nn.Module, weights: dict[str, Any]) -> None:
+    """The inverse of `gather_trained`; rank 0's weights are what counts."""
     own = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert dist.get_rank() or own == state["weights"].keys(), own ^ state["weights"].keys()
-    found = set_model_state_dict(model, state["weights"], options=_TRAINED_IN)
+    assert dist.get_rank() or own == weights.keys(), own ^ weights.keys()
+    found = set_model_state_dict(model, weights, options=_TRAINED_IN)
     # frozen weights are not in it and stay as they are; nothing else may be missing
     assert not found.unexpected_keys, found.unexpected_keys[:4]
     assert own.isdisjoint(found.missing_keys), sorted(own & set(found.missing_keys))[:4]
-    set_optimizer_state_dict(model, optimizer, state["optimizer"], options=_TRAINED_IN)
 
 
 def gather_weights(model: nn.Module) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from pad_pipeline.evaluate.measures.alignment import AlignmentMeter
+from pad_pipeline.train.averaging import AveragedWeights
 from pad_pipeline.train.data.batch import Batch
 from pad_pipeline.train.data.loader import Loader
 from pad_pipeline.train.data.sample_file import TrainingSamples, local_copy
@@ -36,6 +38,11 @@ class Trainer:
     loader: Loader
     sampler: StepSampler
     workers: Workers
+    averaged: AveragedWeights | None = None
+
+    def with_averages(self) -> AbstractContextManager[None]:
+        """The model has the averaged weights in the block, if the run averages."""
+        return nullcontext() if self.averaged is None else self.averaged.in_place()
 
     def set_learning_rate(self, step: int) -> float:
         """Set every group's learning rate for `step`; returns the first group's."""
@@ -62,7 +69,12 @@ class Trainer:
         return [*batches, *[empty] * missing]
 
     def validate(self) -> dict[str, float]:
-        """Metrics of the held-out samples; {} where there are none."""
+        """Metrics of the held-out samples, of the averaged weights if the run averages; {} where
+        there are none."""
+        with self.with_averages():
+            return self._validate()
+
+    def _validate(self) -> dict[str, float]:
         if not len(self.sampler.validation):
             return {}
         batches = self.pad_micro_batches(
@@ -123,7 +135,9 @@ def load_trainer(run: Run, config: TrainConfig, workers: Workers) -> Trainer:
     loader = Loader(samples, tokenizer, config, vision_input(model, config.vision))
     if workers.rank == 0:
         logger.info(model.describe())
-    return Trainer(config, model, make_optimizer(model, config), loader, sampler, workers)
+    optimizer = make_optimizer(model, config)
+    averaged = AveragedWeights(model, config.ema_decay) if config.ema_decay else None
+    return Trainer(config, model, optimizer, loader, sampler, workers, averaged)
 
 
 def make_optimizer(model: VisionLanguageModel, config: TrainConfig) -> torch.optim.AdamW:

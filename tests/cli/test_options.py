@@ -110,6 +110,7 @@ TRAINING = {
     "--image-tokens",
     "--geometry",
     "--image-grid-pinpoints",
+    "--ema-decay",
     "--template",
     "--max-length",
     "--global-batch",

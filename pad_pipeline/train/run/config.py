@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Interval, Le
 
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.limits import AtLeastOne, Fraction, NotNegative, check_limits
@@ -71,6 +71,9 @@ class TrainConfig:
     """Share of the steps over which the learning rate rises (0-1)."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
     """AdamW's weight decay."""
+    ema_decay: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    """Decay of a moving average of what is trained, such as 0.999, which is then measured and
+    kept at the end; 0 takes none."""
     clip: Annotated[float, Ge(0)] = 1.0
     """Largest norm of the gradient; 0 does not clip."""
     patch_weight: Annotated[float, Ge(0)] = 5.0

@@ -23,8 +23,8 @@ _LOGIT_BYTES = 12
 class MemoryEstimate:
     """Bytes that a worker of a run needs at its peak, by tokens per pass and by kept layers.
 
-    Weights, gradients and AdamW's moments (float32) of what is trained; frozen weights; what each
-    layer keeps for its backward pass, counted by running one on sizes alone; logits.
+    Weights, gradients, AdamW's moments and averages (float32) of what is trained; frozen weights;
+    what each layer keeps for its backward pass, counted by running one on sizes alone; logits.
     """
 
     def __init__(
@@ -37,7 +37,8 @@ class MemoryEstimate:
         llm = model.llm.config
         self.num_layers = len(model.llm.get_decoder().layers)
         shards = config.workers if stage == "finetune" and not config.lora_rank else 1
-        self.fixed = frozen * dtype.itemsize + trained * 16 / shards
+        per_trained = 16 + 4 * (config.ema_decay > 0)
+        self.fixed = frozen * dtype.itemsize + trained * per_trained / shards
         """Bytes that no setting of the passes changes."""
         if shards > 1:  # gathered at a time: all that lies outside the layers, and one layer
             layers = sum(p.numel() for p in model.llm.get_decoder().layers.parameters())

@@ -111,10 +111,11 @@ def check_init(init_from: str, output: str, stage: TrainingStage) -> None:
 
 
 def begin_with(model: VisionLanguageModel, url: str) -> None:
-    """Give the model the trained weights of the last checkpoint of the run at `url`."""
+    """Give the model the trained weights (the averaged ones if it averages) of the last checkpoint
+    of the run at `url`."""
     state = Checkpoints(url).load_last()
     assert state is not None, url
-    model.load_trained_state(state["weights"], source=url)
+    model.load_trained_state(state.get("averaged", state["weights"]), source=url)
     logger.info("beginning with the weights of %s after step %d", url, state["step"])
 
 
