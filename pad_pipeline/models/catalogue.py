@@ -57,6 +57,19 @@ _HUB = "https://huggingface.co/"
 _META = "https://dl.fbaipublicfiles.com/segment_anything/"
 _DINO = "https://github.com/IDEA-Research/GroundingDINO/releases/download/"
 
+
+def _on_hub(reference: str, role: Role, title: str, size_gb: float) -> KnownModel:
+    """A model in transformers' layout on the Hugging Face hub, under Apache-2.0."""
+    return KnownModel(
+        reference=reference,
+        role=role,
+        title=title,
+        source=_HUB + reference,
+        file="model.safetensors",
+        size_gb=size_gb,
+    )
+
+
 KNOWN = (
     KnownModel(
         reference="ram",
@@ -130,6 +143,11 @@ KNOWN = (
         file="model.safetensors",
         size_gb=0.9,
     ),
+    _on_hub("iSEE-Laboratory/llmdet_tiny", "detector", "LLMDet, Swin-T", 0.7),
+    _on_hub("iSEE-Laboratory/llmdet_base", "detector", "LLMDet, Swin-B", 0.9),
+    _on_hub("iSEE-Laboratory/llmdet_large", "detector", "LLMDet, Swin-L", 1.4),
+    _on_hub("google/owlv2-base-patch16-ensemble", "detector", "OWLv2, ViT-B/16", 0.6),
+    _on_hub("google/owlv2-large-patch14-ensemble", "detector", "OWLv2, ViT-L/14", 1.75),
     KnownModel(
         reference="facebook/sam-vit-huge",
         role="segmenter",
@@ -213,6 +231,8 @@ KNOWN = (
         file="model.safetensors",
         size_gb=2.6,
     ),
+    _on_hub("syscv-community/sam-hq-vit-large", "segmenter", "SAM-HQ, ViT-L", 1.25),
+    _on_hub("syscv-community/sam-hq-vit-base", "segmenter", "SAM-HQ, ViT-B", 0.4),
     KnownModel(
         reference="facebook/sam2.1-hiera-large",
         role="segmenter",
@@ -221,6 +241,9 @@ KNOWN = (
         file="model.safetensors",
         size_gb=0.9,
     ),
+    _on_hub("facebook/sam2.1-hiera-base-plus", "segmenter", "SAM 2.1, Hiera-B+", 0.3),
+    _on_hub("facebook/sam2.1-hiera-small", "segmenter", "SAM 2.1, Hiera-S", 0.2),
+    _on_hub("facebook/sam2.1-hiera-tiny", "segmenter", "SAM 2.1, Hiera-T", 0.15),
 )
 """By role, in the order in which they are listed."""
 

@@ -36,6 +36,12 @@ def _grounding_dino(reference: str | Path, runtime: Runtime, **options: Any) -> 
     return load_grounding_dino(reference, runtime, **options)
 
 
+def _owlv2(reference: str | Path, runtime: Runtime, **options: Any) -> Detector:
+    from pad_pipeline.models.owlv2.load import load_owlv2
+
+    return load_owlv2(reference, runtime, **options)
+
+
 def _sam(reference: str | Path, runtime: Runtime, **options: Any) -> Segmenter:
     from pad_pipeline.models.sam.load import load_sam
 
@@ -60,6 +66,7 @@ TAGGERS: Mapping[str, Callable[..., Tagger]] = {"ram": _ram, "ram-plus": _ram}
 DETECTORS: Mapping[str, Callable[..., Detector]] = {
     "grounding-dino": _grounding_dino,
     "mm-grounding-dino": _grounding_dino,
+    "owlv2": _owlv2,
 }
 
 SEGMENTERS: Mapping[str, Callable[..., Segmenter]] = {
@@ -68,6 +75,8 @@ SEGMENTERS: Mapping[str, Callable[..., Segmenter]] = {
     "sam_hq": _sam,
     "sam2": _sam,
     "sam2_video": _sam,
+    "sam3_tracker": _sam,
+    "sam3_video": _sam,
 }
 
 EMBEDDERS: Mapping[str, Callable[..., PatchEmbedder]] = {

@@ -12,12 +12,14 @@ from torch import Tensor
 from transformers import (
     ImageProcessingMixin,
     Sam2Model,
+    Sam3TrackerModel,
     SamConfig,
     SamHQModel,
     SamModel,
 )
 from transformers.models.sam.modeling_sam import SamVisionLayer
 from transformers.models.sam2.modeling_sam2 import Sam2MultiScaleBlock
+from transformers.models.sam3.modeling_sam3 import Sam3ViTLayer
 from transformers.models.sam_hq.modeling_sam_hq import SamHQVisionLayer
 
 from pad_pipeline.errors import UserError
@@ -35,7 +37,7 @@ from pad_pipeline.models.sam.mobile_state_dict import (
     is_mobile_sam,
     to_mobile_sam,
 )
-from pad_pipeline.models.sam.segmenter import SamSegmenter
+from pad_pipeline.models.sam.segmenter import Family, SamSegmenter, family_of
 from pad_pipeline.models.sam.state_dict import (
     DECODER_HEADS,
     check_original,
@@ -52,8 +54,17 @@ MODEL_CLASSES = {
     "mobile_sam": MobileSam,
     "sam2": Sam2Model,
     "sam2_video": Sam2Model,  # what the released SAM 2 repositories call themselves
+    "sam3_tracker": Sam3TrackerModel,
+    "sam3_video": Sam3TrackerModel,  # and SAM 3's, which hold its detector too
 }
 """By `model_type` of config.json."""
+
+_OF_TRACKER = {
+    r"^detector_model\.vision_encoder\.backbone\.": "vision_encoder.backbone.",
+    r"^tracker_neck\.": "vision_encoder.neck.",
+    r"^tracker_model\.": "",
+}
+"""Names in SAM 3's repositories of what segments a box, and in a `Sam3TrackerModel`."""
 
 ATTENTION_BYTES = 2**32
 """What the attention biases of one encoder pass may take; they are its largest tensors."""
@@ -86,7 +97,7 @@ def load_sam(
         model, settings = _load_original(Path(reference), decoder_heads, attention)
     else:
         model = _load_pretrained(reference, attention)
-        settings = _normalisation(reference)
+        settings = _normalisation(reference, family_of(model))
     model = model.requires_grad_(False).to(runtime.device)
     encoder_to_runtime(model, runtime, quantize=quantize, emulate=emulate)
     options.setdefault("max_images", images_at_once(model, runtime))
@@ -205,16 +216,19 @@ def _load_pretrained(reference: str | Path, attention: str) -> Any:
             f"{reference} is of type {model_type!r}; a segmenter is one of "
             f"{', '.join(sorted(MODEL_CLASSES))}"
         )
-    return load_pretrained(MODEL_CLASSES[model_type], reference, attn_implementation=attention)
+    options = {"key_mapping": _OF_TRACKER} if model_type == "sam3_video" else {}
+    kind = MODEL_CLASSES[model_type]
+    return load_pretrained(kind, reference, attn_implementation=attention, **options)
 
 
-def _normalisation(reference: str | Path) -> dict[str, Any]:
-    """Mean and deviation (0–255) of the model's processor; the original's where it has none."""
+def _normalisation(reference: str | Path, family: Family) -> dict[str, Any]:
+    """Mean and deviation (0–255) of the model's processor; the family's where it has none."""
+    usual = {"pixel_mean": family.mean, "pixel_std": family.std}
     try:
         settings, _ = ImageProcessingMixin.get_image_processor_dict(str(reference))
     except OSError:
-        return {}
-    return {
+        return usual
+    return usual | {
         name: tuple(255 * value for value in settings[key])
         for name, key in (("pixel_mean", "image_mean"), ("pixel_std", "image_std"))
         if settings.get(key)
@@ -223,7 +237,7 @@ def _normalisation(reference: str | Path) -> dict[str, Any]:
 
 def repeated_blocks(encoder: Any) -> list[Any]:
     """The transformer's layers of an image encoder of any family."""
-    kinds = (SamVisionLayer, SamHQVisionLayer, Sam2MultiScaleBlock, WindowBlock)
+    kinds = (SamVisionLayer, SamHQVisionLayer, Sam2MultiScaleBlock, Sam3ViTLayer, WindowBlock)
     return [module for module in encoder.modules() if isinstance(module, kinds)]
 
 

@@ -1,4 +1,4 @@
-"""Segment Anything (SAM, MobileSAM, SAM-HQ, SAM 2) on transformers' models: one mask per box.
+"""Segment Anything (SAM, MobileSAM, SAM-HQ, SAM 2 and 3) on transformers' models: one mask per box.
 
 Legend of the shape suffixes: B images, N boxes (of several images), C channels, H and W rows and
 columns, M masks per box.
@@ -31,6 +31,9 @@ PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 """Of RGB on the 0–255 scale; the original code's constants."""
 
+HALF = (127.5, 127.5, 127.5)
+"""Mean and deviation of SAM 3."""
+
 
 @dataclass(frozen=True, slots=True)
 class Family:
@@ -39,12 +42,15 @@ class Family:
     `fit` says how an image fills the model's square input: "longest-side" keeps the proportions
     and pads right and bottom with zeros, "squash" does not. `embed` maps normalised pixels B3HW to
     features; `decode` maps features of N boxes and the boxes N4 (pixels of the model's input) to
-    logits NMHW and predicted IoU NM.
+    logits NMHW and predicted IoU NM. `mean` and `std` are those of a model whose processor does not
+    say them.
     """
 
     fit: Literal["longest-side", "squash"]
     embed: Callable[[Any, Tensor], Features]
     decode: Callable[[Any, Features, Tensor, bool], tuple[Tensor, Tensor]]
+    mean: tuple[float, float, float] = PIXEL_MEAN
+    std: tuple[float, float, float] = PIXEL_STD
 
 
 def _embed_sam(model: Any, pixels_B3HW: Tensor) -> Features:
@@ -58,8 +64,9 @@ def _embed_sam_hq(model: Any, pixels_B3HW: Tensor) -> Features:
 
 
 def _embed_sam2(model: Any, pixels_B3HW: Tensor) -> Features:
+    # SAM 3 has a coarser level more, for its detector.
     fine, middle, coarse = (
-        level.float() for level in model.vision_encoder(pixels_B3HW).fpn_hidden_states
+        level.float() for level in model.vision_encoder(pixels_B3HW).fpn_hidden_states[:3]
     )
     coarse = coarse + model.no_memory_embedding.reshape(1, -1, 1, 1)
     return coarse, model.mask_decoder.conv_s0(fine), model.mask_decoder.conv_s1(middle)
@@ -103,6 +110,7 @@ FAMILIES = {
     "mobile_sam": Family("longest-side", _embed_sam, _decode),
     "sam_hq": Family("longest-side", _embed_sam_hq, _decode_sam_hq),
     "sam2": Family("squash", _embed_sam2, _decode_sam2),
+    "sam3_tracker": Family("squash", _embed_sam2, _decode_sam2, HALF, HALF),
 }
 """By `model_type` of the model's own configuration class."""
 
@@ -115,11 +123,12 @@ def family_of(model: Any) -> Family:
 class SamSegmenter:
     """A `Segmenter`: embeds every image once and decodes the boxes of all images in groups.
 
-    `model` is a `SamModel`, `MobileSam`, `SamHQModel` or `Sam2Model` in evaluation mode on the
-    runtime's device, its vision encoder in the runtime's dtype and the rest in float32 (a box's
-    corners lose their place in half precision). No call holds more than `max_boxes` decoded boxes
-    and `max_pixels` upsampled mask pixels, however many boxes come in. `max_images` is what one
-    pass of the encoder may hold where its memory has to be bounded (see `load.images_at_once`).
+    `model` is a `SamModel`, `MobileSam`, `SamHQModel`, `Sam2Model` or `Sam3TrackerModel` in
+    evaluation mode on the runtime's device, its vision encoder in the runtime's dtype and the rest
+    in float32 (a box's corners lose their place in half precision). No call holds more than
+    `max_boxes` decoded boxes and `max_pixels` upsampled mask pixels, however many boxes come in.
+    `max_images` is what one pass of the encoder may hold where its memory has to be bounded (see
+    `load.images_at_once`).
     `threads` write the masks' run lengths while the model goes on. With `stability`, masks have
     theirs (see `MaskEncoder`).
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -43,32 +45,37 @@ def photo() -> np.ndarray:
     return np.asarray(image)
 
 
-def mm_grounding_dino(tiny: Golden) -> MMGroundingDinoForObjectDetection:
+def mm_grounding_dino(tiny: Golden, num_levels: int = 4) -> MMGroundingDinoForObjectDetection:
+    """With heads that differ, which a new model's do not, and five levels as the large ones."""
     sizes = config_from_golden(tiny.config).to_dict()
     sizes = {
         key: value for key, value in sizes.items() if key not in ("model_type", "architectures")
     }
     del sizes["two_stage_bbox_embed_share"]
+    sizes |= {"decoder_bbox_embed_share": False, "num_feature_levels": num_levels}
+    if num_levels == 5:
+        stages = {"out_features": ["stage1", "stage2", "stage3", "stage4"]}
+        sizes["backbone_config"] = {**sizes["backbone_config"], **stages, "out_indices": None}
     torch.manual_seed(0)
-    return MMGroundingDinoForObjectDetection(MMGroundingDinoConfig(**sizes)).eval()
+    model = MMGroundingDinoForObjectDetection(MMGroundingDinoConfig(**sizes)).eval()
+    with torch.no_grad():
+        for head in model.class_embed:
+            head.bias.fill_(0.3)
+        for number, head in enumerate(model.bbox_embed):
+            head.layers[-1].weight.normal_(std=0.05 * (number + 1))
+    return model
 
 
-def test_mm_grounding_dino_gives_transformers_numbers(tiny, photo, tmp_path):
-    model = mm_grounding_dino(tiny)
-    for head in model.class_embed:
-        head.bias.data.fill_(0.3)
-    detector = GroundingDinoDetector(
-        model, tiny.tokenizer, Runtime(), preprocessing=SMALL, box_threshold=0.0
-    )
-    save_grounding_dino(detector, tmp_path)
-    loaded = load_grounding_dino(tmp_path, box_threshold=0.0)
+def same_as_transformers(
+    loaded: GroundingDinoDetector, model: MMGroundingDinoForObjectDetection, photo: np.ndarray
+) -> None:
     assert isinstance(loaded.model, MMGroundingDinoForObjectDetection)
-    pixels = detector.pixels([photo, photo])
+    pixels = loaded.pixels([photo, photo])
     captions = ["dog. red car.", "cat. tree. sky. dog."]
-    prompts = tiny.tokenizer(captions, padding=True, return_tensors="pt")
+    prompts = loaded.tokenizer(captions, padding=True, return_tensors="pt")
     with torch.inference_mode():
         images = encode_images(loaded.network, pixels)
-        texts = encode_texts(loaded.network, tiny.tokenizer(captions)["input_ids"])
+        texts = encode_texts(loaded.network, loaded.tokenizer(captions)["input_ids"])
         logits, boxes = detect_pairs(loaded.network, images, texts)
         expected = model(
             pixel_values=pixels,
@@ -82,6 +89,46 @@ def test_mm_grounding_dino_gives_transformers_numbers(tiny, photo, tmp_path):
     assert (boxes - expected.pred_boxes).abs().max() < TOLERANCE
     [found] = loaded.detect([photo], [["dog", "red car"]])
     assert set(found.labels) <= {"dog", "red car"}
+
+
+def save(model: MMGroundingDinoForObjectDetection, tiny: Golden, folder: Path) -> None:
+    detector = GroundingDinoDetector(model, tiny.tokenizer, Runtime(), preprocessing=SMALL)
+    save_grounding_dino(detector, folder)
+
+
+def test_mm_grounding_dino_gives_transformers_numbers(tiny, photo, tmp_path):
+    model = mm_grounding_dino(tiny)
+    save(model, tiny, tmp_path)
+    same_as_transformers(load_grounding_dino(tmp_path, box_threshold=0.0), model, photo)
+
+
+@pytest.mark.parametrize(
+    ("num_levels", "heads"), [(4, "both"), (4, "bbox_embed"), (5, "model.decoder.bbox_embed")]
+)
+def test_llmdet_gives_transformers_numbers(tiny, photo, tmp_path, num_levels, heads):
+    """Its released directories: of transformers 4.55, converted from mmdetection's heads.
+
+    The decoder's heads are there once or twice, with what the sizes give beside them.
+    """
+    model = mm_grounding_dino(tiny, num_levels)
+    save(model, tiny, tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    for kind in ("bbox_embed", "class_embed"):
+        for key in [key for key in state if key.startswith(("model.decoder." + kind, kind))]:
+            plain = key.removeprefix("model.decoder.")
+            value = state.pop(key)
+            if heads != "model.decoder.bbox_embed":
+                state[plain] = value
+            if heads != "bbox_embed":
+                state["model.decoder." + plain] = value.clone()
+    for name, block in model.model.backbone.named_modules():
+        if hasattr(block, "relative_position_index"):
+            state[f"model.backbone.{name}.relative_position_index"] = (
+                block.relative_position_index.clone()
+            )
+    state["model.text_backbone.embeddings.position_ids"] = torch.arange(512)[None]
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    same_as_transformers(load_grounding_dino(tmp_path, box_threshold=0.0), model, photo)
 
 
 def test_a_converted_directory_is_whole_and_gives_the_same(tiny, photo, tmp_path):

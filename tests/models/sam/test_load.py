@@ -1,4 +1,4 @@
-"""Loading SAM, SAM-HQ and SAM 2: original files and directories."""
+"""Loading SAM, SAM-HQ, SAM 2 and SAM 3: original files and directories."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ from transformers import (
     Sam2Model,
     Sam2VideoConfig,
     Sam2VideoModel,
+    Sam3TrackerConfig,
+    Sam3TrackerModel,
+    Sam3VideoConfig,
+    Sam3VideoModel,
     SamConfig,
     SamHQConfig,
     SamHQModel,
@@ -25,6 +29,8 @@ from transformers import (
 from pad_pipeline.errors import UserError
 from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.fp8 import ScaledLinear
+from pad_pipeline.models.pretrained import quiet
+from pad_pipeline.models.registry import load_segmenter
 from pad_pipeline.models.sam.load import load_sam, save_sam
 from pad_pipeline.models.sam.segmenter import SamSegmenter
 from tests.models.sam.helpers import bits, differing
@@ -116,6 +122,22 @@ SAM2 = {
 }  # fmt: skip
 
 
+SAM3_VIT = {"model_type": "sam3_vit_model", "hidden_size": 32, "intermediate_size": 64,
+            "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56, "window_size": 2,
+            "global_attn_indexes": [1], "pretrain_image_size": 28}  # fmt: skip
+
+
+def sam3(levels: int) -> dict[str, Any]:
+    """The sizes of a SAM 3 that tracks, whose encoder gives three or four levels."""
+    return {
+        "vision_config": {"model_type": "sam3_vision_model", "backbone_config": SAM3_VIT,
+                          "fpn_hidden_size": 32, "scale_factors": [4.0, 2.0, 1.0, 0.5][:levels],
+                          "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]]},
+        "prompt_encoder_config": {**PROMPT, "patch_size": 14, "image_size": 56},
+        "mask_decoder_config": DECODER,
+    }  # fmt: skip
+
+
 def tiny(kind: str) -> Any:
     torch.manual_seed(0)
     sizes: dict[str, Any] = {
@@ -128,6 +150,8 @@ def tiny(kind: str) -> Any:
         model = SamHQModel(SamHQConfig(**sizes))
     elif kind == "sam2":
         model = Sam2Model(Sam2Config(**SAM2))
+    elif kind == "sam3_tracker":
+        model = Sam3TrackerModel(Sam3TrackerConfig(**sam3(3)))
     else:
         model = Sam2VideoModel(Sam2VideoConfig(**SAM2, image_size=64, num_maskmem=2))
     for parameter in model.parameters():  # tables that start at zero would hide mistakes
@@ -135,7 +159,7 @@ def tiny(kind: str) -> Any:
     return model.eval()
 
 
-@pytest.mark.parametrize("kind", ["sam", "sam_hq", "sam2"])
+@pytest.mark.parametrize("kind", ["sam", "sam_hq", "sam2", "sam3_tracker"])
 def test_boxes_of_several_images_decode_as_each_image_by_itself(kind: str, tmp_path: Path) -> None:
     model = tiny(kind)
     model.save_pretrained(tmp_path)
@@ -205,3 +229,46 @@ def test_released_sam2_files_load_without_their_video_memory(tmp_path: Path) -> 
     assert isinstance(segmenter.model, Sam2Model)
     assert all(torch.equal(theirs[key], ours[key]) for key in ours if key in theirs)
     assert len(set(ours) - set(theirs)) == 0
+
+
+def sam3_video() -> Sam3VideoModel:
+    """A released SAM 3 at small size: its detector, its tracker and one encoder for both."""
+    torch.manual_seed(0)
+    small = {"hidden_size": 32, "num_attention_heads": 2, "num_layers": 1, "intermediate_size": 64}
+    text = {"hidden_size": 24, "intermediate_size": 48, "num_attention_heads": 2,
+            "num_hidden_layers": 1, "projection_dim": 16, "vocab_size": 90}  # fmt: skip
+    detector = {
+        "vision_config": sam3(4)["vision_config"],
+        "text_config": {"model_type": "clip_text_model", **text},
+        "geometry_encoder_config": {**small, "roi_size": 2},
+        "detr_encoder_config": small,
+        "detr_decoder_config": {**small, "num_queries": 6},
+        "mask_decoder_config": {"hidden_size": 32, "num_attention_heads": 2},
+    }
+    tracker = {**sam3(4), "image_size": 56, "num_maskmem": 2}
+    with quiet():
+        model = Sam3VideoModel(Sam3VideoConfig(detector_config=detector, tracker_config=tracker))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model.eval()
+
+
+def test_released_sam3_files_load_as_what_tracks_in_them(tmp_path: Path) -> None:
+    video = sam3_video()
+    video.save_pretrained(tmp_path)
+    segmenter = load_segmenter(tmp_path, Runtime())
+    assert isinstance(segmenter, SamSegmenter)
+    assert (segmenter.size, segmenter.pixel_mean) == (56, (127.5, 127.5, 127.5))
+    image = np.random.default_rng(3).integers(0, 256, (40, 60, 3), np.uint8)
+    (frame,), features = segmenter.embed([image])
+    with torch.no_grad():
+        pixels = segmenter.pixels(image, frame)[None]
+        vision = video.detector_model.get_vision_features(pixels)
+        theirs, _ = video.get_vision_features_for_tracker(vision)
+    coarse = theirs[2] + video.tracker_model.no_memory_embedding
+    for ours, wanted in zip(features, (coarse, theirs[0], theirs[1]), strict=True):
+        flat = ours.flatten(2).permute(2, 0, 1)
+        assert flat.std() > 1e-3
+        assert (flat - wanted).abs().max() < 1e-4
+    (mask,) = segmenter.segment([image], [np.array([[5, 5, 40, 30]], np.float32)])[0]
+    assert (mask.height, mask.width) == (40, 60)
