@@ -10,6 +10,7 @@ from tyro.conf import Positional, arg
 
 from pad_pipeline.cli.options import RayOptions, Run, TrainingImages, TrainingPreset
 from pad_pipeline.cli.reports.output import say
+from pad_pipeline.review.choice import ReviewChoice
 from pad_pipeline.train.choices import TrainingStage
 from pad_pipeline.train.run.config import TrainConfig
 
@@ -34,6 +35,7 @@ def pretrain(
     options: Annotated[RunOptions, arg(name="")],
     config: Annotated[TrainConfig, arg(name="")],
     ray: Annotated[RayOptions, arg(name="")],
+    review: Annotated[ReviewChoice, arg(name="")],
     preset: TrainingPreset = "paper",
     more: More = (),
 ) -> None:
@@ -46,7 +48,7 @@ def pretrain(
         more: Further ones, trained on together with the first.
     """
     del preset
-    _train("pretrain", (annotations, *more), None, config, options, ray)
+    _train("pretrain", (annotations, *more), None, config, options, ray, review)
 
 
 def finetune(
@@ -55,6 +57,7 @@ def finetune(
     options: Annotated[RunOptions, arg(name="")],
     config: Annotated[TrainConfig, arg(name="")],
     ray: Annotated[RayOptions, arg(name="")],
+    review: Annotated[ReviewChoice, arg(name="")],
     preset: TrainingPreset = "paper",
     more: More = (),
     regions: str | None = None,
@@ -70,7 +73,8 @@ def finetune(
         regions: Data set that `annotate` wrote of the same images, for the patch loss in stage 2.
     """
     del preset
-    _train("finetune", (conversations, *more), projector, config, options, ray, regions)
+    sources = (conversations, *more)
+    _train("finetune", sources, projector, config, options, ray, review, regions)
 
 
 def inspect(
@@ -157,6 +161,7 @@ def _train(
     config: TrainConfig,
     options: RunOptions,
     ray: RayOptions,
+    review: ReviewChoice,
     regions: str | None = None,
 ) -> None:
     from pad_pipeline.train.run.dry_run import dry_run as describe
@@ -165,7 +170,7 @@ def _train(
     first, *others = sources
     source = sources if others else first
     if options.dry_run:
-        for line in describe(stage, config, source, options.images, projector, regions):
+        for line in describe(stage, config, source, options.images, projector, regions, review):
             say(line)
         return
     for line in launch(
@@ -176,6 +181,7 @@ def _train(
         projector=projector,
         regions=regions,
         init_from=options.init_from,
+        review=review,
         output=options.output,
         ray_address=ray.ray_address,
         ray_logs=ray.ray_logs,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pad_pipeline.dataset.selection import Selection
@@ -13,6 +13,8 @@ from pad_pipeline.review.choice import ReviewChoice, Reviewed
 
 logger = logging.getLogger(__name__)
 
+LEFT_OUT = "rejected or not accepted"
+"""The reason under which reports count records that a review leaves out."""
 _NUM_NAMED = 3
 
 
@@ -46,10 +48,13 @@ class Chooser:
         """Names that the review gives to regions."""
         return self._reviewed.new_tags if self._reviewed is not None else frozenset()
 
-    def choose(self, records: Iterable[PadRecord]) -> Iterator[ChosenRecord]:
+    def choose(
+        self, records: Iterable[PadRecord], dropped: Callable[[PadRecord], None] | None = None
+    ) -> Iterator[ChosenRecord]:
         """Of all records of the data set, in their order, those that are wanted.
 
-        Marks that fit nothing are logged when all were read, the first time.
+        `dropped` is called with those that the review leaves out. Marks that fit nothing are logged
+        when all were read, the first time.
         """
         reviewed, select = self._reviewed, self._select
         absent = set(reviewed.marks.images) if reviewed is not None else set()
@@ -64,6 +69,8 @@ class Chooser:
                     changed += reviewed.marks.images[whole.image_id].unmatched(whole)
                 found = reviewed.apply(whole)
                 if found is None:
+                    if dropped is not None:
+                        dropped(whole)
                     continue
                 record, left = found
             passing = select.passing(record)

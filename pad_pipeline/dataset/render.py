@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from PIL import Image
 
 from pad_pipeline import storage
-from pad_pipeline.dataset.chooser import Chooser
+from pad_pipeline.dataset.chooser import LEFT_OUT, Chooser
 from pad_pipeline.dataset.known_names import warn_about_unknown_names
 from pad_pipeline.dataset.manifest import State
 from pad_pipeline.dataset.reader import Dataset, iter_whole_records, open_dataset
@@ -25,6 +25,7 @@ from pad_pipeline.drawing.contact_sheet import contact_sheet
 from pad_pipeline.drawing.record import draw_record
 from pad_pipeline.errors import UserError
 from pad_pipeline.images import ImageError, decode_image
+from pad_pipeline.records import PadRecord
 from pad_pipeline.review.choice import ReviewChoice
 from pad_pipeline.storage.atomic import new_folder
 
@@ -84,7 +85,12 @@ def _draw(
 ) -> Iterator[tuple[str, bytes, int]]:
     """(file name, encoded picture, number of regions) of every image that can be drawn."""
     taken: set[str] = set()
-    records = (chosen.record for chosen in chooser.choose(iter_whole_records(dataset)))
+
+    def dropped(_: PadRecord) -> None:
+        counts[LEFT_OUT] += 1
+
+    chosen_records = chooser.choose(iter_whole_records(dataset), dropped)
+    records = (chosen.record for chosen in chosen_records)
     for record, data in iter_record_images(records, images, counts):
         try:
             image = decode_image(data)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pad_pipeline.dataset.chooser import Chooser
+from pad_pipeline.dataset.chooser import LEFT_OUT, Chooser
 from pad_pipeline.dataset.reader import Dataset, iter_batches, iter_whole_records
 from pad_pipeline.export.options import ExportOptions
 from pad_pipeline.records import PadRecord
@@ -58,7 +58,12 @@ class Chosen:
     def entries(self, counts: Counter[str], *, masks: bool = True) -> Iterator[Entry]:
         """The selected records that did not fail; counts "images", "regions" and "failed" ones."""
         shares, seed = self.options.shares, self.options.seed
-        for chosen in self.chooser.choose(iter_whole_records(self.dataset, masks=masks)):
+
+        def dropped(_: PadRecord) -> None:
+            counts[LEFT_OUT] += 1
+
+        whole = iter_whole_records(self.dataset, masks=masks)
+        for chosen in self.chooser.choose(whole, dropped):
             record = chosen.record
             decisive = self.together.get(record.image_id, record.image_id)
             part = part_of(decisive, shares, seed) if shares else WHOLE

@@ -30,13 +30,23 @@ def review_url(dataset: str, named: str | None) -> str:
 
 def read_marks(url: str) -> Marks:
     """What the review at `url` says; raises `UserError` where there is none, or no review."""
+    _check_there(url)
+    return ReviewLog(url).marks()
+
+
+def review_version(url: str) -> str:
+    """A text that differs once somebody has marked; raises `UserError` where there is none."""
+    _check_there(url)
+    return storage.version(url)
+
+
+def _check_there(url: str) -> None:
     if not storage.exists(url):
         raise UserError(
             f"there is no review at {url}: mark regions in `pad-pipeline view`, or name its file "
             "with ",
             Setting("review"),
         )
-    return ReviewLog(url).marks()
 
 
 class ReviewLog:

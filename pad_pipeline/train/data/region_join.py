@@ -7,18 +7,19 @@ from dataclasses import replace
 
 from pad_pipeline.dataset.reader import iter_records, open_dataset
 from pad_pipeline.errors import Setting, UserError
+from pad_pipeline.review.choice import ReviewChoice
 from pad_pipeline.train.data.samples import TrainingSample
 
 
 class RegionJoin:
     """Gives samples the regions of their images, by image id; holds those of a data set."""
 
-    def __init__(self, dataset: str) -> None:
-        """Read the regions of `dataset`, as `annotate` wrote it."""
+    def __init__(self, dataset: str, review: ReviewChoice | None = None) -> None:
+        """Read the regions of `dataset`, as `annotate` wrote it and by the marks on it."""
         self._dataset = dataset
         self._records = {
             record.image_id: record
-            for record in iter_records(open_dataset(dataset))
+            for record in iter_records(open_dataset(dataset), review=review)
             if record.status == "ok" and record.labels
         }
         self._num_images = self._num_found = 0

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from pad_pipeline import storage
 from pad_pipeline.errors import Setting, UserError
+from pad_pipeline.review.choice import ReviewChoice
 from pad_pipeline.sources import ManifestRow
 from pad_pipeline.train.choices import TrainingStage
 from pad_pipeline.train.data.left_out import LeftOutSamples
@@ -91,20 +92,21 @@ def write_samples(
     *,
     max_bad_share: float = 1.0,
     regions: str | None = None,
+    review: ReviewChoice | None = None,
 ) -> tuple[int, LeftOutSamples]:
     """Write the samples of `source` to `path`; returns their number and what was left out.
 
     `source` (or several, one behind another) and `images` are those of `read_samples`. Raises
     `UserError` where a source has nothing to train on, or more of it cannot be trained on as it is
     written than `max_bad_share`. `regions` is a data set whose regions samples of conversations
-    get, by the ids of their images.
+    get, by the ids of their images. `review` says which marks on data sets count.
     """
-    join = RegionJoin(regions) if regions is not None else None
+    join = RegionJoin(regions, review) if regions is not None else None
     all_left_out, total = LeftOutSamples(), 0
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, _SCHEMA) as writer:
         for place, each in enumerate(as_sources(source)):
             left_out, number = LeftOutSamples(), 0
-            samples = read_samples(each, images, stage, left_out)
+            samples = read_samples(each, images, stage, left_out, review)
             if join is not None:
                 samples = join.add(samples)
             while rows := list(islice(samples, _ROWS_PER_BATCH)):

@@ -9,9 +9,13 @@ from itertools import chain, islice
 from typing import Any
 
 from pad_pipeline import storage
-from pad_pipeline.dataset.reader import iter_records, open_dataset
+from pad_pipeline.dataset.chooser import LEFT_OUT, Chooser
+from pad_pipeline.dataset.reader import iter_whole_records, open_dataset
 from pad_pipeline.dataset.record_images import find_record_image
 from pad_pipeline.errors import UserError
+from pad_pipeline.records import PadRecord
+from pad_pipeline.review.choice import ReviewChoice
+from pad_pipeline.review.log import review_url, review_version
 from pad_pipeline.sources import ManifestRow
 from pad_pipeline.sources.conversations import (
     IMAGE,
@@ -44,13 +48,17 @@ _IN_CAPTION = "with <image> in the caption"
 
 
 def read_samples(
-    source: str, images: str | None, stage: TrainingStage, left_out: LeftOutSamples
+    source: str,
+    images: str | None,
+    stage: TrainingStage,
+    left_out: LeftOutSamples,
+    review: ReviewChoice | None = None,
 ) -> Iterator[TrainingSample]:
     """The samples of `source` in order; `left_out` counts by reason what cannot be trained on.
 
-    `source` is a data set of PAD records or, without regions, a list of conversations (stage 1
-    takes captions too) as JSON or JSON Lines; `images` is where the images are. Raises `UserError`
-    for a source that is neither.
+    `source` is a data set of PAD records, of which `review` says which marks count, or, without
+    regions, a list of conversations (stage 1 takes captions too) as JSON or JSON Lines; `images` is
+    where the images are. Raises `UserError` for a source that is neither.
     """
     if is_list(source):
         return _listed(source, images, stage, left_out)
@@ -59,7 +67,7 @@ def read_samples(
             f"expected conversations as .json or .jsonl, found {source}; stage 2 trains on "
             "conversations, stage 1 (`train pretrain`) on annotations"
         )
-    return _annotated(source, images, left_out)
+    return _annotated(source, images, left_out, review)
 
 
 def is_list(source: str) -> bool:
@@ -72,10 +80,12 @@ def as_sources(source: str | Sequence[str]) -> tuple[str, ...]:
     return (source,) if isinstance(source, str) else tuple(source)
 
 
-def source_digest(source: str | Sequence[str], images: str | None) -> str:
+def source_digest(
+    source: str | Sequence[str], images: str | None, review: ReviewChoice | None = None
+) -> str:
     """A checksum that changes with the samples of `source`, which may be several."""
     if not isinstance(source, str):
-        digests = [source_digest(each, images) for each in source]
+        digests = [source_digest(each, images, review) for each in source]
         return hashlib.sha256("\n".join(digests).encode()).hexdigest()[:16]
     if is_list(source):
         content = storage.version(source)
@@ -83,16 +93,24 @@ def source_digest(source: str | Sequence[str], images: str | None) -> str:
         dataset = open_dataset(source)
         rows = [[shard.name, shard.num_rows] for shard in dataset.shards]
         content = json.dumps([dataset.manifest.get("shards"), dataset.state, rows])
+        if review is not None and review.is_wanted:
+            content += review_version(review_url(source, review.review))
     return hashlib.sha256(f"{source}\n{images}\n{content}".encode()).hexdigest()[:16]
 
 
 def _annotated(
-    source: str, images: str | None, left_out: LeftOutSamples
+    source: str, images: str | None, left_out: LeftOutSamples, review: ReviewChoice | None
 ) -> Iterator[TrainingSample]:
     dataset = open_dataset(source)
+    chooser = Chooser(source, review=review)
     if images is not None and not storage.exists(images):
         raise UserError(f"no such folder or archive of images: {images}")
-    for record in iter_records(dataset):
+
+    def dropped(record: PadRecord) -> None:
+        left_out.add(f"that are {LEFT_OUT} in the review", record.image_id)
+
+    for chosen in chooser.choose(iter_whole_records(dataset), dropped):
+        record = chosen.record
         if record.status == "failed":
             left_out.add("that failed when they were annotated", record.image_id)
         elif not (record.caption or "").strip():

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pad_pipeline.review.choice import ReviewChoice
 from pad_pipeline.train.choices import TrainingStage
 from pad_pipeline.train.data.examples import ExampleReader, SampleSize
 from pad_pipeline.train.data.loader import micro_batch_indices
@@ -19,7 +20,7 @@ from pad_pipeline.train.data.sampler import StepSampler, make_sampler
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.run.config import TrainConfig
 from pad_pipeline.train.run.flops import FlopRates, PassSize, flop_rates, packed_pass, padded_pass
-from pad_pipeline.train.run.folder import check_weights
+from pad_pipeline.train.run.folder import check_review, check_weights
 from pad_pipeline.train.run.memory import MemoryEstimate
 from pad_pipeline.train.run.models import (
     check_models,
@@ -43,6 +44,7 @@ def dry_run(
     images: str | None,
     projector: str | None,
     regions: str | None = None,
+    review: ReviewChoice | None = None,
 ) -> list[str]:
     """What a run would do, in lines: samples, steps, tokens, operations, memory. Writes nothing.
 
@@ -51,6 +53,7 @@ def dry_run(
     """
     config = with_projector(config, projector, regions)
     check_weights(config, source)
+    check_review(review, source, regions)
     check_models(config)
     model = load_skeleton(config)
     model.freeze(stage)
@@ -65,6 +68,7 @@ def dry_run(
             path,
             max_bad_share=config.max_bad_share,
             regions=regions,
+            review=review,
         )
         samples = TrainingSamples(path)
         sampler = make_sampler(config, samples.lengths, samples.sources)

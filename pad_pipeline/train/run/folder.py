@@ -20,10 +20,11 @@ from typing import Any
 
 from pad_pipeline import __version__, storage
 from pad_pipeline.errors import Setting, UserError
+from pad_pipeline.review.choice import ReviewChoice
 from pad_pipeline.train.choices import TrainingStage
 from pad_pipeline.train.data.left_out import LeftOutSamples
 from pad_pipeline.train.data.sample_file import write_samples
-from pad_pipeline.train.data.sample_sources import as_sources, source_digest
+from pad_pipeline.train.data.sample_sources import as_sources, is_list, source_digest
 from pad_pipeline.train.run.config import TrainConfig, identity
 
 logger = logging.getLogger(__name__)
@@ -59,26 +60,29 @@ def open_run(
     projector: str | None,
     regions: str | None = None,
     init_from: str | None = None,
+    review: ReviewChoice | None = None,
 ) -> Run:
     """Begin a run at `url`, or open the one that is there to resume it.
 
     `source` may be several, of which `config.weights` are the parts. `regions` is a data set whose
     regions the images of stage 2 have, `init_from` a run whose trained weights this one begins
-    with. Raises `UserError` where that one has another config or
-    other data, or where nothing in `source` can be trained on.
+    with, `review` says which marks on the data sets count. Raises `UserError` where that one has
+    another config or other data, or where nothing in `source` can be trained on.
     """
     storage.check_writable(url)
     check_weights(config, source)
+    check_review(review, source, regions)
     wanted = {
         "stage": stage,
         "config": json.loads(json.dumps(identity(config))),
         "source": source if isinstance(source, str) else list(source),
         "images": images,
-        "source_digest": source_digest(source, images),
+        "source_digest": source_digest(source, images, review),
         "projector": projector,
         "regions": regions,
         "init_from": init_from,
-        "regions_digest": source_digest(regions, None) if regions is not None else None,
+        "regions_digest": source_digest(regions, None, review) if regions is not None else None,
+        "review": dataclasses.asdict(review) if review and review.is_wanted else None,
     }
     place = storage.join(url, RUN_FILE)
     if storage.exists(place):
@@ -89,7 +93,9 @@ def open_run(
             return run
         if storage.exists(run.samples_url):
             return run
-    number, left_out = _write_samples(url, source, images, stage, config.max_bad_share, regions)
+    number, left_out = _write_samples(
+        url, source, images, stage, config.max_bad_share, regions, review
+    )
     facts = {
         "format": "pad-train",
         "version": __version__,
@@ -141,6 +147,29 @@ def check_weights(config: TrainConfig, source: str | Sequence[str]) -> None:
         )
 
 
+def check_review(
+    review: ReviewChoice | None, source: str | Sequence[str], regions: str | None
+) -> None:
+    """Raise `UserError` where marks are wanted of no data set, or one file of several."""
+    if review is None or not review.is_wanted:
+        return
+    datasets = [each for each in as_sources(source) if not is_list(each)]
+    datasets += [] if regions is None else [regions]
+    if not datasets:
+        raise UserError(
+            "marks are on regions of data sets that `annotate` wrote, and there is none: give one "
+            "with ",
+            Setting("regions"),
+            ", or leave the review out",
+        )
+    if review.review is not None and len(datasets) > 1:
+        raise UserError(
+            Setting("review"),
+            f" names one file for {len(datasets)} data sets; leave it out, and the one in each "
+            "data set's folder is taken",
+        )
+
+
 def _write_samples(
     url: str,
     source: str | Sequence[str],
@@ -148,11 +177,18 @@ def _write_samples(
     stage: TrainingStage,
     max_bad_share: float,
     regions: str | None,
+    review: ReviewChoice | None,
 ) -> tuple[int, LeftOutSamples]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, SAMPLES)
         number, left_out = write_samples(
-            source, images, stage, path, max_bad_share=max_bad_share, regions=regions
+            source,
+            images,
+            stage,
+            path,
+            max_bad_share=max_bad_share,
+            regions=regions,
+            review=review,
         )
         storage.upload(path, storage.join(url, SAMPLES))
     left_out.report()

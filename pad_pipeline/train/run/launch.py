@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import Console
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
+from pad_pipeline.review.choice import ReviewChoice
 from pad_pipeline.storage.locks import only_run_on
 from pad_pipeline.train.choices import TrainingStage
 from pad_pipeline.train.data.problems import describe_counts
@@ -33,6 +35,7 @@ def launch(
     projector: str | None = None,
     regions: str | None = None,
     init_from: str | None = None,
+    review: ReviewChoice | None = None,
     ray_address: str | None = None,
     ray_logs: bool = False,
     console: Console | None = None,
@@ -49,10 +52,12 @@ def launch(
     check_models(config)
     console = console or Console(stderr=True)
     init_from = storage.absolute(init_from) if init_from is not None else None
+    if review is not None and review.review is not None:
+        review = replace(review, review=storage.absolute(review.review))
     if init_from is not None:
         check_init(init_from, output, stage)
     with only_run_on(output):
-        run = open_run(output, stage, config, source, images, projector, regions, init_from)
+        run = open_run(output, stage, config, source, images, projector, regions, init_from, review)
         if run.finished:
             logger.info("%s is finished already; nothing to do", output)
             return _report(output)
