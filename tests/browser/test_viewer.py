@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from urllib.parse import parse_qs, urlparse
 
 import pytest
 from PIL import Image
 
+from tests.browser.conftest import (
+    CONTRAST,
+    DESKTOP,
+    PHONE,
+    SLOW_MS,
+    open_tab,
+    running_viewer,
+    until,
+)
 from tests.dataset.example import (
     ellipse,
     example_records,
@@ -24,51 +28,8 @@ from tests.dataset.example import (
 )
 from tests.view.truth import write_truth
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome")
-                 if (path := shutil.which(name))), None)  # fmt: skip
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's package chromium")
-
-QUIET = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
-PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1440, "height": 900}
 SERVICE = "http://127.0.0.1:9"
 """Nobody listens there: the tests answer in its place."""
-SLOW_MS = 30_000
-"""How long a page may take where other programs use the machine."""
-
-CONTRAST = """
-() => {  // WCAG 2: relative luminance, and 4.5 : 1 for text
-  const parse = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
-  const light = (rgb) => {
-    const [r, g, b] = rgb
-      .map((v) => v / 255)
-      .map((v) => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
-    return .2126 * r + .7152 * g + .0722 * b;
-  };
-  const bad = [];
-  for (const element of document.querySelectorAll("body *")) {
-    const own = [...element.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
-    const left_out = "svg, .visually-hidden, .skip, .off, [aria-hidden]";
-    if (!own || !element.checkVisibility() || element.closest(left_out)) continue;
-    let back = null;
-    for (let up = element; up && !back; up = up.parentElement) {
-      const colour = parse(getComputedStyle(up).backgroundColor);
-      if (colour.length === 3 || colour[3] > .7) back = colour.slice(0, 3);
-    }
-    const fore = parse(getComputedStyle(element).color).slice(0, 3);
-    const [a, b] = [light(fore), light(back || [255, 255, 255])].sort((x, y) => y - x);
-    const ratio = (a + .05) / (b + .05);
-    if (ratio < 4.5) bad.push(`${element.className || element.tagName}: ${ratio.toFixed(2)}`);
-  }
-  return bad;
-}
-"""
-
-
 OVERLAPPING = record(
     8,
     [
@@ -98,50 +59,17 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     records = [*example_records(), odd, OVERLAPPING]
     data = write_dataset(folder / "data", records)
     write_images(folder / "images", [*example_records(), OVERLAPPING])
-    server = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "pad_pipeline", "view", data),
-            *("--images", str(folder / "images"), "--port", "0"),
-            *("--service", SERVICE, "--ground-truth", write_truth(folder / "truth.json")),
-        ],
-        env={**os.environ, "PAD_CACHE": str(folder / "cache")},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert server.stdout is not None
-        yield server.stdout.readline().split()[2]
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory):
-    with playwright.sync_playwright() as started:
-        made = started.chromium.launch(executable_path=CHROMIUM, args=list(QUIET), timeout=90_000)
-        yield made
-        made.close()
+    options = ["--images", str(folder / "images"), "--service", SERVICE]
+    options += ["--ground-truth", write_truth(folder / "truth.json")]
+    with running_viewer(data, *options, cache=folder / "cache") as found:
+        yield found
 
 
 @pytest.fixture
 def tab(browser, address: str):
-    """A page on which every complaint of the browser fails the test."""
-    context = browser.new_context(viewport=DESKTOP, base_url=address)
-    context.set_default_timeout(SLOW_MS)
-    made = context.new_page()
-    complaints: list[str] = []
-    made.on(
-        "console",
-        lambda message: (
-            complaints.append(message.text) if message.type in ("error", "warning") else None
-        ),
-    )
-    made.on("pageerror", lambda error: complaints.append(str(error)))
-    made.on("dialog", lambda dialog: (complaints.append("a dialog"), dialog.dismiss()))
-    yield made
-    context.close()
-    assert complaints == []
+    """A page of that viewer."""
+    with open_tab(browser, address) as made:
+        yield made
 
 
 def query(tab) -> dict[str, list[str]]:
@@ -261,14 +189,6 @@ def at_picture(tab, action: str, x: float, y: float) -> None:
         [x, y],
     )
     getattr(tab.mouse, action)(*place)
-
-
-def until(tab, holds: Callable[[], bool]) -> None:
-    """Waits; not by Playwright's way, which would need `eval`."""
-    deadline = time.monotonic() + SLOW_MS / 1000
-    while not holds():
-        assert time.monotonic() < deadline
-        tab.wait_for_timeout(20)
 
 
 def selected(tab) -> int | None:
