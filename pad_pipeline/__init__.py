@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pad_pipeline.annotate.annotator import Annotator
     from pad_pipeline.annotate.run import annotate
     from pad_pipeline.dataset.reader import iter_records, open_dataset
-    from pad_pipeline.engine.config import AnnotateConfig, demo, fast, paper
+    from pad_pipeline.engine.config import AnnotateConfig, demo, fast, paper, sam3
     from pad_pipeline.errors import UserError
     from pad_pipeline.masks import decode as decode_mask
     from pad_pipeline.records import PadRecord, Region, Tag
@@ -39,6 +39,7 @@ __all__ = [
     "iter_records",
     "open_dataset",
     "paper",
+    "sam3",
 ]
 
 _HOMES = {
@@ -55,6 +56,7 @@ _HOMES = {
     "iter_records": "dataset.reader:iter_records",
     "open_dataset": "dataset.reader:open_dataset",
     "paper": "engine.config:paper",
+    "sam3": "engine.config:sam3",
 }
 
 

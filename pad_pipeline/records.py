@@ -30,7 +30,9 @@ class Tag:
 
     `score` is the tagger's probability (0–1), 1 for a tag that it did not find. A phrase of a
     caption has its place there: characters `caption_start` to `caption_end` (exclusive, counted in
-    code points) of the caption number `caption_index` (0 is `PadRecord.caption`).
+    code points) of the caption number `caption_index` (0 is `PadRecord.caption`). `presence` is
+    what SAM 3 says: the probability (0–1) that there is such a thing in the image at all; None
+    where it was not asked.
     """
 
     tag: str
@@ -39,6 +41,7 @@ class Tag:
     caption_index: int | None = None
     caption_start: int | None = None
     caption_end: int | None = None
+    presence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,8 @@ class Region:
     lie a fraction of a pixel outside. `rle_mask` is the COCO compressed RLE `counts` string,
     column-major, of a mask of the image's own (height, width). `area` counts mask pixels, `score`
     is the detector's (0–1), `predicted_iou` the segmenter's own estimate of its mask; both are 1
-    where box or mask were given without. `stability` is how little the mask changes with its
+    where box or mask were given without, and `predicted_iou` of masks by SAM 3, which estimates
+    none. `stability` is how little the mask changes with its
     threshold (0–1), None where the run did not ask for it.
     """
 
@@ -123,6 +127,7 @@ _TAG = pa.struct(
         pa.field("caption_index", pa.int32()),
         pa.field("caption_start", pa.int32()),
         pa.field("caption_end", pa.int32()),
+        pa.field("presence", pa.float32()),
     ]
 )
 _REGION = pa.struct(
@@ -139,7 +144,10 @@ _REGION = pa.struct(
 )
 _ERROR = pa.struct([pa.field(name, pa.string()) for name in ("stage", "type", "message")])
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+
+COMMON_VERSION = 2
+"""The version of new data sets whose tags have no presence."""
 
 PAD_SCHEMA = pa.schema(
     [
@@ -158,26 +166,36 @@ PAD_SCHEMA = pa.schema(
 )
 """The columns of every shard, in order."""
 
-_SINCE_2 = {
-    "": {"captions"},
-    "tags": {"origin", "caption_index", "caption_start", "caption_end"},
-    "labels": {"origin", "stability"},
+_ADDED: dict[int, dict[str, set[str]]] = {
+    2: {
+        "": {"captions"},
+        "tags": {"origin", "caption_index", "caption_start", "caption_end"},
+        "labels": {"origin", "stability"},
+    },
+    3: {"tags": {"presence"}},
 }
+"""The columns ("") and fields of columns that each version brought."""
 
 
-def _first_schema() -> pa.Schema:
+def _earlier_schema(version: int) -> pa.Schema:
+    later = [added for number, added in _ADDED.items() if number > version]
     fields = []
     for field in PAD_SCHEMA:
-        if field.name in _SINCE_2[""]:
+        if any(field.name in added.get("", ()) for added in later):
             continue
-        if added := _SINCE_2.get(field.name):
-            kept = [part for part in field.type.value_type if part.name not in added]
+        left_out = set().union(*(added.get(field.name, ()) for added in later))
+        if left_out:
+            kept = [part for part in field.type.value_type if part.name not in left_out]
             field = field.with_type(pa.list_(_element(pa.struct(kept))))
         fields.append(field)
-    return pa.schema(fields, metadata={"pad_schema_version": "1"})
+    return pa.schema(fields, metadata={"pad_schema_version": str(version)})
 
 
-SCHEMAS: dict[int, pa.Schema] = {1: _first_schema(), SCHEMA_VERSION: PAD_SCHEMA}
+SCHEMAS: dict[int, pa.Schema] = {
+    1: _earlier_schema(1),
+    2: _earlier_schema(2),
+    SCHEMA_VERSION: PAD_SCHEMA,
+}
 """The columns of the shards of every version that is read."""
 
 

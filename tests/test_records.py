@@ -47,6 +47,7 @@ tags = st.builds(
     places,
     places,
     places,
+    st.none() | unit,
 )
 records = st.builds(
     PadRecord,
@@ -146,6 +147,18 @@ def test_the_first_version_is_read_and_written(rows, start):
             labels=tuple(replace(r, origin="model", stability=None) for r in row.labels),
         )
         for row in rows[start:]
+    ]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(records, max_size=4))
+def test_the_second_version_has_no_presence(rows):
+    table = as_version(records_to_table(rows), 2)
+    assert table.schema.equals(SCHEMAS[2], check_metadata=True)
+    fields = [field.name for field in table.schema.field("tags").type.value_type]
+    assert fields == ["tag", "score", "origin", "caption_index", "caption_start", "caption_end"]
+    assert table_to_records(table) == [
+        replace(row, tags=tuple(replace(tag, presence=None) for tag in row.tags)) for row in rows
     ]
 
 

@@ -13,7 +13,7 @@ from pad_pipeline.engine.build import build_stage, locate_models
 from pad_pipeline.engine.config import STAGE_NAMES, AnnotateConfig
 from pad_pipeline.engine.device import resolve_device
 from pad_pipeline.engine.sample import Sample
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.masks import decode
 from pad_pipeline.models.protocols import Mask, Segmenter
 from pad_pipeline.sources import ManifestRow
@@ -100,6 +100,11 @@ def compare_precision(
     sums. `progress` is told how many images are done. Raises `UserError` where models are missing,
     the GPU cannot do it, or no box is found.
     """
+    if config.draws_masks:
+        raise UserError(
+            "SAM 3 draws the masks, and it is not quantized; compare with ",
+            Setting("segment.from_", "model"),
+        )
     plain = replace(config, segment=replace(config.segment, quantize="none"))
     plain = locate_models(resolve_device(plain))
     emulated = plain.device == "cpu"

@@ -55,10 +55,11 @@ def propose(
     rate = predict_pools(
         costs, num_gpus, num_images, models, chunk_size=config.chunk_size
     ).images_per_s
-    min_workers = math.ceil(rate * costs.suppress / _SUPPRESS_BUSY)
-    shares["suppress"] = replace(
-        shares["suppress"], workers=max(shares["suppress"].workers, min_workers)
-    )
+    if "suppress" in shares:
+        min_workers = math.ceil(rate * costs.suppress / _SUPPRESS_BUSY)
+        shares["suppress"] = replace(
+            shares["suppress"], workers=max(shares["suppress"].workers, min_workers)
+        )
     pooled = predict_pools(costs, num_gpus, num_images, shares, chunk_size=config.chunk_size)
     gpus_each = config.fused.gpus or 1.0
     fused = predict_fused(

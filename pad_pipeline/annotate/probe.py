@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pad_pipeline.annotate.samples import read_samples
 from pad_pipeline.engine.batches import batch_size, warn_about_batches_above_chunk
 from pad_pipeline.engine.build import build_stage, locate_models
-from pad_pipeline.engine.config import STAGE_NAMES, AnnotateConfig, resolve_words
+from pad_pipeline.engine.config import AnnotateConfig, resolve_words
 from pad_pipeline.engine.costs import Costs
 from pad_pipeline.engine.device import resolve_device
 from pad_pipeline.engine.sample import Sample
@@ -118,7 +118,7 @@ def measure(config: AnnotateConfig, rows: Sequence[ManifestRow]) -> Probe:
     trials: list[Trial] = []
     best: dict[str, Trial] = {}
     going = good
-    for name in STAGE_NAMES:
+    for name in config.stage_names:
         results: list[Sample] = []
         for trial_config in _variants(config, name):
             trial, after = _try(trial_config, name, going)
@@ -148,7 +148,7 @@ def measure(config: AnnotateConfig, rows: Sequence[ManifestRow]) -> Probe:
         costs=Costs(
             models={name: best[name].seconds_per_image for name in config.models},
             decode=spent["decode"] / len(samples),
-            suppress=best["suppress"].seconds_per_image,
+            suppress=best["suppress"].seconds_per_image if "suppress" in best else 0.0,
             load_s=max(trial.load_s for trial in best.values()),
             fits_together=_fits([trial.peak_gib for trial in best.values()]),
             source=f"measured here on {_device_name(config)}",

@@ -36,7 +36,7 @@ from pad_pipeline.dataset.manifest import (
 from pad_pipeline.dataset.writer import read_table
 from pad_pipeline.engine.config import AnnotateConfig, earlier_default
 from pad_pipeline.errors import UserError, plural
-from pad_pipeline.records import SCHEMA_VERSION
+from pad_pipeline.records import COMMON_VERSION
 from pad_pipeline.sources import ManifestRow
 
 logger = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ def open_or_resume(
     *,
     rows_per_shard: int,
     chunk_size: int,
+    schema_version: int = COMMON_VERSION,
 ) -> Ledger:
     """Begin a run at `output`, or resume the one that is there.
 
@@ -74,7 +75,7 @@ def open_or_resume(
         storage.write_atomic(images, listed.data)
         manifest = {
             "format": FORMAT,
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": schema_version,
             "state": "running",
             "num_images": listed.num_images,
             "images_digest": listed.content_digest,

@@ -139,6 +139,7 @@ def annotate_rows(
             identity(config, checksums),
             rows_per_shard=config.rows_per_shard,
             chunk_size=config.chunk_size,
+            schema_version=config.schema_version,
         )
         if ledger.finished:
             logger.info("%s is already finished; nothing to do", output)

@@ -30,10 +30,10 @@ DataSet = Positional[
 Run = Positional[Annotated[str, arg(metavar="RUN", help="Folder of a training run.")]]
 
 Preset = Annotated[
-    Literal["paper", "fast", "demo"],
+    Literal["paper", "fast", "sam3", "demo"],
     arg(
-        help="Defaults of the other options: `paper`, `fast` (masks by SAM 2.1 in place of SAM) or "
-        "`demo` (the embedded small models)."
+        help="Defaults of the other options: `paper`, `fast` (masks by SAM 2.1 in place of SAM), "
+        "`sam3` (boxes and masks by SAM 3) or `demo` (the embedded small models)."
     ),
 ]
 """Of annotation. Applied in `commands.build_commands`, before a command is parsed."""

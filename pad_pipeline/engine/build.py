@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from pad_pipeline.engine import stages
 from pad_pipeline.engine.batches import batch_size, chunks_in_flight, cut_by_pixels
 from pad_pipeline.engine.chain import Chain
-from pad_pipeline.engine.config import STAGE_NAMES, AnnotateConfig
+from pad_pipeline.engine.config import AnnotateConfig
 from pad_pipeline.engine.given import GivenTags
-from pad_pipeline.engine.keep import DetectorRules, MaskLimits
+from pad_pipeline.engine.keep import DetectorRules, MaskDetectorRules, MaskLimits
 from pad_pipeline.engine.stages import ModelStage, Seconds
 from pad_pipeline.engine.turns import Turns
 from pad_pipeline.images import ImageLimits
@@ -54,12 +54,13 @@ def _located(reference: str) -> str:
 
 
 def build_chain(
-    config: AnnotateConfig, seconds: Seconds, names: Sequence[str] = STAGE_NAMES
+    config: AnnotateConfig, seconds: Seconds, names: Sequence[str] | None = None
 ) -> Chain:
-    """Stages in this process as one, all four by default, as each worker of a run has them.
+    """Stages in this process as one, by default all of the run, as each of its workers has them.
 
     The config's device must be resolved. Raises `UserError` where a model cannot be loaded.
     """
+    names = config.stage_names if names is None else names
     on_gpu = config.device == "cuda" and not set(config.models).isdisjoint(names)
     if on_gpu:
         # Two chunks in flight use memory in turns of many sizes, which would break it up.
@@ -118,6 +119,14 @@ def build_stage(
         case "tag":
             tagger = registry.load_tagger(config.tag.model, runtime) if is_needed else None
             return stages.tag_stage(tagger, given_tags(config), **options)
+        case "detect" if config.draws_masks:
+            return stages.detect_masks_stage(
+                _load_mask_detector(config, runtime, threads),
+                config.suppress,
+                limits=_mask_limits(config),
+                negative=config.negative_words,
+                **options,
+            )
         case "detect":
             detector = _load_detector(config, runtime) if is_needed else None
             options["group_by_size"] = config.detect.group_by_size
@@ -134,15 +143,18 @@ def build_stage(
                     quantize=config.segment.quantize,
                     stability=config.min_stability > 0,
                 )
-            options["limits"] = MaskLimits(
-                config.min_predicted_iou, config.min_stability, config.min_area, config.max_area
-            )
-            return stages.segment_stage(segmenter, **options)
+            return stages.segment_stage(segmenter, limits=_mask_limits(config), **options)
     raise ValueError(f"no stage is called {name!r}")
 
 
 def _num_threads(config: AnnotateConfig) -> int:
     return config.threads or os.cpu_count() or 1
+
+
+def _mask_limits(config: AnnotateConfig) -> MaskLimits:
+    return MaskLimits(
+        config.min_predicted_iou, config.min_stability, config.min_area, config.max_area
+    )
 
 
 def _limits(config: AnnotateConfig) -> ImageLimits:
@@ -168,24 +180,49 @@ def _load_detector(config: AnnotateConfig, runtime: Runtime) -> Detector:
     """The detector with all that the config asks of its boxes."""
     from pad_pipeline.models import registry
 
-    thresholds = config.tag_thresholds
-    options = {
-        "box_threshold": min((config.detect.box_threshold, *thresholds.values())),
+    detector = registry.load_detector(config.detect.model, runtime, **_detector_options(config))
+    return DetectorRules(detector, **_detector_rules(config, runtime))
+
+
+def _load_mask_detector(
+    config: AnnotateConfig, runtime: Runtime, threads: Executor | None
+) -> MaskDetectorRules:
+    """The same where the detector draws the masks too."""
+    from pad_pipeline.models import registry
+
+    detector = registry.load_mask_detector(
+        config.detect.model,
+        runtime,
+        threads=threads,
+        stability=config.min_stability > 0,
+        **_detector_options(config),
+    )
+    return MaskDetectorRules(detector, **_detector_rules(config, runtime))
+
+
+def _detector_options(config: AnnotateConfig) -> dict[str, Any]:
+    return {
+        "box_threshold": min((config.detect.box_threshold, *config.tag_thresholds.values())),
         "text_threshold": config.detect.text_threshold,
         "label_mode": config.detect.label_mode,
         "max_pairs": config.detect.batch_size,
         "pad_to": config.detect.pad_to,
     }
-    detector = registry.load_detector(config.detect.model, runtime, **options)
-    second = config.detect.second
-    return DetectorRules(
-        detector,
-        box_threshold=config.detect.box_threshold,
-        thresholds=thresholds,
-        negative=config.negative_words,
-        second=None if second is None else registry.load_detector(second, runtime, **options),
-        second_iou=config.detect.second_iou,
-    )
+
+
+def _detector_rules(config: AnnotateConfig, runtime: Runtime) -> dict[str, Any]:
+    from pad_pipeline.models import registry
+
+    second = None
+    if config.detect.second is not None:
+        second = registry.load_detector(config.detect.second, runtime, **_detector_options(config))
+    return {
+        "box_threshold": config.detect.box_threshold,
+        "thresholds": config.tag_thresholds,
+        "negative": config.negative_words,
+        "second": second,
+        "second_iou": config.detect.second_iou,
+    }
 
 
 def given_tags(config: AnnotateConfig) -> GivenTags:

@@ -20,7 +20,7 @@ from pad_pipeline.engine.stage_config import (
 from pad_pipeline.engine.words import as_lines, read_numbers, read_words
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.limits import AtLeastOne, Fraction, NotNegative, check_limits
-from pad_pipeline.records import TagOrigin
+from pad_pipeline.records import COMMON_VERSION, SCHEMA_VERSION, TagOrigin
 
 StageConfig = TagConfig | DetectConfig | SuppressConfig | SegmentConfig
 
@@ -118,6 +118,21 @@ class AnnotateConfig:
         return {name: getattr(self, name) for name in _STAGE_CONFIGS}
 
     @property
+    def draws_masks(self) -> bool:
+        """Whether the detector draws the masks too, in one stage for detect to segment."""
+        return self.segment.from_ == "detector"
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """The stages that run, in their order."""
+        return ("tag", "detect") if self.draws_masks else STAGE_NAMES
+
+    @property
+    def schema_version(self) -> int:
+        """The version of the records: data sets without presence have none of its columns."""
+        return SCHEMA_VERSION if self.draws_masks else COMMON_VERSION
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """The words of `classes`; raises `UserError` where a file of them cannot be read."""
         return read_words("classes", self.classes) if self.classes is not None else ()
@@ -179,6 +194,8 @@ class AnnotateConfig:
                 raise UserError(
                     Setting(f"detect.{name}"), " would not be read: no detector runs on given boxes"
                 )
+        if self.draws_masks:
+            self._check_drawn_masks()
         if self.segment.from_ == "masks" and self.min_stability:
             raise UserError(Setting("min_stability"), " cannot be known of masks that are given")
         if self.max_area is not None and self.max_area < self.min_area:
@@ -187,6 +204,25 @@ class AnnotateConfig:
         if self.segment.from_ == "masks" and not self.takes_boxes:
             masks, boxes = Setting("segment.from_", "masks"), Setting("detect.boxes")
             raise UserError(masks, " takes the masks of given boxes: add ", boxes)
+
+    def _check_drawn_masks(self) -> None:
+        drawn = Setting("segment.from_", "detector")
+        if self.takes_boxes:
+            boxes = Setting("detect.boxes" if self.detect.boxes is not None else "detect.from_")
+            raise UserError(
+                boxes, " cannot be combined with ", drawn, ": no detector runs on given boxes"
+            )
+        if self.min_predicted_iou:
+            raise UserError(
+                Setting("min_predicted_iou"),
+                " cannot be known with ",
+                drawn,
+                ", as SAM 3 does not estimate it; use ",
+                Setting("min_stability"),
+            )
+        if self.segment.quantize != "none":
+            quantize = Setting("segment.quantize", self.segment.quantize)
+            raise UserError(quantize, " would not be read with ", drawn)
 
     @property
     def seconds_by_model(self) -> dict[str, float] | None:
@@ -335,4 +371,17 @@ def demo() -> AnnotateConfig:
     )
 
 
-PRESETS = {"paper": paper, "fast": fast, "demo": demo}
+def sam3() -> AnnotateConfig:
+    """The tags of `paper`, and boxes and masks by SAM 3, which encodes an image once for all tags.
+
+    The threshold is that of its authors' own code. Given boxes are for its tracker, as a segmenter.
+    """
+    base = paper()
+    return replace(
+        base,
+        detect=replace(base.detect, model="facebook/sam3", box_threshold=0.5),
+        segment=replace(base.segment, from_="detector", model="facebook/sam3"),
+    )
+
+
+PRESETS = {"paper": paper, "fast": fast, "sam3": sam3, "demo": demo}

@@ -35,6 +35,19 @@ GPUs at hand: RAM in batches of 32, Grounding DINO of 16 with 10 tags, SAM ViT-H
 images of 640 × 480, weights random (`plan` in benchmarks/results/gpu.json). Pools are sized by
 their proportions, which other GPUs share more or less; the times are theirs alone."""
 
+
+def default_seconds(draws_masks: bool) -> dict[str, float]:
+    """`DEFAULT_SECONDS`; a detector that draws masks counts as the two that it takes the place of.
+
+    Nobody has measured it: pools of tagger and detector are sized by this proportion until `plan`
+    or the config's costs say better.
+    """
+    if not draws_masks:
+        return DEFAULT_SECONDS
+    both = DEFAULT_SECONDS["detect"] + DEFAULT_SECONDS["segment"]
+    return {"tag": DEFAULT_SECONDS["tag"], "detect": both}
+
+
 DEFAULT_SOURCE = "measured on an H200 with random weights, not on these GPUs"
 
 OVERHEAD = 0.03

@@ -13,7 +13,7 @@ import numpy as np
 from pad_pipeline import masks as rle
 from pad_pipeline.engine.config import AnnotateConfig
 from pad_pipeline.engine.sample import Sample
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.models.protocols import Boxes, Mask
 from pad_pipeline.records import Tag, TagOrigin, tags_of_boxes
 
@@ -108,6 +108,12 @@ def check_given(config: AnnotateConfig | None, sample: Sample) -> None:
         for number, region in enumerate(sample.regions, 1):
             if region.problem:
                 raise UserError(f"image {sample.image_id}: box {number} {region.problem}")
+        if config is not None and config.draws_masks:
+            raise UserError(
+                f"boxes are given for {sample.image_id}, and no segmenter is loaded that finds "
+                "their masks; leave them out, or use ",
+                Setting("segment.from_", "model"),
+            )
         return
     if config is None:
         return

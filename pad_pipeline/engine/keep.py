@@ -9,18 +9,15 @@ import numpy as np
 
 from pad_pipeline.boxes import iou_matrix
 from pad_pipeline.engine.sample import Sample
-from pad_pipeline.models.protocols import Boxes, Detector, Image, Mask
-
-
-def take(boxes: Boxes, kept: Sequence[int] | np.ndarray) -> Boxes:
-    """The boxes of these indices, in their order."""
-    indices = np.asarray(kept, np.int64)
-    return Boxes(
-        xyxy=boxes.xyxy[indices],
-        scores=boxes.scores[indices],
-        labels=tuple(boxes.labels[index] for index in indices),
-        num_prompts=boxes.num_prompts,
-    )
+from pad_pipeline.models.protocols import (
+    Boxes,
+    Choose,
+    Detector,
+    Image,
+    Mask,
+    MaskDetector,
+    MaskedBoxes,
+)
 
 
 def keep_boxes(sample: Sample, kept: Sequence[int] | np.ndarray) -> Boxes:
@@ -28,7 +25,7 @@ def keep_boxes(sample: Sample, kept: Sequence[int] | np.ndarray) -> Boxes:
     assert sample.boxes is not None
     if sample.regions is not None:
         sample.regions = tuple(sample.regions[index] for index in kept)
-    return take(sample.boxes, kept)
+    return sample.boxes.take(kept)
 
 
 @dataclass(frozen=True)
@@ -54,17 +51,26 @@ class DetectorRules:
 
     def detect(self, images: Sequence[Image], tags: Sequence[Sequence[str]]) -> list[Boxes]:
         """As the detector's; boxes of negative words are among them, for suppression."""
-        words = [list(dict.fromkeys((*own, *self.negative))) if own else [] for own in tags]
+        words = self._words(tags)
         found = self.detector.detect(images, words)
-        if self.thresholds:
-            found = [take(boxes, self._above(boxes)) for boxes in found]
-        if self.second is None:
-            return found
-        others = self.second.detect(images, words)
+        others = self._others(images, words)
         return [
-            take(boxes, self._agreed(boxes, other))
-            for boxes, other in zip(found, others, strict=True)
+            boxes.take(self._kept(boxes, other)) for boxes, other in zip(found, others, strict=True)
         ]
+
+    def _words(self, tags: Sequence[Sequence[str]]) -> list[list[str]]:
+        return [list(dict.fromkeys((*own, *self.negative))) if own else [] for own in tags]
+
+    def _others(
+        self, images: Sequence[Image], words: Sequence[Sequence[str]]
+    ) -> Sequence[Boxes | None]:
+        """What the second detector finds; None for each image where there is none."""
+        return [None] * len(images) if self.second is None else self.second.detect(images, words)
+
+    def _kept(self, boxes: Boxes, others: Boxes | None) -> np.ndarray:
+        """The indices of the boxes that thresholds and second detector leave."""
+        kept = self._above(boxes) if self.thresholds else np.arange(len(boxes.labels))
+        return kept if others is None else kept[self._agreed(boxes.take(kept), others)]
 
     def _above(self, boxes: Boxes) -> np.ndarray:
         least = [self.thresholds.get(tag.lower(), self.box_threshold) for tag in boxes.labels]
@@ -79,6 +85,26 @@ class DetectorRules:
 
 
 @dataclass(frozen=True)
+class MaskDetectorRules(DetectorRules):
+    """`DetectorRules` of a detector that draws masks."""
+
+    detector: MaskDetector
+
+    def detect_masks(
+        self, images: Sequence[Image], tags: Sequence[Sequence[str]], choose: Choose
+    ) -> list[MaskedBoxes]:
+        """As the detector's; `choose` sees the boxes that the rules leave."""
+        words = self._words(tags)
+        others = self._others(images, words)
+
+        def choose_of_kept(index: int, boxes: Boxes) -> np.ndarray:
+            kept = self._kept(boxes, others[index])
+            return kept[np.asarray(choose(index, boxes.take(kept)), np.int64)]
+
+        return self.detector.detect_masks(images, words, choose_of_kept)
+
+
+@dataclass(frozen=True)
 class MaskLimits:
     """Which masks stay, with their boxes: limits of quality and, in pixels, of size."""
 
@@ -89,10 +115,14 @@ class MaskLimits:
 
     def apply(self, sample: Sample, masks: Sequence[Mask]) -> tuple[Mask, ...]:
         """The masks within the limits; the sample keeps their boxes alone."""
-        kept = [number for number, mask in enumerate(masks) if self._keeps(mask)]
+        kept = self.kept(masks)
         if len(kept) < len(masks):
             sample.boxes = keep_boxes(sample, kept)
         return tuple(masks[number] for number in kept)
+
+    def kept(self, masks: Sequence[Mask]) -> list[int]:
+        """The indices of the masks within the limits."""
+        return [number for number, mask in enumerate(masks) if self._keeps(mask)]
 
     def _keeps(self, mask: Mask) -> bool:
         # As float32, the precision of records; a segmenter's estimate may fall below 0.

@@ -13,7 +13,7 @@ from pad_pipeline.engine.batches import (
     warn_about_batches_above_chunk,
 )
 from pad_pipeline.engine.build import build_chain
-from pad_pipeline.engine.config import STAGE_NAMES, AnnotateConfig
+from pad_pipeline.engine.config import AnnotateConfig
 from pad_pipeline.engine.stages import Seconds, Stage
 
 
@@ -82,11 +82,11 @@ def plan(config: AnnotateConfig, *, num_gpus: float = 0) -> list[StageSpec]:
             name=name,
             make=partial(build_chain, config, names=(name,)),
             pool=sizes[name],
-            keep_bytes=name != STAGE_NAMES[-1],
+            keep_bytes=name != config.stage_names[-1],
             batch_size=batch_size(config, name),
             in_flight=in_flight if name in costs.MODELS else 1,
         )
-        for name in STAGE_NAMES
+        for name in config.stage_names
     ]
 
 
@@ -100,8 +100,8 @@ def size_pools(
     `costs.DEFAULT_SECONDS`). With fewer, the models share them. Without, a worker each, as a stage
     has whose model is not needed.
     """
-    requested = {name: stage.pool for name, stage in config.stages.items()}
-    seconds = seconds or config.seconds_by_model or costs.DEFAULT_SECONDS
+    requested = {name: config.stages[name].pool for name in config.stage_names}
+    seconds = seconds or config.seconds_by_model or costs.default_seconds(config.draws_masks)
     seconds = {name: seconds[name] for name in config.models}
     whole = int(num_gpus)
     gpus = {name: pool.gpus or 0.0 for name, pool in requested.items()}

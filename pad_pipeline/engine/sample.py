@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pad_pipeline.given import GivenRegion
-from pad_pipeline.models.protocols import Boxes, Image, Mask
+from pad_pipeline.models.protocols import Boxes, Image, Mask, MaskedBoxes
 from pad_pipeline.records import PadRecord, RecordError, Region, RegionOrigin, Tag
 
 
@@ -52,6 +52,17 @@ class Sample:
         return bool(self.regions) and all(one.rle_mask is not None for one in self.regions or ())
 
     @property
+    def masked_boxes(self) -> MaskedBoxes:
+        """Boxes and masks together, as a stage that finds both sets them."""
+        presence = {tag.tag: tag.presence for tag in self.tags if tag.presence is not None}
+        return MaskedBoxes(self.boxes or Boxes(), self.masks or (), presence)
+
+    @masked_boxes.setter
+    def masked_boxes(self, found: MaskedBoxes) -> None:
+        self.boxes, self.masks = found.boxes, found.masks
+        self.tags = tuple(replace(tag, presence=found.presence.get(tag.tag)) for tag in self.tags)
+
+    @property
     def boxes_xyxy(self) -> NDArray[np.float32]:
         """(N, 4) float32 boxes in pixels of the image; none before the detector ran."""
         return self.boxes.xyxy if self.boxes is not None else np.zeros((0, 4), np.float32)
@@ -86,7 +97,7 @@ def to_record(sample: Sample) -> PadRecord:
                 area=mask.area,
                 predicted_iou=float(np.float32(mask.predicted_iou)),
                 origin=origin,
-                stability=None if mask.stability is None else float(np.float32(mask.stability)),
+                stability=_as_float32(mask.stability),
             )
             for label, score, box, mask, origin in zip(
                 sample.boxes.labels,
@@ -106,7 +117,14 @@ def to_record(sample: Sample) -> PadRecord:
         status="failed" if sample.error else "ok" if labels else "empty",
         error=sample.error,
         # float32 is what a shard stores, so a record is the same before and after
-        tags=tuple(replace(tag, score=float(np.float32(tag.score))) for tag in sample.tags),
+        tags=tuple(
+            replace(tag, score=float(np.float32(tag.score)), presence=_as_float32(tag.presence))
+            for tag in sample.tags
+        ),
         labels=labels,
         captions=sample.captions,
     )
+
+
+def _as_float32(value: float | None) -> float | None:
+    return None if value is None else float(np.float32(value))

@@ -63,10 +63,11 @@ class DetectConfig:
     """What the four numbers of a column's boxes are: corners, or corner and size as COCO has
     them, in pixels."""
     model: str
-    """Hub id, name in the models folder, directory or original checkpoint of Grounding DINO or
-    MM-Grounding-DINO, or `embedded`."""
+    """Hub id, name in the models folder or directory of Grounding DINO, MM-Grounding-DINO or SAM 3,
+    an original checkpoint of Grounding DINO, or `embedded`."""
     batch_size: AtLeastOne = 8
-    """Images per forward pass; each prompt past an image's first counts as one more."""
+    """Images per forward pass; each prompt past an image's first counts as one more, and for SAM 3
+    each tag is a prompt."""
     group_by_size: bool = False
     """Fill forward passes with images of one resized size from the whole chunk, where only
     neighbours share one otherwise: fewer, fuller passes where sizes vary."""
@@ -111,8 +112,9 @@ class SuppressConfig:
 class SegmentConfig:
     """SAM: which pixels of a box belong to the thing."""
 
-    from_: Annotated[Literal["model", "masks"], arg(name="from")] = "model"
-    """`masks` takes the masks of the given boxes (polygons or RLE) and loads no segmenter."""
+    from_: Annotated[Literal["model", "masks", "detector"], arg(name="from")] = "model"
+    """`masks` takes the masks of the given boxes (polygons or RLE), `detector` those that SAM 3
+    draws with its boxes; neither loads a segmenter."""
     model: str
     """Hub id, name in the models folder, directory or original checkpoint of SAM, MobileSAM, SAM-HQ
     or SAM 2, or `embedded`."""

@@ -1,4 +1,4 @@
-"""The four stages as plain callables: tag, detect, suppress, segment.
+"""The stages as plain callables: tag, detect, suppress, segment, and detection with masks.
 
 A stage takes a list of samples and gives back the same samples in the same order, each with what
 the stage found or with the error for which it found nothing.
@@ -29,7 +29,16 @@ from pad_pipeline.engine.metrics import PassCount
 from pad_pipeline.engine.sample import Sample
 from pad_pipeline.engine.turns import Turns
 from pad_pipeline.images import ImageLimits, decode_image
-from pad_pipeline.models.protocols import Boxes, Detector, Image, Mask, Segmenter, Tagger
+from pad_pipeline.models.protocols import (
+    Boxes,
+    Detector,
+    Image,
+    Mask,
+    MaskDetector,
+    MaskedBoxes,
+    Segmenter,
+    Tagger,
+)
 from pad_pipeline.records import RecordError, Tag
 
 logger = logging.getLogger(__name__)
@@ -260,21 +269,69 @@ def suppress_stage(
     Boxes of `negative` words suppress others and go then. Given boxes stay as they are unless
     `config` wants them suppressed too.
     """
-    thrown = {word.lower() for word in negative}
 
     def suppress(sample: Sample) -> Boxes:
         assert sample.boxes is not None
-        boxes = sample.boxes
         if sample.regions is not None and not config.given_boxes:
-            return boxes
-        labels = boxes.labels if config.per_class else None
-        kept = nms(boxes.xyxy, boxes.scores, config.iou_threshold, labels)
-        return keep_boxes(sample, [n for n in kept if boxes.labels[n].lower() not in thrown])
+            return sample.boxes
+        return keep_boxes(sample, _survivors(sample.boxes, config, negative))
 
     def work(samples: Sequence[Sample]) -> list[Boxes]:
         return [suppress(sample) for sample in samples]
 
     return ModelStage("suppress", work, "boxes", SUPPRESS_BATCH_SIZE, seconds)
+
+
+def _survivors(boxes: Boxes, config: SuppressConfig, negative: Collection[str]) -> list[int]:
+    """The boxes that suppression leaves, best score first, without those of negative words."""
+    thrown = {word.lower() for word in negative}
+    labels = boxes.labels if config.per_class else None
+    kept = nms(boxes.xyxy, boxes.scores, config.iou_threshold, labels)
+    return [int(number) for number in kept if boxes.labels[number].lower() not in thrown]
+
+
+def detect_masks_stage(
+    detector: MaskDetector,
+    suppression: SuppressConfig,
+    *,
+    limits: MaskLimits | None = None,
+    negative: Collection[str] = (),
+    **options: Any,
+) -> ModelStage:
+    """SAM 3, in the place of detect, suppress and segment: sets `masked_boxes`.
+
+    Boxes are suppressed as by `suppress_stage` before the masks are drawn, so that none is drawn
+    for a box that goes. Masks beyond the `limits` go with their boxes; an image without tags is
+    skipped.
+    """
+    limits = limits or MaskLimits()
+
+    def choose(index: int, boxes: Boxes) -> list[int]:
+        return _survivors(boxes, suppression, negative)
+
+    def work(samples: Sequence[Sample]) -> list[MaskedBoxes]:
+        if any(sample.regions is not None for sample in samples):
+            raise ValueError("boxes are given, and no segmenter is loaded")
+        tags = [list(dict.fromkeys(tag.tag for tag in sample.tags)) for sample in samples]
+        return [
+            _within(limits, found)
+            for found in detector.detect_masks(_pixels(samples), tags, choose)
+        ]
+
+    return ModelStage(
+        "detect",
+        work,
+        "masked_boxes",
+        has_work=lambda s: bool(s.tags or s.regions),
+        nothing=MaskedBoxes(),
+        **options,
+    )
+
+
+def _within(limits: MaskLimits, found: MaskedBoxes) -> MaskedBoxes:
+    kept = limits.kept(found.masks)
+    masks = tuple(found.masks[number] for number in kept)
+    return MaskedBoxes(found.boxes.take(kept), masks, found.presence)
 
 
 def segment_stage(

@@ -13,7 +13,12 @@ import pyarrow.parquet as pq
 from pad_pipeline.dataset.card import CARD, format_card
 from pad_pipeline.export.chosen import Chosen
 from pad_pipeline.export.image_files import EntryImage, iter_images, write_file
-from pad_pipeline.records import PAD_SCHEMA, records_to_table
+from pad_pipeline.records import (
+    COMMON_VERSION,
+    SCHEMA_VERSION,
+    as_version,
+    records_to_table,
+)
 from pad_pipeline.storage.atomic import new_folder
 
 ROWS_PER_FILE = 500
@@ -31,12 +36,13 @@ def write_hf(chosen: Chosen, dest: str) -> Counter[str]:
     waiting: dict[str, list[EntryImage]] = defaultdict(list)
     files: Counter[str] = Counter()
     rows: Counter[str] = Counter()
+    version = max(COMMON_VERSION, chosen.dataset.manifest.get("schema_version", SCHEMA_VERSION))
     with new_folder(dest) as folder:
 
         def write(part: str) -> None:
             images = waiting.pop(part, [])
             name = f"data/{part}-{files[part]:05d}.parquet"
-            write_file(folder, name, _parquet(images))
+            write_file(folder, name, _parquet(images, version))
             files[part] += 1
             rows[part] += len(images)
 
@@ -52,8 +58,8 @@ def write_hf(chosen: Chosen, dest: str) -> Counter[str]:
     return counts
 
 
-def _parquet(images: list[EntryImage]) -> bytes:
-    table = records_to_table([image.entry.record for image in images])
+def _parquet(images: list[EntryImage], version: int) -> bytes:
+    table = as_version(records_to_table([image.entry.record for image in images]), version)
     pictures = [
         {"bytes": image.data, "path": image.entry.record.image_id.rpartition("/")[2]}
         for image in images
@@ -63,7 +69,7 @@ def _parquet(images: list[EntryImage]) -> bytes:
     features["image"] = {"_type": "Image"}
     huggingface = json.dumps({"info": {"features": features}})
     table = table.replace_schema_metadata(
-        {**(PAD_SCHEMA.metadata or {}), "huggingface": huggingface}
+        {**(table.schema.metadata or {}), "huggingface": huggingface}
     )
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", row_group_size=100)

@@ -20,7 +20,7 @@ from pad_pipeline.importer.labelme import read_labelme
 from pad_pipeline.importer.options import ImportOptions
 from pad_pipeline.importer.records import iter_records
 from pad_pipeline.importer.yolo import read_yolo
-from pad_pipeline.records import SCHEMA_VERSION, PadRecord, records_to_table
+from pad_pipeline.records import COMMON_VERSION, PadRecord, as_version, records_to_table
 from pad_pipeline.sources.boxes import Problems
 from pad_pipeline.storage.atomic import new_folder
 
@@ -107,7 +107,7 @@ class _Written:
             if not (rows := list(islice(records, ROWS_PER_SHARD))):
                 return
             name = shard_name(number, number + 1)
-            table = records_to_table(rows)
+            table = as_version(records_to_table(rows), COMMON_VERSION)
             write_table(storage.join(folder, name), table, row_group_size=ROWS_PER_SHARD)
             self.entries.append(manifest_entry(folder, name, len(rows)))
             self.num_images += len(rows)
@@ -121,7 +121,7 @@ def _manifest(
     packages = ("pyarrow", "numpy", "pycocotools")
     return {
         "format": FORMAT,
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": COMMON_VERSION,
         "state": "finished",
         "num_images": written.num_images,
         IMPORTED: {

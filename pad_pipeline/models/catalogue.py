@@ -33,7 +33,8 @@ class KnownModel:
     `reference` is what the options `--tag.model`, `--detect.model` and `--segment.model` take: a
     hub id, or the name of the directory that `convert` is to make in the models folder. `source`
     is the address of the weights, `file` their name there. `size_gb` is about what is downloaded,
-    in 10⁹ bytes. `convert` is the first word after `pad-pipeline models convert`, where needed;
+    in 10⁹ bytes. `is_gated` says that the hub gives it to those alone who accepted its terms.
+    `convert` is the first word after `pad-pipeline models convert`, where needed;
     `sha256` is that of the file then.
     """
 
@@ -44,6 +45,7 @@ class KnownModel:
     file: str
     size_gb: float
     licence: str = APACHE
+    is_gated: bool = False
     convert: Kind | None = None
     sha256: str | None = None
 
@@ -148,6 +150,25 @@ KNOWN = (
     _on_hub("iSEE-Laboratory/llmdet_large", "detector", "LLMDet, Swin-L", 1.4),
     _on_hub("google/owlv2-base-patch16-ensemble", "detector", "OWLv2, ViT-B/16", 0.6),
     _on_hub("google/owlv2-large-patch14-ensemble", "detector", "OWLv2, ViT-L/14", 1.75),
+    KnownModel(
+        reference="facebook/sam3",
+        role="detector",
+        title="SAM 3, boxes and masks; as a segmenter, its tracker",
+        source=f"{_HUB}facebook/sam3",
+        file="model.safetensors",
+        size_gb=3.4,
+        licence="SAM License",
+        is_gated=True,
+    ),
+    KnownModel(
+        reference="vil-uob/sam3-litetext-s0",
+        role="detector",
+        title="SAM 3 with the text encoder of MobileCLIP, boxes and masks",
+        source=f"{_HUB}vil-uob/sam3-litetext-s0",
+        file="model.safetensors",
+        size_gb=2.2,
+        licence="made from SAM 3 (SAM License): see its page",
+    ),
     KnownModel(
         reference="facebook/sam-vit-huge",
         role="segmenter",

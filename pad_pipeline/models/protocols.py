@@ -5,7 +5,7 @@ Processes that only read, pass on or write records import this and not the model
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -31,6 +31,16 @@ class Boxes:
     labels: tuple[str, ...] = ()
     num_prompts: int = 0
 
+    def take(self, kept: Sequence[int] | NDArray[np.integer]) -> Boxes:
+        """The boxes of these indices, in their order."""
+        indices = np.asarray(kept, np.int64)
+        return Boxes(
+            xyxy=self.xyxy[indices],
+            scores=self.scores[indices],
+            labels=tuple(self.labels[index] for index in indices),
+            num_prompts=self.num_prompts,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Mask:
@@ -46,6 +56,23 @@ class Mask:
     area: int
     predicted_iou: float
     stability: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedBoxes:
+    """What a detector that draws masks found in one image, after suppression.
+
+    `masks` has one per box, whose `predicted_iou` is 1: nobody has estimated it. `presence` gives
+    for each tag the probability (0–1) that there is such a thing in the image at all.
+    """
+
+    boxes: Boxes = field(default_factory=Boxes)
+    masks: tuple[Mask, ...] = ()
+    presence: Mapping[str, float] = field(default_factory=dict)
+
+
+Choose = Callable[[int, Boxes], Sequence[int] | NDArray[np.integer]]
+"""From the number of an image and its boxes to the indices of those that stay, in their order."""
 
 
 class Tagger(Protocol):
@@ -65,6 +92,16 @@ class Detector(Protocol):
 
     def detect(self, images: Sequence[Image], tags: Sequence[Sequence[str]]) -> list[Boxes]:
         """The boxes of each image for its own tags; an image without tags has none."""
+        ...
+
+
+class MaskDetector(Detector, Protocol):
+    """A `Detector` that also draws the masks of its boxes, from one pass over the image."""
+
+    def detect_masks(
+        self, images: Sequence[Image], tags: Sequence[Sequence[str]], choose: Choose
+    ) -> list[MaskedBoxes]:
+        """As `detect`, for the boxes that `choose` keeps: masks are drawn for these alone."""
         ...
 
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.models.references import local_path
 
 if TYPE_CHECKING:
     from pad_pipeline.models.base import Runtime
     from pad_pipeline.models.embedding.embedder import PatchEmbedder
-    from pad_pipeline.models.protocols import Detector, Segmenter, Tagger
+    from pad_pipeline.models.protocols import Detector, MaskDetector, Segmenter, Tagger
 
 
 def _ram(reference: str | Path, runtime: Runtime) -> Tagger:
@@ -60,13 +60,34 @@ def _clip_embedder(reference: str | Path, runtime: Runtime) -> PatchEmbedder:
     return load_clip_embedder(reference, runtime)
 
 
+def _sam3(reference: str | Path, runtime: Runtime, **options: Any) -> MaskDetector:
+    from pad_pipeline.models.sam3.load import load_sam3
+
+    return load_sam3(reference, runtime, **options)
+
+
+def _no_masks(reference: str | Path, runtime: Runtime, **options: Any) -> MaskDetector:
+    raise UserError(
+        f"{reference} draws no masks: a file is a checkpoint of Grounding DINO; give a SAM 3, or ",
+        Setting("segment.from_", "model"),
+    )
+
+
 TAGGERS: Mapping[str, Callable[..., Tagger]] = {"ram": _ram, "ram-plus": _ram}
 """Builders by `model_type` of the model directory's config.json; so are the next three."""
+
+MASK_DETECTORS: Mapping[str, Callable[..., MaskDetector]] = {
+    "sam3": _sam3,
+    "sam3_lite_text": _sam3,
+    "sam3_video": _sam3,
+}
+"""Detectors that draw the masks of their boxes too."""
 
 DETECTORS: Mapping[str, Callable[..., Detector]] = {
     "grounding-dino": _grounding_dino,
     "mm-grounding-dino": _grounding_dino,
     "owlv2": _owlv2,
+    **MASK_DETECTORS,
 }
 
 SEGMENTERS: Mapping[str, Callable[..., Segmenter]] = {
@@ -105,6 +126,17 @@ def load_detector(reference: str | Path, runtime: Runtime, **options: Any) -> De
     place = local_path(reference, "detector")
     build = _builder(place, DETECTORS, "detector", otherwise=_grounding_dino)
     return build(place, runtime, **options)
+
+
+def load_mask_detector(reference: str | Path, runtime: Runtime, **options: Any) -> MaskDetector:
+    """The detector of a hub id or directory, which draws the masks of its boxes too.
+
+    `options` are those of `Sam3Detector`. Raises `UserError` where there is no such model, it is
+    one that draws none, or its weights do not fit.
+    """
+    place = local_path(reference, "detector")
+    role = "detector that draws masks"
+    return _builder(place, MASK_DETECTORS, role, otherwise=_no_masks)(place, runtime, **options)
 
 
 def load_segmenter(reference: str | Path, runtime: Runtime, **options: Any) -> Segmenter:

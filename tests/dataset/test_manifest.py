@@ -40,7 +40,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         ("[" * 100_000, "is not valid JSON"),
         ("[]", "not the manifest of a PAD data set"),
         ('{"format": "coco"}', "not the manifest of a PAD data set"),
-        ('{"format": "pad", "schema_version": 3}', "schema version 3, and this release supports"),
+        ('{"format": "pad", "schema_version": 4}', "schema version 4, and this release supports"),
         ('{"format": "pad", "schema_version": 1, "shards": {}}', '"shards" is not a list'),
         ('{"format": "pad", "schema_version": 1, "shards": [{}]}', '"shards" is not a list'),
     ],

@@ -133,7 +133,7 @@ def test_a_data_set_in_an_object_store(tmp_path):
         (lambda s: (s / "pad-00001.parquet").unlink(), "names pad-00001.parquet, which is not"),
         (lambda s: (s / "_manifest.json").write_text("{"), "not valid JSON"),
         (lambda s: (s / "_manifest.json").write_text("[]"), "not the manifest of a PAD"),
-        (lambda s: set_manifest(s, schema_version=3), "schema version 3"),
+        (lambda s: set_manifest(s, schema_version=4), "schema version 4"),
         (lambda s: cut(s / "pad-00001.parquet", 300), "pad-00001.parquet is damaged"),
         (
             lambda s: pq.write_table(pa.table({"image_id": ["a"]}), s / "pad-00001.parquet"),

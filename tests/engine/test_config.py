@@ -12,6 +12,7 @@ import pytest
 
 from pad_pipeline.engine.config import (
     PRESETS,
+    STAGE_NAMES,
     AnnotateConfig,
     DetectConfig,
     PoolConfig,
@@ -26,6 +27,7 @@ from pad_pipeline.engine.config import (
     identity,
     paper,
     resolve_words,
+    sam3,
 )
 from pad_pipeline.errors import UserError
 
@@ -53,7 +55,23 @@ def changed(**changes: Any) -> AnnotateConfig:
     return AnnotateConfig(**{**values, **changes})
 
 
+def with_drawn_masks(**changes: Any) -> Callable[[], AnnotateConfig]:
+    return lambda: changed(segment=SegmentConfig(model="c", from_="detector"), **changes)
+
+
 REFUSED: dict[str, tuple[Callable[[], AnnotateConfig], str]] = {
+    "given boxes where the detector draws": (
+        with_drawn_masks(detect=DetectConfig(model="b", boxes="b.json")),
+        "detect.boxes cannot be combined with segment.from_='detector': no detector runs on given",
+    ),
+    "predicted IoU of drawn masks": (
+        with_drawn_masks(min_predicted_iou=0.5),
+        "min_predicted_iou cannot be known with segment.from_='detector', as SAM 3 does not",
+    ),
+    "quantized segmenter that is none": (
+        lambda: changed(segment=SegmentConfig(model="c", from_="detector", quantize="fp8")),
+        "segment.quantize='fp8' would not be read with segment.from_='detector'",
+    ),
     "box threshold above 1": (
         with_detect(box_threshold=2.0),
         "detect.box_threshold must lie between 0 and 1, not 2.0",
@@ -208,7 +226,7 @@ def test_the_paper_preset_is_the_papers_chain() -> None:
     assert config.segment.model == "facebook/sam-vit-huge"
     assert config.suppress == SuppressConfig(iou_threshold=0.5, per_class=False)
     assert config.detect.label_mode == "span"
-    assert set(PRESETS) == {"paper", "fast", "demo"}
+    assert set(PRESETS) == {"paper", "fast", "sam3", "demo"}
 
 
 def test_the_fast_preset_differs_from_the_papers_in_the_segmenter_alone() -> None:
@@ -216,6 +234,22 @@ def test_the_fast_preset_differs_from_the_papers_in_the_segmenter_alone() -> Non
     assert config.segment.model == "facebook/sam2.1-hiera-large"
     assert replace(config, segment=paper().segment) == paper()
     assert config.segment == replace(paper().segment, model=config.segment.model)
+
+
+def test_the_sam3_preset_detects_and_segments_by_one_model() -> None:
+    config = sam3()
+    assert config.models == config.stage_names == ("tag", "detect")
+    assert (config.detect.model, config.schema_version) == ("facebook/sam3", 3)
+    assert (paper().stage_names, paper().schema_version) == (STAGE_NAMES, 2)
+    assert config.tag == paper().tag
+    # another segmenter takes its boxes; which one would have been does not matter before that
+    apart = replace(config, segment=replace(config.segment, from_="model"))
+    assert apart.models == ("tag", "detect", "segment")
+    other = replace(config, segment=replace(config.segment, model="other"))
+    assert identity(other, {"detect": "1"}) == identity(config, {"detect": "1"})
+    assert from_manifest(
+        {"identity": identity(config, {"tag": "1", "detect": "2"}), "models": {}}
+    ).draws_masks
 
 
 def test_models_that_are_not_needed() -> None:

@@ -32,22 +32,23 @@ def write(path: Path, content: str = "x") -> Path:
     return path
 
 
-@pytest.mark.parametrize("preset", ["paper", "fast"])
+@pytest.mark.parametrize("preset", ["paper", "fast", "sam3"])
 def test_every_default_of_the_presets_is_known(preset: str) -> None:
     from pad_pipeline.engine.config import PRESETS
 
     config = PRESETS[preset]()
     known = {model.reference: model for model in KNOWN}
     roles = {"tag": "tagger", "detect": "detector", "segment": "segmenter"}
-    for stage, role in roles.items():
-        assert known[getattr(config, stage).model].role == role
+    for stage in config.models:
+        assert known[getattr(config, stage).model].role == roles[stage]
     assert len(known) == len(KNOWN)
 
 
 def test_hub_models_need_no_conversion_and_the_others_name_a_file() -> None:
     for model in KNOWN:
         assert model.source.startswith(("https://", "npm:"))
-        assert "Apache-2.0" in model.licence
+        assert ("SAM License" if "sam3" in model.reference else "Apache-2.0") in model.licence
+        assert model.is_gated == (model.reference == "facebook/sam3")
         assert (model.convert is None) == ("/" in model.reference)
         assert (model.file == "model.safetensors") == (model.convert is None)
         assert (model.sha256 is None) == (model.convert is None)

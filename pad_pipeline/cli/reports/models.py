@@ -29,6 +29,10 @@ def print_models() -> None:
         say(f"{entry.reference}  ({entry.role or 'unknown'}: {title})")
         if known is not None:
             say(f"    weights: {known.source} {known.file}, {known.size_gb:g} GB, {known.licence}")
+            if known.is_gated:
+                say(
+                    "    gated: accept its terms on that page, then `hf auth login` or set HF_TOKEN"
+                )
             say(f"    get it by `pad-pipeline models fetch {known.reference}`")
         say(f"    on disk: {entry.path or 'no'}")
     say(f"models folder: {models_folder()} (set PAD_MODELS to change it)")
