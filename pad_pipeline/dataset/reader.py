@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,13 +18,17 @@ import pyarrow.compute as pc
 from pad_pipeline import storage
 from pad_pipeline.dataset.chooser import Chooser
 from pad_pipeline.dataset.manifest import MANIFEST, State, read_manifest, state_of
+from pad_pipeline.dataset.parts import iter_new_rows, list_parts, without_chunk
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.errors import UserError, first_line
 from pad_pipeline.records import PAD_SCHEMA, SCHEMAS, PadRecord, batch_to_records
 from pad_pipeline.review.choice import ReviewChoice
 from pad_pipeline.storage.parquet import ParquetFile
 
+logger = logging.getLogger(__name__)
+
 _BATCH_ROWS = 512
+_TRIES = 3
 _MASK_COLUMN = "labels.list.element.rle_mask"
 
 DAMAGED_SHARD = (pa.ArrowException, OSError, ValueError, OverflowError)
@@ -45,39 +50,80 @@ class Dataset:
 
     `state` is the manifest's, "unknown" where there is none; `manifest` is `_manifest.json` as it
     is ({} where there is none). `shards` are in the order of their names, which is the order of the
-    images that were annotated.
+    images that were annotated; `parts` hold what an unfinished run has of further shards, in the
+    order in which that came.
     """
 
     url: str
     shards: tuple[Shard, ...]
     state: State
     manifest: dict[str, Any]
+    parts: tuple[Shard, ...] = ()
+
+    @property
+    def files(self) -> tuple[Shard, ...]:
+        """All that is read: the shards, then the parts."""
+        return self.shards + self.parts
 
     @property
     def num_rows(self) -> int:
         """Rows that can be read now: images, of whatever status."""
-        return sum(shard.num_rows for shard in self.shards)
+        return sum(file.num_rows for file in self.files)
 
 
 def open_dataset(url: str) -> Dataset:
-    """Reads the manifest and every shard's footer, but no row.
+    """Reads the manifest and the footer of every shard and part, but no row.
 
     Raises `UserError` where `url` is no data set of PAD records, where a shard is unreadable or has
     other columns, and where the manifest of a finished data set names a shard that is not there.
     """
-    manifest, names = list_dataset(url)
-    state = state_of(manifest)
-    if state == "finished":
-        missing = sorted({shard["name"] for shard in manifest.get("shards", [])} - set(names))
-        if missing:
-            raise UserError(
-                f"{url} is damaged: its manifest names {', '.join(missing)}, which "
-                f"{'is' if len(missing) == 1 else 'are'} not there; copy the folder again or "
-                "annotate into a new one"
-            )
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        shards = tuple(pool.map(lambda name: _open_shard(url, name), names))
-    return Dataset(url, shards, state, manifest)
+    for tries_left in reversed(range(_TRIES)):
+        manifest, names = list_dataset(url)
+        state = state_of(manifest)
+        if state == "finished":
+            _check_complete(url, manifest, names)
+        parts = list_parts(url, manifest, names) if state == "running" else []
+        try:
+            with ThreadPoolExecutor(max_workers=8) as pool:
+                files = tuple(pool.map(lambda name: _open_shard(url, name), [*names, *parts]))
+        except UserError:
+            gone = not all(storage.exists(storage.join(url, name)) for name in parts)
+            if gone and tries_left:
+                continue  # they have become a shard in the meantime
+            raise
+        return Dataset(url, files[: len(names)], state, manifest, files[len(names) :])
+    raise AssertionError("the last try returns or raises")
+
+
+def report_unfinished(dataset: Dataset) -> None:
+    """Log that a run is not finished and how much of it is read; nothing for other data sets.
+
+    Raises `UserError` where none of its images is finished.
+    """
+    if dataset.state != "running":
+        return
+    if not dataset.num_rows:
+        raise UserError(
+            f"{dataset.url} is a run without a finished image yet: wait for the first ones, or run "
+            "the same annotate command again if it was stopped"
+        )
+    number = dataset.manifest.get("num_images")
+    logger.info(
+        "%s is not finished: %s of its %s images are read; the same annotate command continues it",
+        dataset.url,
+        f"{dataset.num_rows:,}",
+        f"{number:,}" if isinstance(number, int) else "unknown number of",
+    )
+
+
+def _check_complete(url: str, manifest: Mapping[str, Any], names: Sequence[str]) -> None:
+    missing = sorted({shard["name"] for shard in manifest.get("shards", [])} - set(names))
+    if missing:
+        raise UserError(
+            f"{url} is damaged: its manifest names {', '.join(missing)}, which "
+            f"{'is' if len(missing) == 1 else 'are'} not there; copy the folder again or "
+            "annotate into a new one"
+        )
 
 
 def list_dataset(url: str) -> tuple[dict[str, Any], list[str]]:
@@ -126,15 +172,24 @@ def iter_batches(
 
     The columns are those of the data set's own version. `columns` are names of `PAD_SCHEMA` or
     dotted Parquet paths such as "labels.list.element.score". Raises `UserError` naming the shard
-    where one cannot be read.
+    where one cannot be read, and where a run has gone on and put parts into a shard.
     """
+    finished: set[int] = set()
     for shard in dataset.shards:
         with _readable(shard.url) as file:
-            for batch in file.iter_batches(
-                batch_size=_BATCH_ROWS, columns=list(columns) if columns is not None else None
-            ):
+            for batch in file.iter_batches(_BATCH_ROWS, columns):
                 batch.validate(full=True)  # a shard may come from anyone: text that is not UTF-8
                 yield shard, batch
+    for part in dataset.parts:
+        if not storage.exists(part.url):
+            raise UserError(
+                f"the run went on while {dataset.url} was read: run this command again, or wait "
+                "until it has finished"
+            )
+        with _readable(part.url) as file:
+            for batch in iter_new_rows(file, _BATCH_ROWS, columns, finished):
+                batch.validate(full=True)
+                yield part, batch
 
 
 def iter_records(
@@ -167,7 +222,7 @@ def find_ids(dataset: Dataset | str, name: str, limit: int = 10) -> list[str]:
     if isinstance(dataset, str):
         dataset = open_dataset(dataset)
     found: list[str] = []
-    for shard in dataset.shards:
+    for shard in dataset.files:
         with _readable(shard.url) as file:
             ids = file.read(columns=["image_id"]).column("image_id")
             found += ids.filter(pc.ends_with(ids, f"/{name}")).to_pylist()
@@ -180,7 +235,7 @@ def find_record(dataset: Dataset | str, image_id: str) -> PadRecord | None:
     """The record of one image, None where the data set does not have it; reads only the ids."""
     if isinstance(dataset, str):
         dataset = open_dataset(dataset)
-    for shard in dataset.shards:
+    for shard in dataset.files:
         with _readable(shard.url) as file:
             ids = file.read(columns=["image_id"]).column("image_id")
             row = pc.index(ids, image_id).as_py()
@@ -226,7 +281,7 @@ def columns_without_masks() -> list[str]:
 def _open_shard(url: str, name: str) -> Shard:
     place = storage.join(url, name)
     with _readable(place) as file:
-        problem = schema_problem(file.schema_arrow)
+        problem = schema_problem(without_chunk(file.schema_arrow))
         if problem:
             raise UserError(f"{place} is not a shard of PAD records: it {problem}")
         return Shard(name, place, file.metadata.num_rows)

@@ -18,13 +18,19 @@ from pad_pipeline import storage
 from pad_pipeline.dataset.chooser import LEFT_OUT, Chooser
 from pad_pipeline.dataset.known_names import warn_about_unknown_names
 from pad_pipeline.dataset.manifest import State
-from pad_pipeline.dataset.reader import Dataset, iter_whole_records, open_dataset
+from pad_pipeline.dataset.reader import (
+    Dataset,
+    iter_whole_records,
+    open_dataset,
+    report_unfinished,
+)
 from pad_pipeline.dataset.record_images import UNREADABLE, iter_record_images
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.drawing.contact_sheet import contact_sheet
 from pad_pipeline.drawing.record import draw_record
 from pad_pipeline.errors import UserError
 from pad_pipeline.images import ImageError, decode_image
+from pad_pipeline.progress import track
 from pad_pipeline.records import PadRecord
 from pad_pipeline.review.choice import ReviewChoice
 from pad_pipeline.storage.atomic import new_folder
@@ -67,12 +73,14 @@ def render(
     if limit is not None and limit < 1:
         raise UserError(f"expected a limit of at least 1 image, found {limit}")
     dataset = open_dataset(url)
+    report_unfinished(dataset)
     chooser = Chooser(url, select, review)
     warn_about_unknown_names(dataset, select, chooser.new_tags)
     counts: Counter[str] = Counter()
     with new_folder(dest) as folder:
         drawn = _draw(dataset, images, chooser, counts)
-        for name, data, num_regions in islice(drawn, limit):
+        most = dataset.num_rows if limit is None else min(limit, dataset.num_rows)
+        for name, data, num_regions in track(islice(drawn, limit), most, "drawing images"):
             storage.write_atomic(storage.join(folder, name), data)
             counts["images"] += 1
             counts["regions"] += num_regions

@@ -13,8 +13,9 @@ import numpy as np
 from pad_pipeline.dataset.chooser import Chooser
 from pad_pipeline.dataset.known_names import warn_about_unknown_names
 from pad_pipeline.dataset.manifest import State
-from pad_pipeline.dataset.reader import iter_whole_records, open_dataset
+from pad_pipeline.dataset.reader import iter_whole_records, open_dataset, report_unfinished
 from pad_pipeline.dataset.selection import Selection
+from pad_pipeline.progress import track
 from pad_pipeline.records import PadRecord
 from pad_pipeline.review.choice import ReviewChoice
 
@@ -77,6 +78,7 @@ def compute_stats(
     Raises `UserError` where the data set or the review cannot be read.
     """
     dataset = open_dataset(url)
+    report_unfinished(dataset)
     chooser = Chooser(url, select, review)
     warn_about_unknown_names(dataset, select, chooser.new_tags)
     statuses: Counter[str] = Counter()
@@ -87,7 +89,8 @@ def compute_stats(
     per_image = np.zeros(MANY_REGIONS + 1, dtype=np.int64)
     spread = {"area": _Spread(AREA_FRACTION_EDGES), "score": _Spread(SCORE_EDGES)}
     spread["iou"] = _Spread(SCORE_EDGES)
-    for chosen in chooser.choose(iter_whole_records(dataset, masks=False)):
+    records = track(iter_whole_records(dataset, masks=False), dataset.num_rows, "counting images")
+    for chosen in chooser.choose(records):
         record = chosen.record
         statuses[record.status] += 1
         if record.status == "failed":

@@ -12,6 +12,7 @@ from pad_pipeline.dataset.manifest import MANIFEST, State, read_manifest, state_
 from pad_pipeline.dataset.reader import DAMAGED_SHARD, schema_problem
 from pad_pipeline.dataset.row_checks import check_phrases, check_regions, check_rows
 from pad_pipeline.errors import UserError, first_line
+from pad_pipeline.progress import track
 from pad_pipeline.storage.parquet import ParquetFile
 
 OFF_LIMIT = 0.05
@@ -70,7 +71,7 @@ def validate(url: str) -> ValidationReport:
     version = manifest.get("schema_version")
     rows = {
         name: _check_shard(url, name, stated.get(name), version, problems, warnings, tally)
-        for name in names
+        for name in track(names, len(names), "checking shards")
     }
     if manifest:
         _check_manifest(manifest, stated, rows, problems)

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pad_pipeline.dataset.chooser import LEFT_OUT, Chooser
 from pad_pipeline.dataset.reader import Dataset, iter_batches, iter_whole_records
 from pad_pipeline.export.options import ExportOptions
+from pad_pipeline.progress import track
 from pad_pipeline.records import PadRecord
 
 WHOLE = "train"
@@ -63,7 +64,8 @@ class Chosen:
             counts[LEFT_OUT] += 1
 
         whole = iter_whole_records(self.dataset, masks=masks)
-        for chosen in self.chooser.choose(whole, dropped):
+        tracked = track(whole, self.dataset.num_rows, "exporting images")
+        for chosen in self.chooser.choose(tracked, dropped):
             record = chosen.record
             decisive = self.together.get(record.image_id, record.image_id)
             part = part_of(decisive, shares, seed) if shares else WHOLE

@@ -10,7 +10,7 @@ from pad_pipeline import storage
 from pad_pipeline.dataset.chooser import Chooser
 from pad_pipeline.dataset.known_names import warn_about_unknown_names
 from pad_pipeline.dataset.manifest import State
-from pad_pipeline.dataset.reader import open_dataset
+from pad_pipeline.dataset.reader import open_dataset, report_unfinished
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.errors import UserError, plural
 from pad_pipeline.export.chosen import Chosen
@@ -107,6 +107,7 @@ def export(
         raise UserError(f"unknown format {format!r}; choose one of {', '.join(FORMATS)}")
     form = FORMATS[format]
     dataset = open_dataset(url)
+    report_unfinished(dataset)
     chooser = Chooser(dataset.url, select, review)
     warn_about_unknown_names(dataset, select, chooser.new_tags)
     chosen = Chosen(dataset, chooser, options or ExportOptions())

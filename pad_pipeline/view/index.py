@@ -19,13 +19,11 @@ import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +31,7 @@ import duckdb
 
 from pad_pipeline import storage
 from pad_pipeline.dataset.manifest import State, state_of
+from pad_pipeline.dataset.parts import PARTS, list_parts
 from pad_pipeline.dataset.reader import list_dataset
 from pad_pipeline.errors import UserError, first_line
 from pad_pipeline.storage.atomic import remove_temporary_files, replacing
@@ -51,10 +50,6 @@ LIMITS = {
 }
 """Of every database: memory and threads are bounded, and no extension is loaded."""
 _READING_MEMORY = "250MB"
-PARTS = "_run/progress/"
-"""Below a data set's folder: what a run has finished of shards that are not whole yet."""
-_SHARD = re.compile(r"pad-(\d+)\.parquet")
-_OPEN_SHARDS = 8
 _STALE_S = 24 * 3600.0
 _LOG_PERIOD_S = 5.0
 
@@ -106,7 +101,7 @@ def scan(url: str) -> Contents:
     manifest, names = list_dataset(url)
     state = state_of(manifest)
     named = {shard["name"] for shard in manifest.get("shards", [])} if state == "finished" else ()
-    parts = _list_parts(url, manifest, names) if state == "running" else []
+    parts = list_parts(url, manifest, names) if state == "running" else []
     number = manifest.get("num_images")
     return Contents(
         url=url,
@@ -131,20 +126,6 @@ def _with_versions(url: str, names: list[str]) -> tuple[tuple[str, str], ...]:
     with ThreadPoolExecutor(max_workers=8) as pool:
         found = zip(names, pool.map(version, names), strict=True)
         return tuple((name, version) for name, version in found if version)
-
-
-def _list_parts(url: str, manifest: dict[str, Any], names: list[str]) -> list[str]:
-    """What a run has written of the next few shards; their names below the data set's folder."""
-    num_images, num_rows = manifest.get("num_images"), manifest.get("rows_per_shard")
-    if not isinstance(num_images, int) or not isinstance(num_rows, int) or num_rows < 1:
-        return []
-    there = {int(match[1]) for name in names if (match := _SHARD.fullmatch(name))}
-    absent = (shard for shard in range(-(-num_images // num_rows)) if shard not in there)
-    return [
-        f"{PARTS}{shard:05d}/{name}"
-        for shard in islice(absent, _OPEN_SHARDS)
-        for name in storage.list_files(storage.join(url, f"{PARTS}{shard:05d}"), ".parquet")
-    ]
 
 
 def cache_folder() -> Path:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pad_pipeline import storage
+from pad_pipeline.dataset.parts import without_chunk
 from pad_pipeline.dataset.reader import DAMAGED_SHARD, columns_without_masks, schema_problem
 from pad_pipeline.errors import UserError, first_line
 from pad_pipeline.storage.parquet import ParquetFile
@@ -46,7 +47,7 @@ def load_shard(con: duckdb.DuckDBPyConnection, url: str, name: str, version: str
     try:
         with storage.open_read(url) as source:
             file = ParquetFile(source)
-            problem = schema_problem(_without_chunk(file.schema_arrow))
+            problem = schema_problem(without_chunk(file.schema_arrow))
             if problem is None:
                 for batch in file.iter_batches(_BATCH_ROWS, columns_without_masks()):
                     batch.validate(full=True)
@@ -64,11 +65,6 @@ def load_shard(con: duckdb.DuckDBPyConnection, url: str, name: str, version: str
         "INSERT INTO shards VALUES (?, ?, ?, ?, ?)", [row[0], name, version, num_rows, problem]
     )
     con.commit()
-
-
-def _without_chunk(schema: pa.Schema) -> pa.Schema:
-    """A part that a run is writing has one column more than a shard."""
-    return schema.remove(len(schema) - 1) if schema.names[-1:] == ["chunk"] else schema
 
 
 def _insert(

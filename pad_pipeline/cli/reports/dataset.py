@@ -26,8 +26,6 @@ def print_export(report: ExportReport) -> None:
     _print_left_out(report.left_out)
     if report.together:
         say(report.together)
-    if report.state != "finished":
-        say("the data set is not finished: the export holds what there was")
 
 
 def print_import(report: ImportReport) -> None:

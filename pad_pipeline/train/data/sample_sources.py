@@ -91,7 +91,7 @@ def source_digest(
         content = storage.version(source)
     else:
         dataset = open_dataset(source)
-        rows = [[shard.name, shard.num_rows] for shard in dataset.shards]
+        rows = [[shard.name, shard.num_rows] for shard in dataset.files]
         content = json.dumps([dataset.manifest.get("shards"), dataset.state, rows])
         if review is not None and review.is_wanted:
             content += review_version(review_url(source, review.review))
