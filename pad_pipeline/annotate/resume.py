@@ -34,7 +34,8 @@ from pad_pipeline.dataset.manifest import (
     write_manifest,
 )
 from pad_pipeline.dataset.writer import read_table
-from pad_pipeline.engine.config import AnnotateConfig, earlier_default
+from pad_pipeline.engine.config import AnnotateConfig
+from pad_pipeline.engine.identity import earlier_default
 from pad_pipeline.errors import UserError, plural
 from pad_pipeline.records import COMMON_VERSION
 from pad_pipeline.sources import ManifestRow

@@ -33,7 +33,8 @@ from pad_pipeline.dataset.manifest import (
     write_manifest,
 )
 from pad_pipeline.dataset.writer import read_table, write_table
-from pad_pipeline.engine.config import AnnotateConfig, from_manifest
+from pad_pipeline.engine.config import AnnotateConfig
+from pad_pipeline.engine.identity import from_manifest
 from pad_pipeline.engine.plan import StageSpec
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import as_version

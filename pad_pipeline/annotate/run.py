@@ -26,8 +26,9 @@ from pad_pipeline.annotate.progress import ProgressLog
 from pad_pipeline.annotate.report import RunReport, count_shards
 from pad_pipeline.annotate.resume import keep_chunks_of_earlier_version, open_or_resume
 from pad_pipeline.engine.build import fingerprints, locate_models
-from pad_pipeline.engine.config import AnnotateConfig, given_of, identity, resolve_words
+from pad_pipeline.engine.config import AnnotateConfig, resolve_words
 from pad_pipeline.engine.device import local_gpus, resolve_device
+from pad_pipeline.engine.identity import given_of, identity
 from pad_pipeline.engine.isolation import QUARANTINED
 from pad_pipeline.engine.metrics import RunMetrics
 from pad_pipeline.engine.plan import StageSpec, plan

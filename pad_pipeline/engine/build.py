@@ -16,6 +16,7 @@ from pad_pipeline.engine.batches import batch_size, chunks_in_flight, cut_by_pix
 from pad_pipeline.engine.chain import Chain
 from pad_pipeline.engine.config import AnnotateConfig
 from pad_pipeline.engine.given import GivenTags
+from pad_pipeline.engine.joint_stage import detect_masks_stage
 from pad_pipeline.engine.keep import DetectorRules, MaskDetectorRules, MaskLimits
 from pad_pipeline.engine.stages import ModelStage, Seconds
 from pad_pipeline.engine.turns import Turns
@@ -120,7 +121,7 @@ def build_stage(
             tagger = registry.load_tagger(config.tag.model, runtime) if is_needed else None
             return stages.tag_stage(tagger, given_tags(config), **options)
         case "detect" if config.draws_masks:
-            return stages.detect_masks_stage(
+            return detect_masks_stage(
                 _load_mask_detector(config, runtime, threads),
                 config.suppress,
                 limits=_mask_limits(config),

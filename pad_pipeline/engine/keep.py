@@ -1,14 +1,15 @@
-"""Which boxes and masks of a sample stay: by a tag's threshold, a second detector, limits."""
+"""Which boxes and masks stay: by a tag's threshold, a second detector, suppression, limits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from pad_pipeline.boxes import iou_matrix
+from pad_pipeline.boxes import iou_matrix, nms
 from pad_pipeline.engine.sample import Sample
+from pad_pipeline.engine.stage_config import SuppressConfig
 from pad_pipeline.models.protocols import (
     Boxes,
     Choose,
@@ -26,6 +27,14 @@ def keep_boxes(sample: Sample, kept: Sequence[int] | np.ndarray) -> Boxes:
     if sample.regions is not None:
         sample.regions = tuple(sample.regions[index] for index in kept)
     return sample.boxes.take(kept)
+
+
+def survivors(boxes: Boxes, config: SuppressConfig, negative: Collection[str]) -> list[int]:
+    """The boxes that suppression leaves, best score first, without those of negative words."""
+    thrown = {word.lower() for word in negative}
+    labels = boxes.labels if config.per_class else None
+    kept = nms(boxes.xyxy, boxes.scores, config.iou_threshold, labels)
+    return [int(number) for number in kept if boxes.labels[number].lower() not in thrown]
 
 
 @dataclass(frozen=True)

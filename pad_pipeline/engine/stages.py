@@ -1,4 +1,4 @@
-"""The stages as plain callables: tag, detect, suppress, segment, and detection with masks.
+"""The four stages as plain callables: tag, detect, suppress, segment.
 
 A stage takes a list of samples and gives back the same samples in the same order, each with what
 the stage found or with the error for which it found nothing.
@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
-from pad_pipeline.boxes import nms
 from pad_pipeline.engine.batches import InputSize, alike, fixed_size, in_order
 from pad_pipeline.engine.config import SuppressConfig
 from pad_pipeline.engine.given import (
@@ -24,21 +23,12 @@ from pad_pipeline.engine.given import (
     place_regions,
 )
 from pad_pipeline.engine.guard import is_out_of_memory, run_guarded
-from pad_pipeline.engine.keep import MaskLimits, keep_boxes
+from pad_pipeline.engine.keep import MaskLimits, keep_boxes, survivors
 from pad_pipeline.engine.metrics import PassCount
 from pad_pipeline.engine.sample import Sample
 from pad_pipeline.engine.turns import Turns
 from pad_pipeline.images import ImageLimits, decode_image
-from pad_pipeline.models.protocols import (
-    Boxes,
-    Detector,
-    Image,
-    Mask,
-    MaskDetector,
-    MaskedBoxes,
-    Segmenter,
-    Tagger,
-)
+from pad_pipeline.models.protocols import Boxes, Detector, Image, Mask, Segmenter, Tagger
 from pad_pipeline.records import RecordError, Tag
 
 logger = logging.getLogger(__name__)
@@ -213,7 +203,7 @@ def tag_stage(tagger: Tagger | None, given: GivenTags = ONLY_MODEL, **options: A
 
     def work(samples: Sequence[Sample]) -> list[tuple[Tag, ...]]:
         wanted = [given.needs_model(sample) for sample in samples]
-        images = _pixels([s for s, needed in zip(samples, wanted, strict=True) if needed])
+        images = pixels_of([s for s, needed in zip(samples, wanted, strict=True) if needed])
         if images and tagger is None:
             raise ValueError("no tagger is loaded, and no classes or boxes are given")
         found = iter(tagger.tag(images) if tagger is not None and images else ())
@@ -244,7 +234,7 @@ def detect_stage(
         found: list[Boxes] = []
         if detector is not None and wanted:
             tags = [list(dict.fromkeys(tag.tag for tag in sample.tags)) for sample in wanted]
-            found = detector.detect(_pixels(wanted), tags)
+            found = detector.detect(pixels_of(wanted), tags)
         detected = iter(found)
         return [
             next(detected) if sample.regions is None else place_regions(sample, masks=masks)
@@ -274,64 +264,12 @@ def suppress_stage(
         assert sample.boxes is not None
         if sample.regions is not None and not config.given_boxes:
             return sample.boxes
-        return keep_boxes(sample, _survivors(sample.boxes, config, negative))
+        return keep_boxes(sample, survivors(sample.boxes, config, negative))
 
     def work(samples: Sequence[Sample]) -> list[Boxes]:
         return [suppress(sample) for sample in samples]
 
     return ModelStage("suppress", work, "boxes", SUPPRESS_BATCH_SIZE, seconds)
-
-
-def _survivors(boxes: Boxes, config: SuppressConfig, negative: Collection[str]) -> list[int]:
-    """The boxes that suppression leaves, best score first, without those of negative words."""
-    thrown = {word.lower() for word in negative}
-    labels = boxes.labels if config.per_class else None
-    kept = nms(boxes.xyxy, boxes.scores, config.iou_threshold, labels)
-    return [int(number) for number in kept if boxes.labels[number].lower() not in thrown]
-
-
-def detect_masks_stage(
-    detector: MaskDetector,
-    suppression: SuppressConfig,
-    *,
-    limits: MaskLimits | None = None,
-    negative: Collection[str] = (),
-    **options: Any,
-) -> ModelStage:
-    """SAM 3, in the place of detect, suppress and segment: sets `masked_boxes`.
-
-    Boxes are suppressed as by `suppress_stage` before the masks are drawn, so that none is drawn
-    for a box that goes. Masks beyond the `limits` go with their boxes; an image without tags is
-    skipped.
-    """
-    limits = limits or MaskLimits()
-
-    def choose(index: int, boxes: Boxes) -> list[int]:
-        return _survivors(boxes, suppression, negative)
-
-    def work(samples: Sequence[Sample]) -> list[MaskedBoxes]:
-        if any(sample.regions is not None for sample in samples):
-            raise ValueError("boxes are given, and no segmenter is loaded")
-        tags = [list(dict.fromkeys(tag.tag for tag in sample.tags)) for sample in samples]
-        return [
-            _within(limits, found)
-            for found in detector.detect_masks(_pixels(samples), tags, choose)
-        ]
-
-    return ModelStage(
-        "detect",
-        work,
-        "masked_boxes",
-        has_work=lambda s: bool(s.tags or s.regions),
-        nothing=MaskedBoxes(),
-        **options,
-    )
-
-
-def _within(limits: MaskLimits, found: MaskedBoxes) -> MaskedBoxes:
-    kept = limits.kept(found.masks)
-    masks = tuple(found.masks[number] for number in kept)
-    return MaskedBoxes(found.boxes.take(kept), masks, found.presence)
 
 
 def segment_stage(
@@ -362,7 +300,7 @@ def segment_stage(
         if wanted and segmenter is None:
             raise ValueError("no segmenter is loaded, and no masks are given")
         if segmenter is not None and wanted:
-            found = segmenter.segment(_pixels(wanted), [sample.boxes_xyxy for sample in wanted])
+            found = segmenter.segment(pixels_of(wanted), [sample.boxes_xyxy for sample in wanted])
         segmented = iter(found)
         masks = [
             given_masks(sample) if sample.has_given_masks else tuple(next(segmented))
@@ -386,5 +324,6 @@ def _timed(seconds: Seconds, name: str) -> Iterator[None]:
         seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
 
 
-def _pixels(samples: Sequence[Sample]) -> list[Image]:
+def pixels_of(samples: Sequence[Sample]) -> list[Image]:
+    """The decoded images of samples that all have one."""
     return [sample.image for sample in samples if sample.image is not None]

@@ -9,9 +9,10 @@ from pathlib import Path
 from filelock import FileLock
 
 from pad_pipeline.errors import Setting, UserError
-from pad_pipeline.models.catalogue import KnownModel, find, known_model
+from pad_pipeline.models.catalogue import find, known_model
 from pad_pipeline.models.download import NPM, check_file, check_space, download, pack_npm
 from pad_pipeline.models.hub import download_file, download_model
+from pad_pipeline.models.known_models import KnownModel
 from pad_pipeline.models.references import models_folder
 from pad_pipeline.storage.errors import user_errors
 

@@ -15,7 +15,8 @@ from pad_pipeline.annotate.resume import keep_chunks_of_earlier_version, open_or
 from pad_pipeline.annotate.samples import read_samples
 from pad_pipeline.dataset.manifest import write_manifest
 from pad_pipeline.engine.chain import Chain
-from pad_pipeline.engine.config import AnnotateConfig, DetectConfig, identity, paper
+from pad_pipeline.engine.config import AnnotateConfig, DetectConfig, paper
+from pad_pipeline.engine.identity import identity
 from pad_pipeline.engine.lanes import Lanes, open_lanes
 from pad_pipeline.engine.sample import to_record
 from pad_pipeline.engine.stages import Seconds, detect_stage

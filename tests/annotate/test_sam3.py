@@ -21,8 +21,9 @@ from pad_pipeline.dataset.reader import iter_records, open_dataset
 from pad_pipeline.dataset.validate import validate
 from pad_pipeline.engine.build import build_chain, fingerprints
 from pad_pipeline.engine.chain import Chain
-from pad_pipeline.engine.config import AnnotateConfig, demo, identity, sam3
+from pad_pipeline.engine.config import AnnotateConfig, demo, sam3
 from pad_pipeline.engine.costs import Costs
+from pad_pipeline.engine.identity import identity
 from pad_pipeline.engine.plan import plan
 from pad_pipeline.engine.sample import to_record
 from pad_pipeline.errors import UserError

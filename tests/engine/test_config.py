@@ -20,15 +20,12 @@ from pad_pipeline.engine.config import (
     SuppressConfig,
     TagConfig,
     demo,
-    earlier_default,
     fast,
-    from_manifest,
-    given_of,
-    identity,
     paper,
     resolve_words,
     sam3,
 )
+from pad_pipeline.engine.identity import earlier_default, from_manifest, given_of, identity
 from pad_pipeline.errors import UserError
 
 MODELS = {"tag": "sha256:1", "detect": "sha256:2", "segment": "sha256:3"}

@@ -12,7 +12,8 @@ import pytest
 
 from pad_pipeline.errors import UserError
 from pad_pipeline.models import references
-from pad_pipeline.models.catalogue import KNOWN, find, list_models
+from pad_pipeline.models.catalogue import find, list_models
+from pad_pipeline.models.known_models import KNOWN
 from pad_pipeline.models.references import fingerprint, resolve
 from tests.golden_data import golden_dir
 

@@ -15,7 +15,8 @@ import pytest
 
 from pad_pipeline.errors import UserError
 from pad_pipeline.models import catalogue, fetch
-from pad_pipeline.models.catalogue import KnownModel, find
+from pad_pipeline.models.catalogue import find
+from pad_pipeline.models.known_models import KnownModel
 from pad_pipeline.models.references import resolve
 from tests.golden_data import golden_dir
 from tests.models.file_server import FileServer, serving

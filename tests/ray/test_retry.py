@@ -15,7 +15,7 @@ from pad_pipeline.annotate.retry import retry_failed
 from pad_pipeline.annotate.run import annotate
 from pad_pipeline.dataset.validate import validate
 from pad_pipeline.engine import config as config_module
-from pad_pipeline.engine.config import from_manifest
+from pad_pipeline.engine.identity import from_manifest
 from pad_pipeline.errors import UserError
 from pad_pipeline.storage import atomic
 from tests import fakes

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from pad_pipeline.engine.config import SuppressConfig
+from pad_pipeline.engine.joint_stage import detect_masks_stage
 from pad_pipeline.engine.keep import MaskDetectorRules, MaskLimits
 from pad_pipeline.engine.sample import Sample, to_record
-from pad_pipeline.engine.stages import ModelStage, detect_masks_stage
+from pad_pipeline.engine.stages import ModelStage
 from pad_pipeline.given import GivenRegion
 from pad_pipeline.models.protocols import Boxes, Choose, Mask, MaskedBoxes
 from pad_pipeline.records import Tag
