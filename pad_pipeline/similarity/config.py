@@ -7,8 +7,8 @@ from typing import Literal
 
 from pad_pipeline.limits import AtLeastOne, Fraction, check_limits
 
-DUPLICATES_FROM = 0.95
-"""The cosine similarity from which two images count as near-duplicates unless asked otherwise."""
+DUPLICATES_FROM = 0.9
+"""The cosine similarity from which two images may be near-duplicates unless asked otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,8 @@ class EmbedConfig:
     regions: bool = True
     """Embed regions too: the patches of the image that a mask covers, at no further pass."""
     duplicates_from: Fraction = DUPLICATES_FROM
-    """Cosine similarity from which two images are near-duplicates (0–1)."""
+    """Cosine similarity from which two images are near-duplicates (0–1), if their light and dark
+    parts lie alike too."""
     map: Literal["auto", "umap", "pca"] = "auto"
     """How images get their place on the map; `auto` takes UMAP where umap-learn is installed, else
     the two principal axes."""

@@ -50,7 +50,9 @@ def derive(folder: str, dataset: Dataset, config: EmbedConfig) -> Derived:
         index = build_index(partial(read, of_regions=False), len(rows), width)
         save_index(index, storage.join(folder, store.IMAGES_INDEX))
         logger.info("looking for near-duplicates of %s images", f"{len(rows):,}")
-        pairs, similarities = find_pairs(vectors, rows, index, config.duplicates_from)
+        pairs, similarities = find_pairs(
+            vectors, store.read_thumbnails(folder, dataset), rows, index, config.duplicates_from
+        )
         write_pairs(storage.join(folder, store.PAIRS), pairs, similarities, ids)
         del index
         places = place_on_plane(vectors, kind)

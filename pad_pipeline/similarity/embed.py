@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_ROWS_PER_GROUP = 256
+"""Few enough to be read for the vector of a single image."""
+
 
 @dataclass(frozen=True, slots=True)
 class EmbedReport:
@@ -145,7 +148,8 @@ def _embed_shards(
         if embedder is None:
             embedder = registry.load_embedder(facts["model"], _runtime(*place))
         table, of_shard = embed_shard(dataset, shard, embedder, images, config)
-        write_table(url, store.with_facts(table, {**own, "counts": dict(of_shard)}))
+        facts_of_shard = {**own, "counts": dict(of_shard)}
+        write_table(url, store.with_facts(table, facts_of_shard), _ROWS_PER_GROUP)
         counts.update(of_shard)
         num_done += shard.num_rows
         rate = num_done / (time.monotonic() - began)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from PIL import Image as PillowImage
 
 from pad_pipeline.dataset.reader import Dataset, Shard, iter_records
 from pad_pipeline.dataset.record_images import UNREADABLE, read_record_images
@@ -35,9 +36,10 @@ class _Item(NamedTuple):
     """A record with its decoded image and masks; no image where it failed or is unreadable."""
 
     record: PadRecord
-    image: Image | None
-    masks: list[NDArray[np.bool_]]
-    reason: str
+    image: Image | None = None
+    thumbnail: NDArray[np.uint8] | None = None
+    masks: Sequence[NDArray[np.bool_]] = ()
+    reason: str = ""
 
 
 def embed_shard(
@@ -55,6 +57,7 @@ def embed_shard(
     counts: Counter[str] = Counter(images=0, regions=0)
     ids: list[str] = []
     whole: list[NDArray[np.float32]] = []
+    thumbnails: list[NDArray[np.uint8] | None] = []
     regions: list[NDArray[np.float32]] = []
     for items in _batches(replace(dataset, shards=(shard,)), images, config):
         there = [(item.image, item.masks) for item in items if item.image is not None]
@@ -64,11 +67,10 @@ def embed_shard(
             one = next(made) if item.image is not None else None
             counts["images" if one is not None else item.reason] += 1
             counts["regions"] += 0 if one is None else len(one.regions_RE)
-            absent = np.full((len(item.record.labels), embedder.width), np.nan, np.float32)
-            whole.append(
-                np.full(embedder.width, np.nan, np.float32) if one is None else one.image_E
-            )
-            regions.append(one.regions_RE if one is not None and config.regions else absent)
+            thumbnails.append(item.thumbnail)
+            absent = np.full((1 + len(item.record.labels), embedder.width), np.nan, np.float32)
+            whole.append(absent[0] if one is None else one.image_E)
+            regions.append(one.regions_RE if one is not None and config.regions else absent[1:])
     if counts[UNREADABLE] and not counts["images"]:
         raise UserError(
             f"none of the {counts[UNREADABLE]:,} images of {shard.name} could be read from "
@@ -83,6 +85,7 @@ def embed_shard(
     columns = [
         pa.array(ids, pa.string()),
         _vectors(whole, vector),
+        pa.array(thumbnails, schema.field("thumbnail").type),
         pa.ListArray.from_arrays(offsets, of_regions, type=schema.field("regions").type),
     ]
     return pa.table(columns, schema=schema), counts
@@ -119,16 +122,23 @@ def _load(
     items = []
     for record in records:
         if record.status == "failed":
-            items.append(_Item(record, None, [], "failed"))
+            items.append(_Item(record, reason="failed"))
             continue
         image = next(found)
         if isinstance(image, Exception):
             logger.warning("left out %s: %s", record.image_id, image)
-            items.append(_Item(record, None, [], UNREADABLE))
+            items.append(_Item(record, reason=UNREADABLE))
             continue
         masks = [region_mask(record, region) for region in record.labels] if with_masks else []
-        items.append(_Item(record, image, masks, ""))
+        items.append(_Item(record, image, _thumbnail(image), masks))
     return items
+
+
+def _thumbnail(image: Image) -> NDArray[np.uint8]:
+    """The image in few grey pixels, each the mean of what it stands for."""
+    side = (store.THUMBNAIL_SIDE, store.THUMBNAIL_SIDE)
+    grey = PillowImage.fromarray(image).convert("L")
+    return np.asarray(grey.resize(side, PillowImage.Resampling.BOX)).ravel()
 
 
 def _decode(record: PadRecord, data: bytes | Exception) -> Image | Exception:

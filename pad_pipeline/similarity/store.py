@@ -30,6 +30,7 @@ from pad_pipeline.storage.parquet import ParquetFile
 FORMAT = "pad-embeddings"
 PAIRS, MAP = "_pairs.parquet", "_map.parquet"
 IMAGES_INDEX, REGIONS_INDEX = "_images.faiss", "_regions.faiss"
+THUMBNAIL_SIDE = 8
 _MANIFEST = "_manifest.json"
 _FACTS = b"pad_embeddings"
 
@@ -64,7 +65,8 @@ def folder_of(dataset_url: str) -> str:
 def schema(width: int) -> pa.Schema:
     """The columns of a file of embeddings: float16 vectors of length 1.
 
-    `embedding` is null for an image that failed or could not be read; `regions` has one element
+    `embedding` is null for an image that failed or could not be read, and so is `thumbnail`, the
+    image in `THUMBNAIL_SIDE` × `THUMBNAIL_SIDE` grey pixels, row by row. `regions` has one element
     for each region of the record, null where the mask is empty or the image has no embedding.
     """
     vector = pa.list_(pa.float16(), width)
@@ -72,6 +74,7 @@ def schema(width: int) -> pa.Schema:
         [
             pa.field("image_id", pa.string(), nullable=False),
             pa.field("embedding", vector),
+            pa.field("thumbnail", pa.list_(pa.uint8(), THUMBNAIL_SIDE**2)),
             pa.field("regions", pa.list_(vector), nullable=False),
         ]
     )
@@ -123,6 +126,12 @@ def read_manifest(folder: str) -> dict[str, Any]:
     return found
 
 
+def manifest_version(folder: str) -> str:
+    """A text that differs once the embeddings were made again; "" where there are none."""
+    url = storage.join(folder, _MANIFEST)
+    return storage.version(url) if storage.exists(url) else ""
+
+
 def find_embeddings(dataset: Dataset) -> Embeddings | None:
     """The embeddings of a data set, None where it has none.
 
@@ -153,12 +162,46 @@ def require_embeddings(dataset: Dataset) -> Embeddings:
     return found
 
 
+def read_thumbnails(folder: str, dataset: Dataset) -> NDArray[np.uint8]:
+    """Those of all images that have an embedding, (N, side, side), in the order of the data set."""
+    found = [np.zeros((0, THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)]
+    for shard in dataset.shards:
+        with storage.open_read(storage.join(folder, shard.name)) as file:
+            column = ParquetFile(file).read(["thumbnail"]).column(0).combine_chunks()
+        values = column.drop_null().flatten().to_numpy()
+        found.append(values.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    return np.concatenate(found)
+
+
 def width_of(folder: str, dataset: Dataset) -> int:
     """The width of the vectors; 0 without a shard."""
     for shard in dataset.shards:
         with storage.open_read(storage.join(folder, shard.name)) as file:
             return ParquetFile(file).schema_arrow.field("embedding").type.list_size
     return 0
+
+
+def read_vector(
+    folder: str, dataset: Dataset, row: int, region: int | None = None
+) -> NDArray[np.float16] | None:
+    """The embedding of the image in a row of the data set, or of one region; None without one."""
+    for shard in dataset.shards:
+        if row >= shard.num_rows:
+            row -= shard.num_rows
+            continue
+        column = "embedding" if region is None else "regions"
+        with storage.open_read(storage.join(folder, shard.name)) as file:
+            parquet = ParquetFile(file)
+            for group in range(parquet.metadata.num_row_groups):
+                num_rows = parquet.metadata.row_group(group).num_rows
+                if row < num_rows:
+                    found = parquet.read_row_group(group, [column]).column(column)[row]
+                    if region is not None:
+                        found = found[region] if region < len(found) else None
+                    values = found.as_py() if found is not None else None
+                    return None if values is None else np.asarray(values, np.float16)
+                row -= num_rows
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pad_pipeline.view.filters import Filters
+from pad_pipeline.view.lasso import covered_cells
 
 CAUSE = "coalesce(stage || ': ' || type, 'unknown')"
 """Of a failed image, as `stage: error type`."""
@@ -27,6 +28,11 @@ def where_clause(filters: Filters) -> tuple[str, list[Any]]:
         add("contains(words, ?)", word)
     if filters.image:
         add("contains(image_id, ?)", filters.image)
+    if filters.lasso:
+        add(
+            "position IN (SELECT position FROM plane.places WHERE get_bit(?::BLOB::BIT, cell) = 1)",
+            covered_cells(filters.lasso),
+        )
     if filters.min_regions is not None:
         add("num_regions >= ?", filters.min_regions)
     if filters.max_regions is not None:

@@ -16,7 +16,9 @@ def _viewer(request: Request) -> Viewer:
     return request.app.state.viewer
 
 
-def _filters(query: Annotated[Filters, Query()]) -> Filters:
+def _filters(request: Request, query: Annotated[Filters, Query()]) -> Filters:
+    if query.lasso:  # its condition reads the map
+        _viewer(request).look_alikes.get()
     return query
 
 

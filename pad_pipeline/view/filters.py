@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from pydantic import AfterValidator, StringConstraints
 
 from pad_pipeline.records import Status
+from pad_pipeline.view.lasso import PATTERN
 from pad_pipeline.view.parameters import Count, Fraction, OptionalInForm, Parameters
 
 Sort = Literal["order", "score", "area", "regions", "tag", "status", "caption"]
@@ -28,7 +29,7 @@ class Filters(Parameters, frozen=True):
     `tag`, `min_score`, `min_area` and `min_iou` together ask for one region for each tag: with this
     label, at least this score, this many pixels and this predicted IoU. With `boxed="no"` the image
     has the tag and none of its regions does. Every word of `q` must occur in the caption, `image`
-    in the id.
+    in the id; `lasso` is a part of the map, see there.
     """
 
     tag: Annotated[tuple[str, ...], AfterValidator(_distinct)] = ()
@@ -37,6 +38,7 @@ class Filters(Parameters, frozen=True):
     cause: Annotated[str, OptionalInForm] = ""
     q: Annotated[str, StringConstraints(strip_whitespace=True)] = ""
     image: Annotated[str, OptionalInForm] = ""
+    lasso: Annotated[str, StringConstraints(pattern=f"^{PATTERN}$"), OptionalInForm] = ""
     min_score: Fraction = None
     min_area: Count = None
     min_iou: Fraction = None

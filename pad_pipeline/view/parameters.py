@@ -39,6 +39,8 @@ def describe(error: Mapping[str, Any]) -> str:
     if kind == "literal_error":
         choices = filter(None, _CHOICE.findall(limits["expected"]))
         expected = f"to be one of {', '.join(choices)}"
+    elif kind == "string_pattern_mismatch":
+        expected = "to be corners from 0 to 999, as 120.80-300.90"
     elif kind == "bool_parsing":
         expected = "to be 0 or 1"
     elif kind == "float_parsing" or any(isinstance(limit, float) for limit in limits.values()):

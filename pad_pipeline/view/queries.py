@@ -8,11 +8,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import pyarrow as pa
+
 from pad_pipeline.dataset.stats import Stats
 from pad_pipeline.view import summary
 from pad_pipeline.view.conditions import CAUSE, where_clause
 from pad_pipeline.view.filters import Filters
 from pad_pipeline.view.index import connect
+from pad_pipeline.view.lasso import CELLS
 
 _COLUMNS = (
     "position, shard, shard_row, image_id, width, height, caption, status, stage, type, message, "
@@ -54,9 +58,46 @@ class Index:
             row["name"]: row["problem"] for row in shards if row["problem"] is not None
         }
         self.shard_names: dict[int, str] = {row["shard"]: row["name"] for row in shards}
+        names = self.rows("SELECT tag_id, tag FROM tag_names", [])
+        self.tag_names: dict[int, str] = {row["tag_id"]: row["tag"] for row in names}
         self.stats: Stats = summary.read(self._con.cursor())
         # Not a cache on the method: it would keep every index that was ever open.
         self.count = lru_cache(maxsize=_COUNTS_KEPT)(self._count)
+
+    def put_on_map(self, places: pa.Table) -> None:
+        """Keep the images' places on the map: "position" and "cell", see `lasso`."""
+        con = self._con.cursor()
+        con.execute("ATTACH IF NOT EXISTS ':memory:' AS plane (READ_WRITE)")
+        con.register("places_to_keep", places)
+        con.execute("CREATE OR REPLACE TABLE plane.places AS FROM places_to_keep")
+        con.unregister("places_to_keep")
+        self.count.cache_clear()
+
+    def map_points(self, filters: Filters) -> dict[str, np.ndarray]:
+        """The "cell" and "main_tag" (-1 where an image has no region) of the images that pass."""
+        where, values = where_clause(filters)
+        return (
+            self._con.cursor()
+            .execute(
+                "SELECT cell, coalesce(main_tag, -1) AS main_tag FROM plane.places "
+                f"JOIN images USING (position) WHERE {where} ORDER BY position",
+                values,
+            )
+            .fetchnumpy()
+        )
+
+    def nearest_on_map(self, filters: Filters, x: int, y: int, reach: int) -> Row | None:
+        """The image that passes and lies nearest to a cell, at most `reach` cells away."""
+        where, values = where_clause(filters)
+        distance = f"(cell % {CELLS} - ?) ** 2 + (cell // {CELLS} - ?) ** 2"
+        found = self.rows(
+            f"SELECT position, {distance} AS distance FROM plane.places "
+            f"JOIN images USING (position) WHERE {where} "
+            f"AND cell // {CELLS} BETWEEN ? AND ? AND distance <= ? "
+            "ORDER BY distance, position LIMIT 1",
+            [x, y, *values, y - reach, y + reach, reach**2],
+        )
+        return self.at([found[0]["position"]])[0] if found else None
 
     def close(self) -> None:
         """Close the file; the index cannot be used any more."""

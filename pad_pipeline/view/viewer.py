@@ -15,6 +15,7 @@ from pad_pipeline.review.log import ReviewLog
 from pad_pipeline.review.marks import Marks
 from pad_pipeline.view.compare import Comparisons
 from pad_pipeline.view.filters import Filters
+from pad_pipeline.view.look_alikes import CurrentLookAlikes
 from pad_pipeline.view.pages import TEMPLATES
 from pad_pipeline.view.pictures import Pictures
 from pad_pipeline.view.runs import ProjectorVariant
@@ -42,7 +43,11 @@ class Viewer:
     """Whose marks are of a page that gives no name; the client's address without."""
     comparisons: Comparisons = field(default_factory=Comparisons)
     """With other data sets."""
+    look_alikes: CurrentLookAlikes = field(init=False)
     _probed: tuple[Path, str | None] | None = None
+
+    def __post_init__(self) -> None:
+        self.look_alikes = CurrentLookAlikes(self.data)
 
     def page(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
         """An HTML page: `values` for its template, and what every page shows."""
@@ -56,6 +61,7 @@ class Viewer:
             "service": self.service,
             "has_truth": self.truth is not None,
             "can_mark": self.writing.allows(request),
+            "has_embeddings": self.look_alikes.are_there,
             **values,
         }
         return TEMPLATES.TemplateResponse(request, template, context, status_code=status)

@@ -118,7 +118,7 @@ def test_near_duplicates_are_in_one_part_where_there_are_embeddings(tmp_path: Pa
     pairs = np.array([[0, number] for number in range(1, 20)])
     names = [record(number).image_id for number in range(60)]
     write_pairs(f"{folder}/{PAIRS}", pairs, np.full(19, 0.99, np.float32), names)
-    facts = {"model": "embedded", "duplicates_from": 0.95}
+    facts = {"model": "embedded", "duplicates_from": 0.9}
     shards = shard_digests(open_dataset(url))
     write_manifest(folder, {"state": "finished", "shards": shards, **facts})
     report = export(url, str(tmp_path / "out"), "pad-json", options=options)

@@ -83,6 +83,7 @@ def chips(filters: Filters) -> list[tuple[str, str]]:
         ("cause", "cause: {}"),
         ("q", "caption: {}"),
         ("image", "image id: {}"),
+        ("lasso", "a part of the map"),
         ("min_score", "score from {:g}"),
         ("min_iou", "predicted IoU from {:g}"),
         ("min_area", "area from {:,} px"),

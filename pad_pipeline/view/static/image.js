@@ -124,7 +124,7 @@ if (picture) {
     row.addEventListener("focusin", () => heat(number));
     row.addEventListener("focusout", () => heat(null));
     row.addEventListener("click", (event) => {
-      if (event.target.matches("input")) return;
+      if (event.target.matches("input, .like")) return;
       event.preventDefault();
       select(selected === number ? -1 : number);
     });
