@@ -102,7 +102,7 @@ def duplicates(
 
 @router.get("/map")
 def map_page(request: Request, viewer: CurrentViewer, filters: QueryFilters) -> Response:
-    """The images on a plane, to select some of them by hand; without embeddings, how to make them."""
+    """The images on a plane, to select some by hand; without embeddings, how to make them."""
     if not viewer.look_alikes.are_there:
         command = shlex.join(["pad-pipeline", "embed", viewer.data.url])
         return viewer.page(request, "no_map.html", title="Map", active="map", command=command)
