@@ -26,7 +26,7 @@ LAYERS = (
     ("dataset", "models"),
     ("similarity",),
     ("export", "engine", "ground_truth"),
-    ("importer",),
+    ("importer", "cognition"),
     ("annotate", "serve", "train", "view", "verify"),
     ("evaluate", "scenes/demo", "photos"),
     ("reproduce",),
@@ -48,10 +48,13 @@ NOT_BELOW = {
     "models": {"dataset/manifest", "review", "sources", "drawing", "scenes", "evaluate/measures"},
     "engine": {"dataset", "dataset/manifest", "review", "drawing", "scenes", "evaluate/measures"},
     "view": {"models", "engine", "scenes", "evaluate/measures"},
+    "cognition": {"drawing", "export", "scenes", "similarity", "evaluate/measures"},
     "train": {"scenes", "export"},
     "importer": {"models", "engine", "drawing", "scenes", "evaluate/measures"},
-    "annotate": {"review", "drawing", "export", "scenes", "evaluate/measures"},
+    "annotate": {"review", "drawing", "export", "scenes", "evaluate/measures", "cognition"},
+    "serve": {"cognition"},
     "verify": {
+        "cognition",
         *("storage", "sources", "drawing", "dataset", "dataset/manifest", "review", "scenes"),
         "evaluate/measures",
     },
@@ -59,7 +62,8 @@ NOT_BELOW = {
 """What a part does not need although it lies below."""
 
 RAY_FILES = re.compile(
-    r"engine/ray_\w+|annotate/stream|serve/\w+|train/run/on_ray|evaluate/generation/on_ray"
+    r"engine/ray_\w+|annotate/stream|serve/\w+|train/run/on_ray|cognition/on_ray"
+    r"|evaluate/generation/on_ray"
 )
 """The files that may import Ray: models, stages and the training step run where it is not."""
 

@@ -10,6 +10,7 @@ from tyro.conf import Positional
 from pad_pipeline.cli import (
     annotate,
     benchmarks,
+    conversations,
     dataset,
     evaluate,
     models,
@@ -71,6 +72,7 @@ def build_commands(preset: str) -> Commands:
                 "push": train.push,
             },
         ),
+        "conversations": conversations.conversations,
         "view": view.view,
         "show": dataset.show,
         "analyze": evaluate.analyze,

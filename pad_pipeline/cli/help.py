@@ -24,7 +24,7 @@ GROUPS = {
         *("view", "show", "stats", "validate", "render", "export", "import"),
         *("embed", "duplicates"),
     ),
-    "Train": ("train", "evaluate", "analyze", "reproduce", "experiment"),
+    "Train": ("conversations", "train", "evaluate", "analyze", "reproduce", "experiment"),
     "Models": ("models",),
     "Serve": ("serve",),
     "Shell": ("completion",),

@@ -18,8 +18,21 @@ def resolve_device(config: AnnotateConfig, *, cluster_gpus: float | None = None)
     `cluster_gpus` is the number of GPUs of the cluster that the models will run on; None means
     this machine. Raises `UserError` where the config needs a GPU that is not there.
     """
+    device = choose_device(config.device, cluster_gpus=cluster_gpus)
+    dtype = config.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if device == "cuda" else "float32"
+    check_quantize(config.segment.quantize, device, dtype)
+    return replace(config, device=device, dtype=dtype)
+
+
+def choose_device(device: str, *, cluster_gpus: float | None = None) -> str:
+    """`device` with "auto" decided, "cpu" or a CUDA device.
+
+    `cluster_gpus` is that of `resolve_device`. Raises `UserError` where a GPU is asked for that is
+    not there.
+    """
     has_gpu = _sees_gpu() if cluster_gpus is None else cluster_gpus > 0
-    device = config.device
     if device == "auto":
         device = "cuda" if has_gpu else "cpu"
     if device != "cpu" and cluster_gpus is None:
@@ -32,11 +45,7 @@ def resolve_device(config: AnnotateConfig, *, cluster_gpus: float | None = None)
             " needs a GPU, but the Ray cluster has no GPU; add a GPU node, or use ",
             Setting("device", "cpu"),
         )
-    dtype = config.dtype
-    if dtype == "auto":
-        dtype = "bfloat16" if device == "cuda" else "float32"
-    check_quantize(config.segment.quantize, device, dtype)
-    return replace(config, device=device, dtype=dtype)
+    return device
 
 
 def _sees_gpu() -> bool:

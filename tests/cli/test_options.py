@@ -159,6 +159,14 @@ EVALUATION = RAY | {
     *("--batch-size", "--max-new-tokens", "--prompt", "--template", "--device", "--dtype"),
 }
 
+CONVERSATIONS = RAY | {
+    *("--images", "--region-dataset", "--codes", "--size", "--geometry", "--regions", "--seed"),
+    *("--region-codes", "--same-region", "--no-same-region", "--rgb-grid", "--rgb-sampling"),
+    *("--max-answer-tokens", "--batch-size", "--rows-per-shard", "--device", "--dtype"),
+    *("--threads", "--max-pixels", "--max-bytes", "--max-failed-share"),
+    *(f"--pool.{name}" for name in POOL),
+}
+
 OPTIONS = {
     "annotate": CONFIG | SOURCE | RAY | {"--limit", "--sample", "--ids"},
     "plan": CONFIG | SOURCE | {"--gpus", "--num-images", "--json"},
@@ -193,6 +201,7 @@ OPTIONS = {
     "train export": {"--format", "--dtype"},
     "train compare": set(),
     "train push": {"--dtype", "--private", "--no-private", "--dry-run", "--no-dry-run"},
+    "conversations": CONVERSATIONS,
     "view": {
         *("--images", "--run", "--ground-truth", "--match", "--service", "--review"),
         *("--host", "--port"),

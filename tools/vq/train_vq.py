@@ -1,7 +1,6 @@
-"""The embedded VQ model: a VQGAN of few channels that learns to reconstruct drawn scenes.
+"""The embedded VQ model: its linear maps by principal components, its codes by k-means, then SGD.
 
-It first learns without a codebook. Then the codes start as latents of the scenes, and those that
-no latent is near start again, until most of the steps are done.
+From random weights a network of this size needs hours to get as far as these two begin.
 """
 
 from __future__ import annotations
@@ -16,52 +15,41 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from pad_pipeline.models.vq.network import Vqgan, VqganConfig
+from pad_pipeline.models.vq.load import save_vq_network
+from pad_pipeline.models.vq.patch_vq import PatchVq, PatchVqConfig
 from tools.annotators.data import ScenePack, draw_batch
 from tools.annotators.training_loop import Schedule, fit
 
 logger = logging.getLogger(__name__)
 
-CONFIG = VqganConfig(
-    stem_channels=8,
-    level_channels=(8, 24, 40, 40),
-    blocks_per_level=1,
-    attention_levels=(),
-    latent_channels=8,
-    code_channels=4,
-    num_codes=512,
-    norm_groups=8,
-)
-BATCH, SIDE = 8, 64
-SCHEDULE = Schedule(steps=2600, learning_rate=2e-3, averaging=0.995, betas=(0.9, 0.95))
-QUANTIZE_FROM = 400
-"""The step at which the codes start as latents and quantisation begins."""
-REVIVE_UNTIL, REVIVE_EVERY = 1800, 50
+CONFIG = PatchVqConfig()
+BATCH, SIDE = 16, 48
+SCHEDULE = Schedule(steps=4000, learning_rate=6e-4, averaging=0.995, betas=(0.9, 0.95))
+SLOWER = {"to_codes": 0.02, "to_patches": 0.1, "refine_codes": 0.1, "quantize": 0.5}
+"""What begins near its goal, or moves all latents at once."""
+REVIVE_UNTIL, REVIVE_EVERY = 2400, 100
+"""Codes that no latent was near to start again as latents, until most of the steps are done."""
 COMMITMENT = 0.25
 _SCALES = (0.4, 3.0)
 """Scenes are cut out at these scales: conversations may show them small or enlarged."""
+_START_BATCHES = 40
 
 
 class Learner:
     """One step of training after another."""
 
-    def __init__(self, model: Vqgan, pack: ScenePack, seed: int) -> None:
+    def __init__(self, model: PatchVq, pack: ScenePack, seed: int) -> None:
         self.model, self.pack, self.seed = model, pack, seed
-        self.uses = torch.zeros(model.config.num_codes)
+        self.uses = torch.zeros(model.num_codes)
 
     def losses(self, step: int) -> dict[str, Tensor]:
         """The named losses of a step."""
         pixels, rng = draw_crops(self.pack, self.seed, step)
         latents = self.model.encode(pixels)
-        if step < QUANTIZE_FROM:
-            # codes stay near 0 for the widths of their cells to be alike
-            return {**_distances(self.model.decode(latents), pixels), "size": 0.01 * _mean(latents)}
         codebook = self.model.quantize.embedding.weight
         with torch.no_grad():
-            flat = latents.permute(0, 2, 3, 1).flatten(0, 2)
-            if step == QUANTIZE_FROM:
-                codebook.copy_(_spread(self.model, self.pack, self.seed, rng))
-            elif step < REVIVE_UNTIL and step % REVIVE_EVERY == 0:
+            if 0 < step < REVIVE_UNTIL and step % REVIVE_EVERY == 0:
+                flat = latents.permute(0, 2, 3, 1).flatten(0, 2)
                 unused = torch.nonzero(self.uses < 1).flatten()
                 chosen = rng.choice(len(flat), len(unused), replace=len(flat) < len(unused))
                 codebook[unused] = flat[torch.from_numpy(chosen)]
@@ -69,9 +57,10 @@ class Learner:
             indices = self.model.nearest(latents)
             self.uses += torch.bincount(indices.flatten(), minlength=len(codebook))
         codes = self.model.look_up(indices)
-        passed = latents + (codes - latents).detach()
+        back = self.model.decode(latents + (codes - latents).detach())
         return {
-            **_distances(self.model.decode(passed), pixels),
+            "absolute": F.l1_loss(back, pixels),
+            "squared": 4 * F.mse_loss(back, pixels),
             "codes": F.mse_loss(codes, latents.detach()),
             "commitment": COMMITMENT * F.mse_loss(latents, codes.detach()),
         }
@@ -89,7 +78,7 @@ def draw_crops(pack: ScenePack, seed: int, step: int) -> tuple[Tensor, np.random
         picture = Image.fromarray(sample.image)
         crop = picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC, (x, y, x + side, y + side))
         crops.append(np.asarray(crop, np.float32) / 127.5 - 1)
-    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous(), rng
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2), rng
 
 
 def train_vq(
@@ -102,61 +91,73 @@ def train_vq(
     max_minutes: float | None = None,
 ) -> Path:
     """Train, and write the model's directory; returns its path."""
-    from pad_pipeline.models.vq.load import save_vqgan
-
     torch.manual_seed(seed)
-    model = Vqgan(CONFIG)
-    nn.init.normal_(model.quantize.embedding.weight, std=0.5)
+    model = PatchVq(CONFIG)
+    start(model, pack, seed)
+    logger.info("step 0: PSNR %.2f dB on unseen scenes", psnr(model, held_out))
     learner = Learner(model, pack, seed)
 
     def report(model: nn.Module, step: int) -> None:
-        del model
-        logger.info("step %d: PSNR %.2f dB on unseen scenes", step, psnr(learner.model, held_out))
+        assert isinstance(model, PatchVq)
+        logger.info("step %d: PSNR %.2f dB on unseen scenes", step, psnr(model, held_out))
+        save_vq_network(model, output / "model", dtype=torch.float16)
 
     model = fit(
-        model, learner.losses, schedule, output, on_checkpoint=report, max_minutes=max_minutes
+        model,
+        learner.losses,
+        schedule,
+        output,
+        slower=SLOWER,
+        on_checkpoint=report,
+        max_minutes=max_minutes,
     )
+    assert isinstance(model, PatchVq)
     folder = output / "model"
-    save_vqgan(model, folder, dtype=torch.float16)
+    save_vq_network(model, folder, dtype=torch.float16)
     facts = {"psnr": round(psnr(model, held_out), 2), "steps": schedule.steps}
     (output / "facts.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
     return folder
 
 
 @torch.no_grad()
-def psnr(model: Vqgan, held_out: ScenePack, number: int = 40) -> float:
+def start(model: PatchVq, pack: ScenePack, seed: int) -> None:
+    """Principal components of patches as the linear maps, k-means of their latents as the codes."""
+    crops = torch.cat([draw_crops(pack, seed + 1, number)[0] for number in range(_START_BATCHES)])
+    patches = F.pixel_unshuffle(crops, model.factor).permute(0, 2, 3, 1).flatten(0, 2)
+    mean = patches.mean(0)
+    values, vectors = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
+    channels = model.config.code_channels
+    components = vectors[:, -channels:].T
+    scale = values[-1].sqrt()  # one for all: distances between latents stay those of patches
+    shape = (channels, 3, model.factor, model.factor)
+    model.to_codes.weight.copy_((components / scale).view(shape))
+    assert model.to_codes.bias is not None
+    assert model.to_patches.bias is not None
+    model.to_codes.bias.copy_(-components @ mean / scale)
+    model.to_patches.weight.copy_((components.T * scale)[:, :, None, None])
+    model.to_patches.bias.copy_(mean)
+    latents = model.encode(crops).permute(0, 2, 3, 1).flatten(0, 2)
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(len(latents), model.num_codes, replace=len(latents) < model.num_codes)
+    codes = latents[torch.from_numpy(chosen)]
+    for _ in range(20):
+        nearest = torch.cdist(latents, codes).argmin(1)
+        sums = torch.zeros_like(codes).index_add_(0, nearest, latents)
+        counts = torch.bincount(nearest, minlength=len(codes))[:, None]
+        codes = torch.where(counts > 0, sums / counts.clamp(min=1), codes)
+    model.quantize.embedding.weight.copy_(codes)
+
+
+@torch.no_grad()
+def psnr(model: PatchVq, held_out: ScenePack, number: int = 40) -> float:
     """Mean over scenes at their own size, in dB, of what comes back from their indices."""
     values = []
     for row in range(number):
         image = held_out[row].image
-        height, width = (
-            side // model.config.factor * model.config.factor for side in image.shape[:2]
-        )
+        height, width = (side // model.factor * model.factor for side in image.shape[:2])
         pixels = torch.from_numpy(image[:height, :width].astype(np.float32) / 127.5 - 1)
         pixels = pixels.permute(2, 0, 1)[None]
         back = model.decode(model.look_up(model.nearest(model.encode(pixels))))
         error = (back.clamp(-1, 1) - pixels).square().mean() / 4
         values.append(-10 * float(torch.log10(error)))
     return float(np.mean(values))
-
-
-def _distances(back: Tensor, pixels: Tensor) -> dict[str, Tensor]:
-    return {"absolute": F.l1_loss(back, pixels), "squared": 2 * F.mse_loss(back, pixels)}
-
-
-def _mean(latents: Tensor) -> Tensor:
-    return latents.square().mean()
-
-
-@torch.no_grad()
-def _spread(model: Vqgan, pack: ScenePack, seed: int, rng: np.random.Generator) -> Tensor:
-    """Codes all over the latents of scenes: k-means, a few rounds."""
-    crops = [draw_crops(pack, seed + 1, number)[0] for number in range(16)]
-    flat = torch.cat([model.encode(one).permute(0, 2, 3, 1).flatten(0, 2) for one in crops])
-    codes = flat[torch.from_numpy(rng.choice(len(flat), model.config.num_codes, replace=False))]
-    for _ in range(20):
-        nearest = torch.cdist(flat, codes).argmin(1)
-        sums = torch.zeros_like(codes).index_add_(0, nearest, flat)
-        counts = torch.bincount(nearest, minlength=len(codes))[:, None]
-        codes = torch.where(counts > 0, sums / counts.clamp(min=1), codes)
-    return codes

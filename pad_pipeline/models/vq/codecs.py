@@ -10,16 +10,15 @@ import torch
 from torch import Tensor
 
 from pad_pipeline.errors import UserError
-from pad_pipeline.models.vq.network import Vqgan
+from pad_pipeline.models.vq.codebook import VqNetwork
 from pad_pipeline.normalisation import CLIP_MEAN, CLIP_STD
 
 
-class VqganCodec:
-    """A VQGAN of this project's network."""
+class NetworkCodec:
+    """A network of this project."""
 
-    def __init__(self, model: Vqgan) -> None:
-        self.model = model
-        self.factor, self.num_codes = model.config.factor, model.config.num_codes
+    def __init__(self, model: VqNetwork) -> None:
+        self.model, self.factor, self.num_codes = model, model.factor, model.num_codes
 
     def to(self, device: str, dtype: torch.dtype) -> None:
         """Move the weights."""

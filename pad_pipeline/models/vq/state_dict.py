@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from pad_pipeline.errors import UserError
-from pad_pipeline.models.vq.network import VqganConfig
+from pad_pipeline.models.vq.vqgan import VqganConfig
 
 LOSS = "loss."
 """What training alone uses, the discriminator and the perceptual distance, begins with this."""

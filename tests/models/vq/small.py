@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pad_pipeline.models.vq.network import Vqgan, VqganConfig
+from pad_pipeline.models.vq.vqgan import Vqgan, VqganConfig
 
 
 def small_vqgan(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pad_pipeline.errors import UserError
 from pad_pipeline.models.base import Runtime
-from pad_pipeline.models.vq.load import load_image_coder, load_vqgan, save_vqgan
+from pad_pipeline.models.vq.load import load_image_coder, load_vq_network, save_vq_network
 from tests.models.vq.small import small_vqgan
 
 IMAGES = [np.random.default_rng(n).integers(0, 256, (32, 48, 3), np.uint8) for n in range(2)]
@@ -22,7 +22,7 @@ def grids(coder) -> list[NDArray]:
 
 def test_a_saved_vqgan_gives_the_same_indices(tmp_path: Path) -> None:
     model = small_vqgan()
-    save_vqgan(model, tmp_path / "model")
+    save_vq_network(model, tmp_path / "model")
     coder = load_image_coder(tmp_path / "model", Runtime())
     assert (coder.factor, coder.num_codes) == (8, 64)
     found = grids(coder)
@@ -45,10 +45,10 @@ def test_a_checkpoint_of_taming_transformers_loads_without_its_losses(tmp_path: 
     # what Lightning writes around the weights
     torch.save({"state_dict": state, "epoch": 3, "global_step": 7}, tmp_path / "last.ckpt")
     coder = load_image_coder(tmp_path / "last.ckpt", Runtime())
-    save_vqgan(model, tmp_path / "model")
+    save_vq_network(model, tmp_path / "model")
     same = load_image_coder(tmp_path / "model", Runtime())
     assert np.array_equal(grids(coder), grids(same))
-    assert load_vqgan(tmp_path / "last.ckpt").config == model.config
+    assert load_vq_network(tmp_path / "last.ckpt").config == model.config
 
 
 @pytest.mark.parametrize(
@@ -85,15 +85,15 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
 
 def test_directories_of_other_models_are_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "sam"}), encoding="utf-8")
-    with pytest.raises(UserError, match=r"of type 'sam', no VQ model; expected vqgan, chameleon"):
+    with pytest.raises(UserError, match=r"of type 'sam', no VQ model; expected vqgan, patch_vq"):
         load_image_coder(tmp_path, Runtime())
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "vqgan"}), encoding="utf-8")
-    with pytest.raises(UserError, match="does not give the sizes of a VQGAN"):
+    with pytest.raises(UserError, match="does not give the sizes of a vqgan model"):
         load_image_coder(tmp_path, Runtime())
 
 
 def test_pixels_and_indices_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    save_vqgan(small_vqgan(), tmp_path / "model")
+    save_vq_network(small_vqgan(), tmp_path / "model")
     coder = load_image_coder(tmp_path / "model", Runtime())
     with pytest.raises(UserError, match=r"48x20 pixels cannot be divided into codes .* each 8x8"):
         coder.encode([IMAGES[0][:20]])
@@ -154,8 +154,8 @@ def test_models_of_transformers(tmp_path: Path) -> None:
                 coder.decode([first])
         else:
             assert coder.decode([first])[0].shape == (32, 48, 3)
-    with pytest.raises(UserError, match="is a Janus model; expected a VQGAN"):
-        load_vqgan(tmp_path / "janus")
+    with pytest.raises(UserError, match="is a Janus model; expected `embedded`"):
+        load_vq_network(tmp_path / "janus")
     # Janus' own `decode` takes the square grid of its config alone
     square = load_image_coder(tmp_path / "janus", Runtime()).encode([IMAGES[0][:, :32]])[0]
     janus.quantize.quant_state_dims = [16, 16]

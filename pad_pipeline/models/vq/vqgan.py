@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from pad_pipeline.models.vq.codebook import Codebook, VqNetwork
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,53 +41,32 @@ class VqganConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> VqganConfig:
         """The inverse of `to_dict`; raises `KeyError` and `TypeError` for other contents."""
-        return cls(
-            **{
-                name: tuple(values[name]) if isinstance(values[name], list) else values[name]
-                for name in cls.__dataclass_fields__
-            }
-        )
+        found: dict[str, Any] = {name: values[name] for name in cls.__dataclass_fields__}
+        for name in ("level_channels", "attention_levels"):
+            found[name] = tuple(found[name])
+        return cls(**found)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self)
 
 
-class Vqgan(nn.Module):
-    """Pixels to indices and back."""
+class Vqgan(VqNetwork):
+    """A VQGAN."""
 
     def __init__(self, config: VqganConfig) -> None:
         super().__init__()
         self.config = config
+        self.factor, self.num_codes = config.factor, config.num_codes
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        self.quantize = nn.Module()
-        self.quantize.embedding = nn.Embedding(config.num_codes, config.code_channels)
+        self.quantize = Codebook(config.num_codes, config.code_channels)
         self.quant_conv = nn.Conv2d(config.latent_channels, config.code_channels, 1)
         self.post_quant_conv = nn.Conv2d(config.code_channels, config.latent_channels, 1)
 
     def encode(self, pixels_N3HW: Tensor) -> Tensor:
         """Latents before quantisation, (N, C, h, w), of pixels from -1 to 1."""
         return self.quant_conv(self.encoder(pixels_N3HW))
-
-    def nearest(self, latents_NChw: Tensor) -> Tensor:
-        """The index of the nearest code of each place, (N, h, w) int64."""
-        codes = self.quantize.embedding.weight.float()
-        # one image at a time, and not by matrix products, whose last bits depend on their size:
-        # so an image has the same indices in every batch as far as its latents are the same
-        exact = "donot_use_mm_for_euclid_dist"
-        return torch.stack(
-            [
-                torch.cdist(one.flatten(1).T.float(), codes, compute_mode=exact)
-                .argmin(-1)
-                .view(one.shape[1:])
-                for one in latents_NChw
-            ]
-        )
-
-    def look_up(self, indices_Nhw: Tensor) -> Tensor:
-        """The codes of indices, (N, C, h, w)."""
-        return self.quantize.embedding(indices_Nhw).permute(0, 3, 1, 2)
 
     def decode(self, codes_NChw: Tensor) -> Tensor:
         """Pixels, about -1 to 1, (N, 3, H, W), of codes or of latents."""
@@ -102,12 +82,12 @@ class Encoder(nn.Module):
         self.down = nn.ModuleList()
         width = config.stem_channels
         for index, channels in enumerate(config.level_channels):
-            level = _level(config, index, width, config.blocks_per_level)
+            level = Level(config, index, width, config.blocks_per_level)
             width = channels
             if index < len(config.level_channels) - 1:
                 level.downsample = Downsample(width)
             self.down.append(level)
-        self.mid = _middle(config, width)
+        self.mid = Middle(config, width)
         self.norm_out = _norm(config, width)
         self.conv_out = nn.Conv2d(width, config.latent_channels, 3, padding=1)
 
@@ -115,10 +95,8 @@ class Encoder(nn.Module):
         """(N, 3, H, W) to (N, latent channels, h, w)."""
         x = self.conv_in(x)
         for level in self.down:
-            x = _run_level(level, x)
-            if hasattr(level, "downsample"):
-                x = level.downsample(x)
-        return self.conv_out(F.silu(self.norm_out(_run_middle(self.mid, x))))
+            x = level(x)
+        return self.conv_out(F.silu(self.norm_out(self.mid(x))))
 
 
 class Decoder(nn.Module):
@@ -128,10 +106,10 @@ class Decoder(nn.Module):
         super().__init__()
         width = config.level_channels[-1]
         self.conv_in = nn.Conv2d(config.latent_channels, width, 3, padding=1)
-        self.mid = _middle(config, width)
+        self.mid = Middle(config, width)
         levels = []
         for index in reversed(range(len(config.level_channels))):
-            level = _level(config, index, width, config.blocks_per_level + 1)
+            level = Level(config, index, width, config.blocks_per_level + 1)
             width = config.level_channels[index]
             if index:
                 level.upsample = Upsample(width)
@@ -142,12 +120,48 @@ class Decoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, latent channels, h, w) to (N, 3, H, W)."""
-        x = _run_middle(self.mid, self.conv_in(x))
+        x = self.mid(self.conv_in(x))
         for level in reversed(self.up):
-            x = _run_level(level, x)
-            if hasattr(level, "upsample"):
-                x = level.upsample(x)
+            x = level(x)
         return self.conv_out(F.silu(self.norm_out(x)))
+
+
+class Level(nn.Module):
+    """The blocks of one resolution, the first of which takes `width` channels."""
+
+    def __init__(self, config: VqganConfig, index: int, width: int, num_blocks: int) -> None:
+        super().__init__()
+        channels = config.level_channels[index]
+        widths = [width] + [channels] * (num_blocks - 1)
+        self.block = nn.ModuleList(ResidualBlock(config, each, channels) for each in widths)
+        attends = index in config.attention_levels
+        self.attn = nn.ModuleList(Attention(config, channels) for _ in widths if attends)
+        self.downsample: Downsample | None = None
+        self.upsample: Upsample | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, width, H, W) to the size of the next level."""
+        for number, block in enumerate(self.block):
+            x = block(x)
+            if self.attn:
+                x = self.attn[number](x)
+        if self.downsample is not None:
+            x = self.downsample(x)
+        return x if self.upsample is None else self.upsample(x)
+
+
+class Middle(nn.Module):
+    """What all places see of each other at the lowest resolution."""
+
+    def __init__(self, config: VqganConfig, width: int) -> None:
+        super().__init__()
+        self.block_1 = ResidualBlock(config, width, width)
+        self.attn_1 = Attention(config, width)
+        self.block_2 = ResidualBlock(config, width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, width, h, w) to the same shape."""
+        return self.block_2(self.attn_1(self.block_1(x)))
 
 
 class ResidualBlock(nn.Module):
@@ -213,34 +227,3 @@ class Upsample(nn.Module):
 
 def _norm(config: VqganConfig, width: int) -> nn.GroupNorm:
     return nn.GroupNorm(config.norm_groups, width, eps=1e-6)
-
-
-def _level(config: VqganConfig, index: int, width: int, num_blocks: int) -> Any:
-    """The blocks of one level, the first of which takes `width` channels."""
-    channels = config.level_channels[index]
-    level = nn.Module()
-    widths = [width] + [channels] * (num_blocks - 1)
-    level.block = nn.ModuleList(ResidualBlock(config, each, channels) for each in widths)
-    attends = index in config.attention_levels
-    level.attn = nn.ModuleList(Attention(config, channels) for _ in widths if attends)
-    return level
-
-
-def _run_level(level: Any, x: Tensor) -> Tensor:
-    for number, block in enumerate(level.block):
-        x = block(x)
-        if level.attn:
-            x = level.attn[number](x)
-    return x
-
-
-def _middle(config: VqganConfig, width: int) -> nn.Module:
-    middle = nn.Module()
-    middle.block_1 = ResidualBlock(config, width, width)
-    middle.attn_1 = Attention(config, width)
-    middle.block_2 = ResidualBlock(config, width, width)
-    return middle
-
-
-def _run_middle(middle: Any, x: Tensor) -> Tensor:
-    return middle.block_2(middle.attn_1(middle.block_1(x)))

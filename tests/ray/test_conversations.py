@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pad_pipeline.cognition.on_ray import work_on_ray
+from pad_pipeline.cognition.run import make_conversations
+from pad_pipeline.engine.stage_config import PoolConfig
+from pad_pipeline.errors import UserError
+from tests.cognition.samples import (
+    entry,
+    read_bytes,
+    small_config,
+    write_model,
+    write_source,
+)
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_pool_writes_the_bytes_that_one_process_writes(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "in", [entry(n) for n in range(14)], range(14))
+    config = small_config(write_model(tmp_path))
+    make_conversations(str(source), str(tmp_path / "here"), config)
+    pool = replace(config, pool=PoolConfig(max_workers=2))
+    make_conversations(str(source), str(tmp_path / "ray"), pool, work_on_ray=work_on_ray)
+    assert read_bytes(tmp_path / "ray") == read_bytes(tmp_path / "here")
+    broken = replace(pool, device="cuda")
+    with pytest.raises(UserError, match="needs a GPU, but the Ray cluster has no GPU"):
+        make_conversations(str(source), str(tmp_path / "cuda"), broken, work_on_ray=work_on_ray)
