@@ -102,6 +102,7 @@ def detections(
     truth: Positional[Annotated[str, arg(metavar="TRUTH")]],
     output: str,
     match: str | None = None,
+    against: str | None = None,
 ) -> None:
     """Compare boxes and masks of a data set with COCO's: AP, AP50, AR, per tag, with curves.
 
@@ -109,10 +110,11 @@ def detections(
         truth: COCO's instances JSON of the same images.
         output: Folder for summary.json and pr_curves.png.
         match: JSON object of tag -> category, for tags with another name than their category.
+        against: Another data set of the same images to compare with, on the same draws of images.
     """
     from pad_pipeline.evaluate.detections import evaluate_detections
 
-    for line in evaluate_detections(dataset, truth, output, match).lines():
+    for line in evaluate_detections(dataset, truth, output, match, against).lines():
         say(line)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from pad_pipeline.evaluate.scoring.scores import Scores
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What this evaluation has more than the other, metric by metric and question by question."""
+    """What this evaluation has more than the other, metric by metric and sample by sample."""
 
     against: str
     metrics: dict[str, dict[str, Any]]
@@ -23,6 +23,8 @@ class Comparison:
     wins: list[dict[str, Any]]
     losses: list[dict[str, Any]]
     num_ties: int
+    samples: str = "questions"
+    """What the samples are, in the plural."""
 
     def to_json(self) -> dict[str, Any]:
         """The content of comparison.json."""
@@ -46,13 +48,13 @@ class Comparison:
             between = f"   [{interval[0]:+.4f}, {interval[1]:+.4f}]" if interval else ""
             lines.append(f"{name:{width}}{found['difference']:+10.4f}{between}")
         lines.append(
-            f"by {self.main}, better on {len(self.wins):,} questions, worse on "
+            f"by {self.main}, better on {len(self.wins):,} {self.samples}, worse on "
             f"{len(self.losses):,}, equal on {self.num_ties:,}"
         )
         return lines
 
 
-def compare(
+def compare_answers(
     answers: Sequence[Answer],
     scores: Scores,
     other_answers: Sequence[Answer],
@@ -60,7 +62,29 @@ def compare(
     against: str,
 ) -> Comparison:
     """The comparison of two evaluations whose answers are to the same questions, in one order."""
-    found = bootstrap.difference_intervals(scores, other_scores, len(answers))
+    shown = [
+        {
+            "question_id": ours.entry["question_id"],
+            "answer": ours.text,
+            "answer_against": theirs.text,
+        }
+        for ours, theirs in zip(answers, other_answers, strict=True)
+    ]
+    return compare(shown, scores, other_scores, against)
+
+
+def compare(
+    shown: Sequence[Mapping[str, Any]],
+    scores: Scores,
+    other_scores: Scores,
+    against: str,
+    samples: str = "questions",
+) -> Comparison:
+    """The comparison of two scores of the same samples in one order.
+
+    `shown` is what wins and losses say of each sample beside its scores, `samples` what they are.
+    """
+    found = bootstrap.difference_intervals(scores, other_scores, len(shown))
     metrics = {
         name: {
             "value": scores.metrics[name].value,
@@ -74,11 +98,9 @@ def compare(
     difference_N = np.nan_to_num(ours - theirs)
     listed = [
         {
-            "question_id": answers[place].entry["question_id"],
+            **shown[place],
             "score": float(ours[place]),
             "score_against": float(theirs[place]),
-            "answer": answers[place].text,
-            "answer_against": other_answers[place].text,
         }
         for place in np.argsort(-np.abs(difference_N), kind="stable")
         if difference_N[place]
@@ -90,4 +112,5 @@ def compare(
         wins=[row for row in listed if row["score"] > row["score_against"]],
         losses=[row for row in listed if row["score"] < row["score_against"]],
         num_ties=int((difference_N == 0).sum()),
+        samples=samples,
     )

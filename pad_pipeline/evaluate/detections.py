@@ -8,8 +8,14 @@ from typing import Any
 
 from pad_pipeline import storage
 from pad_pipeline.errors import plural
+from pad_pipeline.evaluate.comparison import Comparison, compare
+from pad_pipeline.evaluate.detection_scores import detection_scores
+from pad_pipeline.evaluate.evaluation import COMPARISON
 from pad_pipeline.evaluate.figure_style import png
 from pad_pipeline.evaluate.pr_curves import pr_curves_figure
+from pad_pipeline.evaluate.scoring import bootstrap
+from pad_pipeline.evaluate.scoring.scores import Scores
+from pad_pipeline.ground_truth.comparison import Comparison as TruthComparison
 from pad_pipeline.ground_truth.comparison import compare_with_truth
 from pad_pipeline.ground_truth.curves import Curves
 from pad_pipeline.ground_truth.entries import Kind
@@ -26,6 +32,7 @@ class DetectionReport:
 
     summary: Mapping[str, Any]
     output: str
+    comparison: Comparison | None = None
 
     def lines(self) -> list[str]:
         """The report as a table."""
@@ -34,7 +41,10 @@ class DetectionReport:
             f"{found['num_images']:,} images, {found['num_objects']:,} objects, "
             f"{found['num_regions']:,} regions"
         ]
-        lines += [f"{name:12}{value:8.4f}" for name, value in found["metrics"].items()]
+        for name, value in found["metrics"].items():
+            interval = found["intervals"][name]
+            between = f"   [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""
+            lines.append(f"{name:12}{value:8.4f}{between}")
         lines.append(f"{'tag':20}{'objects':>9}{'AP':>8}{'AP50':>8}{'AR':>8}{'mask AP':>9}")
         for name, row in found["per_tag"].items():
             numbers = "".join(f"{row[key]:8.3f}" for key in ("AP", "AP50", "AR"))
@@ -48,27 +58,41 @@ class DetectionReport:
         if found["num_failed"]:
             failed = plural(found["num_failed"], "image")
             lines.append(f"{failed} that failed counted as without regions")
+        if self.comparison is not None:
+            lines += ["", *self.comparison.lines()]
         lines.append(f"wrote {storage.join(self.output, 'summary.json')} and pr_curves.png")
         return lines
 
 
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """A data set matched with the truth, and its figures by boxes and by masks."""
+
+    compared: TruthComparison
+    curves: dict[Kind, Curves]
+    scores: Scores
+
+
 def evaluate_detections(
-    annotations: str, truth: str, output: str, match: str | None = None
+    annotations: str,
+    truth: str,
+    output: str,
+    match: str | None = None,
+    against: str | None = None,
 ) -> DetectionReport:
     """Compare a data set of PAD records with COCO's instances JSON at `truth`.
 
     Images belong together by the file's name or its path; tags and categories by their names in
     lower case, or by `match`, a JSON object of tag -> category. Failed images have no regions.
-    Writes summary.json and pr_curves.png into `output`. Raises `UserError` where the truth has
-    images that the data set lacks, and where no tag names a category.
+    Writes summary.json and pr_curves.png into `output`; with `against`, another data set of the
+    same images, also comparison.json. Intervals are those of drawing the truth's images again.
+    Raises `UserError` where the truth has images that a data set lacks, and where no tag names a
+    category.
     """
-    compared = compare_with_truth(annotations, truth, match)
-    matchers = [Matcher(kind, compared.category_of) for kind in compared.kinds]
-    for batch in compared.batches():
-        for matcher in matchers:
-            matcher.add(batch)
+    measured = _measure(annotations, truth, match)
+    other = None if against is None else _measure(against, truth, match)
+    compared, curves = measured.compared, measured.curves
     names, num_objects = compared.truth.names, compared.num_objects
-    curves = {matcher.kind: matcher.curves(list(names)) for matcher in matchers}
     summary = {
         "kind": "detections",
         "annotations": storage.absolute(annotations),
@@ -78,11 +102,10 @@ def evaluate_detections(
         "num_failed": compared.num_failed,
         "num_objects": num_objects.total(),
         "num_regions": compared.num_regions,
-        "metrics": {
-            _PREFIXES[kind] + name: value
-            for kind, found in curves.items()
-            for name, value in found.summary().items()
-        },
+        "metrics": _metrics(curves),
+        "intervals": bootstrap.intervals(measured.scores, len(compared.truth.images)),
+        "confidence": bootstrap.CONFIDENCE,
+        "num_resamplings": bootstrap.NUM_RESAMPLINGS,
         "per_tag": {
             name: _figures_of(number, curves, num_objects[number])
             for number, name in sorted(names.items())
@@ -104,7 +127,34 @@ def evaluate_detections(
         if num_objects[number]
     }
     storage.write_atomic(storage.join(folder, "pr_curves.png"), png(pr_curves_figure(at_half)))
-    return DetectionReport(summary, folder)
+    comparison = None
+    if other is not None and against is not None:
+        shown = [{"image": image.file_name} for image in compared.truth.images]
+        comparison = compare(
+            shown, measured.scores, other.scores, storage.absolute(against), "images"
+        )
+        storage.write_json(storage.join(folder, COMPARISON), comparison.to_json())
+    return DetectionReport(summary, folder, comparison)
+
+
+def _measure(annotations: str, truth: str, match: str | None) -> _Measured:
+    compared = compare_with_truth(annotations, truth, match)
+    matchers = [Matcher(kind, compared.category_of) for kind in compared.kinds]
+    for batch in compared.batches():
+        for matcher in matchers:
+            matcher.add(batch)
+    categories, num_images = list(compared.truth.names), len(compared.truth.images)
+    curves: dict[Kind, Curves] = {matcher.kind: matcher.curves(categories) for matcher in matchers}
+    ranked = {_PREFIXES[each.kind]: each.ranked(categories, num_images) for each in matchers}
+    return _Measured(compared, curves, detection_scores(ranked, _metrics(curves)))
+
+
+def _metrics(curves: Mapping[Kind, Curves]) -> dict[str, float]:
+    return {
+        _PREFIXES[kind] + name: value
+        for kind, found in curves.items()
+        for name, value in found.summary().items()
+    }
 
 
 def _figures_of(number: int, curves: Mapping[Kind, Curves], num_objects: int) -> dict[str, Any]:

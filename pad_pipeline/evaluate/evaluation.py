@@ -20,7 +20,7 @@ from pad_pipeline.errors import UserError, plural
 from pad_pipeline.evaluate import kinds
 from pad_pipeline.evaluate.answers import Answer, check_same_questions, read_answers
 from pad_pipeline.evaluate.choices import Kind
-from pad_pipeline.evaluate.comparison import Comparison, compare
+from pad_pipeline.evaluate.comparison import Comparison, compare_answers
 from pad_pipeline.evaluate.scoring import bootstrap
 from pad_pipeline.evaluate.scoring.scores import Scores
 
@@ -159,7 +159,7 @@ def finish(
         by_id = {answer.question_id: answer for answer in theirs}
         ordered = [by_id[answer.question_id] for answer in answers]
         their_scores = kinds.score(evaluation.kind, ordered, evaluation.options)
-        comparison = compare(answers, scores, ordered, their_scores, other.url)
+        comparison = compare_answers(answers, scores, ordered, their_scores, other.url)
         storage.write_json(storage.join(evaluation.url, COMPARISON), comparison.to_json())
     return EvaluationReport(summary, evaluation.url, comparison)
 

@@ -62,18 +62,33 @@ def _mean(values: NDArray[np.float64]) -> float:
     return float(there.mean()) if there.size else -1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """The D regions of a category, best first: their images, and what they are at each of T IoUs.
+
+    Regions that COCO ignores are neither hits nor false. `objects_N` are the objects to find in
+    each image.
+    """
+
+    image_D: NDArray[np.int64]
+    is_hit_TD: NDArray[np.bool_]
+    is_false_TD: NDArray[np.bool_]
+    objects_N: NDArray[np.int64]
+
+
 class CurveMeter:
     """Takes in COCO's results of images; memory grows by a few dozen bytes a region."""
 
     def __init__(self) -> None:
         self._parts: list[tuple[NDArray[Any], ...]] = []
-        self._num_objects: Counter[int] = Counter()
+        self._num_objects: Counter[tuple[int, int]] = Counter()
+        """By category and image."""
 
     def add(self, results: Sequence[Mapping[str, Any]]) -> None:
         """Results of `COCOeval.evaluate`, each of one image and category."""
         for each in results:
             to_find = np.count_nonzero(np.asarray(each["gtIgnore"]) == 0)
-            self._num_objects[each["category_id"]] += int(to_find)
+            self._num_objects[each["category_id"], each["image_id"]] += int(to_find)
         counts = [len(each["dtScores"]) for each in results]
         if not sum(counts):
             return
@@ -103,28 +118,50 @@ class CurveMeter:
             whole.eval["recall"][:, :, 0, 0],
         )
 
+    def ranked(self, categories: Sequence[int], num_images: int) -> list[Ranked]:
+        """What was added of each category, with the images numbered below `num_images`."""
+        objects = {number: np.zeros(num_images, np.int64) for number in categories}
+        for (category, image), count in self._num_objects.items():
+            objects[category][image] = count
+        found = []
+        for number, (image_D, each) in zip(categories, self._rows(categories), strict=True):
+            order = np.argsort(-each["dtScores"], kind="mergesort")
+            hit, counts = each["dtMatches"][:, order], ~each["dtIgnore"][:, order]
+            found.append(Ranked(image_D[order], hit & counts, ~hit & counts, objects[number]))
+        return found
+
     def _of_each(self, categories: Sequence[int]) -> list[dict[str, Any]]:
         """All regions of each category, in the order of the images, as if of one image."""
+        num_objects: Counter[int] = Counter()
+        for (category, _), count in self._num_objects.items():
+            num_objects[category] += count
+        return [
+            {**each, "gtIgnore": np.zeros(num_objects[number])}
+            for number, (_, each) in zip(categories, self._rows(categories), strict=True)
+        ]
+
+    def _rows(self, categories: Sequence[int]) -> list[tuple[NDArray[np.int64], dict[str, Any]]]:
+        """(images, results) of all regions of each category, in the order of the images."""
         if self._parts:
             category, image, score, matched, ignored = (
                 np.concatenate(each) for each in zip(*self._parts, strict=True)
             )
         else:
-            category = image = score = np.zeros(0)
+            category = image = np.zeros(0, np.int64)
+            score = np.zeros(0)
             matched = ignored = np.zeros((0, 10), bool)
         order = np.lexsort((image, category))  # stable: within an image as they were
         starts, ends = (np.searchsorted(category[order], categories, s) for s in ("left", "right"))
         return [
-            {
-                "dtScores": score[rows],
-                "dtMatches": matched[rows].T,
-                "dtIgnore": ignored[rows].T,
-                "gtIgnore": np.zeros(self._num_objects[number]),
-            }
-            for number, rows in (
-                (number, order[start:end])
-                for number, start, end in zip(categories, starts, ends, strict=True)
+            (
+                image[rows],
+                {
+                    "dtScores": score[rows],
+                    "dtMatches": matched[rows].T,
+                    "dtIgnore": ignored[rows].T,
+                },
             )
+            for rows in (order[start:end] for start, end in zip(starts, ends, strict=True))
         ]
 
 

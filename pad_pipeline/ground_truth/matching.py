@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from pad_pipeline.ground_truth.curves import CurveMeter, Curves, place_of_iou
+from pad_pipeline.ground_truth.curves import CurveMeter, Curves, Ranked, place_of_iou
 from pad_pipeline.ground_truth.entries import Entry, Kind, Pair, entries_of, evaluate
 
 IOUS = (0.5, 0.75)
@@ -89,6 +89,10 @@ class Matcher:
     def curves(self, categories: Sequence[int]) -> Curves:
         """Precision and recall of these categories over all that was added."""
         return self._meter.curves(categories)
+
+    def ranked(self, categories: Sequence[int], num_images: int) -> list[Ranked]:
+        """The regions of these categories with their images, of which the truth has so many."""
+        return self._meter.ranked(categories, num_images)
 
 
 def _match_image(

@@ -213,7 +213,7 @@ OPTIONS = {
     "evaluate captions": EVALUATION | {"--spice-home"},
     "evaluate referring": EVALUATION | {"--split-by"},
     "evaluate vqa": EVALUATION | {"--benchmark"},
-    "evaluate detections": {"--output", "--match"},
+    "evaluate detections": {"--output", "--match", "--against"},
     "evaluate harness": {"--tasks", "--output", "--python", "--include-path", "--batch-size"}
     | {"--limit", "--device"},
     "evaluate score": {"--against"},
