@@ -69,7 +69,7 @@ def run(bench: Bench, seed: int, weight: float, cosine: float) -> dict[str, floa
     config = replace(bench.config, patch_weight=weight, seed=seed)
     bench._train(model, config, seed)
     model.eval()
-    batches = bench._batches(model, bench.held_out)
+    batches = bench.batches(model, bench.held_out)
     measures, spectra = measure(model, iter(batches)), measure_spectra(model, batches)
     targets, masked = spectra["label_targets"], spectra["masked_tokens"]
     assert targets is not None
@@ -98,7 +98,7 @@ def share_vector(model: Any, cosine: float) -> None:
     model.label_embeddings = shared
 
 
-def whiten(patches: dict[int, Tensor]) -> dict[int, Tensor]:
+def whiten(patches: dict[str, Tensor]) -> dict[str, Tensor]:
     """The patches with mean 0 and covariance 1, by the statistics of them all."""
     together = torch.cat(list(patches.values())).double()
     mean, centred = together.mean(dim=0), together - together.mean(dim=0)

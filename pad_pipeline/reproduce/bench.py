@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pad_pipeline.evaluate.analysis import Measures, measure
+from pad_pipeline.evaluate.generation.greedy import embed_prompts, generate_texts
+from pad_pipeline.evaluate.generation.prompts import encode_prompt
 from pad_pipeline.evaluate.map_pictures import words_of
 from pad_pipeline.evaluate.maps import image_maps, write_maps
 from pad_pipeline.geometry import coverage_float32, geometry
@@ -44,6 +45,7 @@ _NUM_MAPS = 6
 _FIRST_TRAINING_SCENE = 30_000_000
 _FIRST_HELD_OUT_SCENE = 40_000_000
 _IMAGES_TOGETHER = 32
+_CAPTION_TOKENS = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +94,19 @@ class Bench:
         self.model = self._model("mlp")
         image = vision_input(self.model, "embedded")
         self.image = image
+        self.captions: dict[str, str] = {}
+        """The caption of each example, by its id."""
         logger.info("drawing and encoding %d scenes", size.num_scenes + size.num_held_out)
         self.train = self._examples(_FIRST_TRAINING_SCENE, size.num_scenes)
         self.held_out = self._examples(_FIRST_HELD_OUT_SCENE, size.num_held_out)
-        self.patches = {id(e): p for e, p in self._encode([*self.train, *self.held_out])}
+        self.patches: dict[str, Tensor] = {}
+        """The patches (S, V) of each example, by its id."""
+        self.add_patches([*self.train, *self.held_out])
 
     def run(
         self, kind: ProjectorKind, regime: str, seed: int, maps: Path | None = None
-    ) -> tuple[dict[str, float], list[tuple[int, float]]]:
-        """One projector trained in one regime: its measures on held-out scenes, its caption losses.
+    ) -> tuple[VisionLanguageModel, dict[str, float], list[tuple[int, float]]]:
+        """One projector trained in one regime, its measures on held-out scenes, its caption losses.
 
         `maps` is a folder to write what it finds in some of these scenes to, for the viewer.
         """
@@ -110,9 +116,9 @@ class Bench:
         config = replace(self.config, patch_weight=weight, seed=seed)
         curve = self._train(model, config, seed) if regime != "random" else []
         model.eval()
-        found: Measures = measure(model, iter(self._batches(model, self.held_out)))
+        found: Measures = measure(model, iter(self.batches(model, self.held_out)))
         loss = evaluation_step(
-            model, self._batches(model, self.held_out), config, OneWorker()
+            model, self.batches(model, self.held_out), config, OneWorker()
         ).caption_loss
         values = {
             "delta_h": found.delta_entropy,
@@ -123,7 +129,7 @@ class Bench:
         assert all(math.isfinite(value) for value in values.values()), values
         if maps is not None:
             self._write_maps(model, maps, regime, values)
-        return values, curve
+        return model, values, curve
 
     def _write_maps(
         self, model: VisionLanguageModel, folder: Path, regime: str, values: dict[str, float]
@@ -134,7 +140,7 @@ class Bench:
             image_maps(
                 model,
                 self.tokenizer,
-                self._batches(model, [example])[0],
+                self.batches(model, [example])[0],
                 example,
                 threshold="otsu",
                 num_iterations=5,
@@ -161,7 +167,20 @@ class Bench:
 
     def held_out_batches(self, model: VisionLanguageModel) -> list[Batch]:
         """The scenes that training never sees, for a model of `train_arm`."""
-        return self._batches(model, self.held_out)
+        return self.batches(model, self.held_out)
+
+    @torch.no_grad()
+    def caption(self, model: VisionLanguageModel) -> list[str]:
+        """The model's captions of the held-out scenes, generated greedily."""
+        ids, end = encode_prompt(self.tokenizer, "", "pretrain", "vicuna-v1", has_image=True)
+        words = model.llm.get_input_embeddings()
+        ends = {end, self.tokenizer.eos_token_id}
+        texts: list[str] = []
+        for batch in self.held_out_batches(model):
+            tokens_IPD = model.project(model.encode(batch.pixels_ICHW))
+            rows = embed_prompts(words, [ids] * len(tokens_IPD), tokens_IPD)
+            texts += generate_texts(model.llm, self.tokenizer, rows, ends, _CAPTION_TOKENS)
+        return texts
 
     def label_ids(self, tag: str) -> list[int]:
         """Token ids of a tag."""
@@ -170,20 +189,34 @@ class Bench:
     def _train(
         self, model: VisionLanguageModel, config: TrainConfig, seed: int, arm: Arm | None = None
     ) -> list[tuple[int, float]]:
-        optimizer = make_optimizer(model, config)
         order = np.random.default_rng(seed)
+
+        def draw() -> list[Example]:
+            chosen = order.choice(len(self.train), self.size.batch, replace=False)
+            return [self.train[int(i)] for i in chosen]
+
+        return self.fit(model, config, draw, self.size.num_steps, arm)
+
+    def fit(
+        self,
+        model: VisionLanguageModel,
+        config: TrainConfig,
+        draw: Callable[[], list[Example]],
+        num_steps: int,
+        arm: Arm | None = None,
+    ) -> list[tuple[int, float]]:
+        """Train on a batch of `draw` a step; returns the caption loss of each step."""
+        optimizer = make_optimizer(model, config)
         curve = []
-        num_steps = self.size.num_steps
         model.train()
         for step in range(num_steps):
-            chosen = order.choice(len(self.train), self.size.batch, replace=False)
             factor = learning_rate_factor(step, num_steps, config.warmup_share)
             for group in optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * factor
             metrics = training_step(
                 model,
                 optimizer,
-                self._batches(model, [self.train[int(i)] for i in chosen]),
+                self.batches(model, draw()),
                 beta=beta(step, num_steps, config.patch_weight)
                 if arm is None or arm.is_ramped
                 else config.patch_weight,
@@ -209,13 +242,14 @@ class Bench:
             num_tokens=(old.grid * 2 // 3) ** 2,
             hidden_width=old.llm_width if kind == "c-abstractor" else None,
         )
-        return _EncodedModel(ours, projector)
+        return EncodedModel(ours.vision, projector, ours.llm, compute_dtype=ours.compute_dtype)
 
     def _examples(self, first: int, number: int) -> list[Example]:
-        return [self._example(first + index) for index in range(number)]
+        return [self.example(seed, generate_scene(seed)) for seed in range(first, first + number)]
 
-    def _example(self, seed: int) -> Example:
-        scene: Scene = generate_scene(seed)
+    def example(self, seed: int, scene: Scene) -> Example:
+        """The scene of a seed with its caption, in the frame that the tower sees."""
+        self.captions[str(seed)] = scene.caption
         height, width = scene.image.shape[:2]
         placement = geometry(self.config.geometry, width, height, self.image.size)
         encoded = encode_caption(self.tokenizer, scene.caption)
@@ -233,30 +267,26 @@ class Bench:
     def _label_ids(self, tag: str) -> list[int]:
         return encode_label(self.tokenizer, tag)
 
-    def _encode(self, examples: Sequence[Example]) -> list[tuple[Example, Tensor]]:
-        found = []
+    def add_patches(self, examples: Sequence[Example]) -> None:
+        """Encode the examples, so that `batches` finds their patches."""
         for start in range(0, len(examples), _IMAGES_TOGETHER):
             group = examples[start : start + _IMAGES_TOGETHER]
             pixels = self.image.normalise([e.frame for e in group if e.frame is not None])
-            found += zip(group, self.model.encode(pixels), strict=True)
-        return found
+            self.patches |= zip([e.id for e in group], self.model.encode(pixels), strict=True)
 
-    def _batches(self, model: VisionLanguageModel, examples: Sequence[Example]) -> list[Batch]:
+    def batches(self, model: VisionLanguageModel, examples: Sequence[Example]) -> list[Batch]:
         """The examples with their encoded patches in the place of pixels."""
         image = replace(self.image, num_tokens=model.projector.num_tokens)
         batches = []
         for start in range(0, len(examples), _IMAGES_TOGETHER):
             group = examples[start : start + _IMAGES_TOGETHER]
-            patches = torch.stack([self.patches[id(example)] for example in group])
+            patches = torch.stack([self.patches[example.id] for example in group])
             batches.append(replace(collate(group, image, self._label_ids), pixels_ICHW=patches))
         return batches
 
 
-class _EncodedModel(VisionLanguageModel):
+class EncodedModel(VisionLanguageModel):
     """A model whose batches carry patches of the tower in the place of pixels."""
-
-    def __init__(self, whole: VisionLanguageModel, projector: Any) -> None:
-        super().__init__(whole.vision, projector, whole.llm, compute_dtype=whole.compute_dtype)
 
     def encode(self, pixels_ICHW: Tensor) -> Tensor:
         """The patches, which are encoded already: (I, S, V)."""

@@ -19,14 +19,11 @@ import torch
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
 from pad_pipeline.evaluate.analysis import measure
-from pad_pipeline.evaluate.generation.greedy import generate_texts
-from pad_pipeline.evaluate.generation.prompts import encode_prompt
 from pad_pipeline.evaluate.measures.pursuit import matching_pursuit
 from pad_pipeline.evaluate.measures.pursuit_quality import PursuitMeter
 from pad_pipeline.evaluate.scoring.captions import score_captions
 from pad_pipeline.reproduce.bench import FULL, QUICK, Arm, Bench
 from pad_pipeline.reproduce.report import write_report
-from pad_pipeline.scenes.generator import generate_scene
 from pad_pipeline.train.choices import ProjectorKind
 from pad_pipeline.train.data.batch import Batch
 from pad_pipeline.train.distributed import OneWorker
@@ -62,8 +59,6 @@ ARMS: dict[Experiment, tuple[Arm, ...]] = {
 
 NUM_ITERATIONS = 5
 LEAST_ALIGN, MOST_WITHOUT_WORD = 0.15, 0.5
-_CAPTION_TOKENS = 48
-_TOGETHER = 32
 
 
 def run_experiment(name: Experiment, output: str, *, quick: bool = False) -> list[str]:
@@ -117,7 +112,7 @@ def measure_arm(bench: Bench, model: VisionLanguageModel) -> dict[str, float]:
         **_pursuit(bench, model, batches),
     }
     if shutil.which("java") is not None:
-        values |= _captions(bench, model, batches)
+        values |= _captions(bench, model)
     return values
 
 
@@ -149,22 +144,9 @@ def _pursuit(
     return values
 
 
-def _captions(
-    bench: Bench, model: VisionLanguageModel, batches: Sequence[Batch]
-) -> dict[str, float]:
-    ids, end = encode_prompt(bench.tokenizer, "", "pretrain", "vicuna-v1", has_image=True)
-    assert ids[-1] < 0, "the image stands at the end of stage 1's prompt"
-    begin_TD = model.llm.get_input_embeddings()(torch.tensor(ids[:-1]))
-    ends = {end, bench.tokenizer.eos_token_id}
-    texts: list[str] = []
-    for batch in batches:
-        tokens_IPD = model.project(model.encode(batch.pixels_ICHW))
-        rows = [torch.cat([begin_TD, tokens_PD.to(begin_TD.dtype)]) for tokens_PD in tokens_IPD]
-        for start in range(0, len(rows), _TOGETHER):
-            group = rows[start : start + _TOGETHER]
-            texts += generate_texts(model.llm, bench.tokenizer, group, ends, _CAPTION_TOKENS)
-    truth = [[generate_scene(int(example.id)).caption] for example in bench.held_out]
-    scores = score_captions(texts, truth)
+def _captions(bench: Bench, model: VisionLanguageModel) -> dict[str, float]:
+    truth = [[bench.captions[example.id]] for example in bench.held_out]
+    scores = score_captions(bench.caption(model), truth)
     return {name: scores.metrics[name].value for name in ("METEOR", "ROUGE_L", "CIDEr")}
 
 

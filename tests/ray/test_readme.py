@@ -206,6 +206,8 @@ def test_every_command_runs(place: Path, monkeypatch, capfd) -> None:
     # what `reproduce --quick` finds with all its steps, which take minutes, stands in benchmarks/
     few = replace(bench.QUICK, num_scenes=64, num_held_out=24, num_steps=3)
     monkeypatch.setattr(miniature, "QUICK", few)
+    second = replace(miniature.QUICK_SECOND, num_scenes=16, num_steps=2)
+    monkeypatch.setattr(miniature, "QUICK_SECOND", second)
     found = list(commands())
     assert sum(command.startswith("pad-pipeline") for command in found) >= 9
     requests = [command for command in found if README_URL in command]

@@ -1,15 +1,38 @@
 """Greedy generation from embedded prompts of different lengths.
 
-Shapes: B prompts, T positions, D LLM width.
+Shapes: B prompts, T positions, D LLM width, P tokens of an image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from pad_pipeline.train.constants import IMAGE_TOKEN_INDEX
+
+
+def embed_prompts(
+    words: torch.nn.Module, prompts: Sequence[Sequence[int]], images: Iterable[Tensor]
+) -> list[Tensor]:
+    """The language model's input (T, D) of each prompt's ids, by its word embedding.
+
+    The tokens (P, D) of the next of the `images` stand where a prompt has its one image.
+    """
+    rows, coming = [], iter(images)
+    device = next(words.parameters()).device
+    for prompt in prompts:
+        ids = torch.tensor(prompt, device=device)
+        is_image = ids == IMAGE_TOKEN_INDEX
+        row_TD = words(ids.masked_fill(is_image, 0))
+        if bool(is_image.any()):
+            [place] = is_image.nonzero().flatten().tolist()
+            parts = [row_TD[:place], next(coming).to(row_TD.dtype), row_TD[place + 1 :]]
+            row_TD = torch.cat(parts)
+        rows.append(row_TD)
+    return rows
 
 
 @torch.no_grad()

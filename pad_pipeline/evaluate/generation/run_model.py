@@ -16,10 +16,9 @@ from torch import Tensor
 
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.evaluate.generation.config import GenerationConfig
-from pad_pipeline.evaluate.generation.greedy import generate_texts
+from pad_pipeline.evaluate.generation.greedy import embed_prompts, generate_texts
 from pad_pipeline.evaluate.generation.prompts import encode_prompt
 from pad_pipeline.evaluate.questions.question import Question, read_image
-from pad_pipeline.train.constants import IMAGE_TOKEN_INDEX
 from pad_pipeline.train.data.views import views_of
 from pad_pipeline.train.run.folder import read_run
 from pad_pipeline.train.run.models import load_finished_model, vision_input
@@ -82,17 +81,7 @@ class RunAnswerer:
         """The language model's input of each prompt, (T, D), image tokens in place."""
         tokens = self._image_tokens(prepared)
         words = self.model.llm.get_input_embeddings()
-        rows = []
-        for each in prepared:
-            ids = torch.tensor(each.ids, device=self.model.device)
-            is_image = ids == IMAGE_TOKEN_INDEX
-            row_TD = words(ids.masked_fill(is_image, 0))
-            if each.frames:
-                [place] = is_image.nonzero().flatten().tolist()
-                parts = [row_TD[:place], next(tokens).to(row_TD.dtype), row_TD[place + 1 :]]
-                row_TD = torch.cat(parts)
-            rows.append(row_TD)
-        return rows
+        return embed_prompts(words, [each.ids for each in prepared], tokens)
 
     def _image_tokens(self, prepared: Sequence[Prepared]) -> Iterator[Tensor]:
         """The tokens of each image, (N, D), in order."""

@@ -1,0 +1,209 @@
+"""Stage 2 in miniature: conversations about drawn scenes, and what the model answers afterwards.
+
+Conversations have several questions about one image, so that every pass over its tokens teaches
+several answers; numbers of boxes are tokens of their own. Patches are those of the `Bench`.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from tokenizers import AddedToken
+from torch import Tensor
+
+from pad_pipeline.evaluate.answers import Answer
+from pad_pipeline.evaluate.generation.greedy import embed_prompts, generate_texts
+from pad_pipeline.reproduce.bench import Bench, EncodedModel
+from pad_pipeline.scenes.generator import generate_scene
+from pad_pipeline.scenes.questions import TOPICS, SceneQuestion, box_numbers, draw_questions
+from pad_pipeline.sources.conversations import IMAGE
+from pad_pipeline.train.constants import IGNORE_INDEX
+from pad_pipeline.train.data.examples import Example
+from pad_pipeline.train.model.vlm import VisionLanguageModel
+from pad_pipeline.train.run.models import locate
+from pad_pipeline.train.text.encode import EncodedText, encode_conversation, load_tokenizer
+
+logger = logging.getLogger(__name__)
+
+SYSTEM = "Scene."
+"""In the place of Vicuna's system text, which has 49 tokens here."""
+
+LEARNING_RATE = 2e-3
+QUESTIONS_TOGETHER = 6
+_WHERE_SHARE = 0.5
+_FIRST_SCENE = 50_000_000
+_MAX_NEW_TOKENS = 16
+_ANSWERED_TOGETHER = 64
+_FREQUENCIES = (0.5, 1.0, 2.0, 4.0)
+
+
+@dataclass(frozen=True, slots=True)
+class SecondSize:
+    """How long stage 2 is, and on how many scenes."""
+
+    num_scenes: int
+    num_steps: int
+    batch: int = 16
+
+
+FULL_SECOND = SecondSize(num_scenes=3000, num_steps=250)
+QUICK_SECOND = SecondSize(num_scenes=160, num_steps=20, batch=8)
+
+
+class SecondStage:
+    """Conversations, and the questions about the bench's held-out scenes, the same for all runs."""
+
+    def __init__(self, bench: Bench, size: SecondSize) -> None:
+        self.bench = bench
+        self.size = size
+        self.tokenizer = load_tokenizer(locate("embedded", "language"))
+        numbers = [AddedToken(number, normalized=False) for number in box_numbers()]
+        self.tokenizer.add_tokens(numbers)
+        logger.info("drawing and encoding %d scenes for stage 2", size.num_scenes)
+        self.train, self.talks = self._scenes(_FIRST_SCENE, size.num_scenes)
+        bench.add_patches(self.train)
+        self.asked = [
+            (example, question, place)
+            for example in bench.held_out
+            for place, question in enumerate(_chosen(int(example.id)))
+        ]
+
+    def run(self, model: VisionLanguageModel, seed: int) -> VisionLanguageModel:
+        """A copy of the model after stage 2: its projector and language model trained further."""
+        llm = copy.deepcopy(model.llm)
+        add_numbers(llm, len(self.tokenizer))
+        second = EncodedModel(
+            model.vision, copy.deepcopy(model.projector), llm, compute_dtype=model.compute_dtype
+        )
+        second.freeze("finetune")
+        config = replace(
+            self.bench.config, patch_weight=0.0, learning_rate=LEARNING_RATE, seed=seed
+        )
+        rng = np.random.default_rng(seed)
+
+        def draw() -> list[Example]:
+            chosen = rng.choice(len(self.train), self.size.batch, replace=False)
+            return [self._conversation(self.train[int(i)], rng) for i in chosen]
+
+        curve = self.bench.fit(second, config, draw, self.size.num_steps)
+        last = [loss for _, loss in curve[-20:]]
+        logger.info("stage 2, seed %d: loss of the last steps %.3f", seed, sum(last) / len(last))
+        return second.eval()
+
+    @torch.no_grad()
+    def answer(self, model: VisionLanguageModel) -> list[Answer]:
+        """The model's answers to all questions about held-out scenes, each asked by itself.
+
+        The entry has `category` (its topic), the `references` and, for boxes, the size of the
+        image.
+        """
+        words = model.llm.get_input_embeddings()
+        ends = {self.tokenizer.eos_token_id}
+        order = sorted(range(len(self.asked)), key=lambda n: len(self.asked[n][1].question))
+        texts: dict[int, str] = {}
+        for start in range(0, len(order), _ANSWERED_TOGETHER):
+            group = order[start : start + _ANSWERED_TOGETHER]
+            prompts = [self._prompt(self.asked[n][1].question) for n in group]
+            patches = torch.stack([self.bench.patches[self.asked[n][0].id] for n in group])
+            rows = embed_prompts(words, prompts, model.project(patches))
+            found = generate_texts(model.llm, self.tokenizer, rows, ends, _MAX_NEW_TOKENS)
+            texts |= zip(group, found, strict=True)
+        return [
+            _answer(example.id, place, question, texts[number])
+            for number, (example, question, place) in enumerate(self.asked)
+        ]
+
+    def _scenes(
+        self, first: int, number: int
+    ) -> tuple[list[Example], dict[str, list[SceneQuestion]]]:
+        examples, talks = [], {}
+        for seed in range(first, first + number):
+            scene = generate_scene(seed)
+            examples.append(self.bench.example(seed, scene))
+            talks[str(seed)] = draw_questions(scene, np.random.default_rng(seed))
+        return examples, talks
+
+    def _conversation(self, example: Example, rng: np.random.Generator) -> Example:
+        """The example with some of its questions in the place of its caption."""
+        asked = self.talks[example.id]
+        where = [question for question in asked if question.topic == "where"]
+        others = [question for question in asked if question.topic != "where"]
+        most = round(QUESTIONS_TOGETHER * _WHERE_SHARE)
+        chosen = _sample(where, most, rng)
+        chosen += _sample(others, QUESTIONS_TOGETHER - len(chosen), rng)
+        encoded = self._encode([(q.question, q.answer) for q in _sample(chosen, len(chosen), rng)])
+        return replace(
+            example,
+            input_ids=encoded.input_ids,
+            labels=encoded.labels,
+            coverage_RS=example.coverage_RS[:0],
+            tags=[],
+        )
+
+    def _encode(self, rounds: Sequence[tuple[str, str]]) -> EncodedText:
+        turns = [{"from": "system", "value": SYSTEM}]
+        for number, (question, answer) in enumerate(rounds):
+            image = "" if number else f"{IMAGE}\n"
+            turns.append({"from": "human", "value": image + question})
+            turns.append({"from": "gpt", "value": answer})
+        return encode_conversation(self.tokenizer, turns, "vicuna-v1", has_image=True)
+
+    def _prompt(self, question: str) -> list[int]:
+        encoded = self._encode([(question, "x")])
+        first = next(n for n, label in enumerate(encoded.labels) if label != IGNORE_INDEX)
+        return encoded.input_ids[:first]
+
+
+def add_numbers(llm: torch.nn.Module, size: int) -> None:
+    """Enlarge the vocabulary to `size`: numbers in rising order whose neighbours are alike.
+
+    Their embeddings are waves over the number, mixed at random (always the same way) and of the
+    other words' deviation.
+    """
+    old = llm.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+    llm.resize_token_embeddings(size, mean_resizing=False)  # type: ignore[operator]
+    share_N = torch.linspace(0, 1, size - old)
+    waves = [
+        wave(math.pi * frequency * share_N) / frequency
+        for frequency in _FREQUENCIES
+        for wave in (torch.cos, torch.sin)
+    ]
+    waves_NF = torch.stack(waves, dim=1)
+    generator = torch.Generator().manual_seed(0)
+    for table in (llm.get_input_embeddings(), llm.get_output_embeddings()):  # type: ignore[operator]
+        weight_WD: Tensor = table.weight.data
+        mixed_ND = waves_NF @ torch.randn(
+            waves_NF.shape[1], weight_WD.shape[1], generator=generator
+        )
+        weight_WD[old:] = mixed_ND * (weight_WD[:old].std() / mixed_ND.std())
+
+
+def _chosen(seed: int) -> list[SceneQuestion]:
+    """Of a held-out scene's questions all that ask where, and one of every other topic."""
+    asked = draw_questions(generate_scene(seed), np.random.default_rng(seed))
+    first = {question.topic: question for question in reversed(asked)}
+    return [
+        *(question for question in asked if question.topic == "where"),
+        *(first[topic] for topic in TOPICS if topic != "where" and topic in first),
+    ]
+
+
+def _answer(scene: str, place: int, question: SceneQuestion, text: str) -> Answer:
+    entry = {"question_id": f"{scene}/{place}", "prompt": question.question, "answer": text}
+    entry |= {"category": question.topic, "references": [question.answer]}
+    if question.size is not None and question.bbox_xyxy is not None:
+        width, height = question.size
+        entry |= {"references": list(question.bbox_xyxy), "width": width, "height": height}
+    return Answer(entry["question_id"], text, entry, "the miniature")
+
+
+def _sample(
+    questions: Sequence[SceneQuestion], most: int, rng: np.random.Generator
+) -> list[SceneQuestion]:
+    return [questions[int(n)] for n in rng.permutation(len(questions))[:most]]
