@@ -14,6 +14,7 @@ from PIL import Image
 from pad_pipeline import storage
 from pad_pipeline.dataset.record_images import read_record_images
 from pad_pipeline.drawing.colours import Colour
+from pad_pipeline.drawing.crop import draw_crop
 from pad_pipeline.drawing.record import draw_layer, draw_record
 from pad_pipeline.errors import UserError, first_line
 from pad_pipeline.images import ImageError, decode_image, image_size
@@ -22,6 +23,7 @@ from pad_pipeline.view.cache import ByteCache
 
 THUMB_SIDE = 440
 """Longest side of a thumbnail in pixels: twice what it takes on the page, for sharp screens."""
+CROP_SIDE = 320
 _LARGEST_SIDE = 2400
 _CACHE_BYTES = 96 << 20
 _PIXELS_KEPT = 48 << 20
@@ -105,6 +107,20 @@ class Pictures:
             return drawn[part]
 
         return self._drawn(("layer", number, part, tint, _identity(record)), draw)
+
+    def crop(self, record: PadRecord, number: int, *, dimmed: bool) -> bytes:
+        """A region cut out as a JPEG of at most `CROP_SIDE` pixels; raises `NoPicture`."""
+
+        def draw() -> bytes:
+            region = record.labels[number]
+            try:
+                return _jpeg(
+                    draw_crop(self.pixels(record), record, region, CROP_SIDE, dimmed=dimmed)
+                )
+            except UserError as error:
+                raise NoPicture(str(error)) from error
+
+        return self._drawn(("crop", number, dimmed, _identity(record)), draw)
 
     def missing(self, record: PadRecord) -> str | None:
         """Why the record's image cannot be shown, by its header alone; None where it can."""

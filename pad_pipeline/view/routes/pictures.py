@@ -82,3 +82,15 @@ def layer(viewer: CurrentViewer, drawing: Drawing, number: int, part: str) -> Re
         return viewer.pictures.layer(record, number, part)
 
     return drawing(draw, "image/png")
+
+
+@router.get("/crop/{number}/{image_id:id}")
+def crop(viewer: CurrentViewer, drawing: Drawing, number: int, dimmed: bool = True) -> Response:
+    """One region cut out of its image, what is not of it dimmed."""
+
+    def draw(record: PadRecord) -> bytes:
+        if not 0 <= number < len(record.labels):
+            raise HTTPException(404, "there is no such region")
+        return viewer.pictures.crop(record, number, dimmed=dimmed)
+
+    return drawing(draw, "image/jpeg")
