@@ -74,20 +74,24 @@ def list_crops(index: Index, query: CropsQuery, limit: int) -> tuple[list[Row], 
         return [], total, page
     low, high = sorted((inside[0][1], inside[-1][1]))
     chosen = index.rows(
-        "SELECT position, number, tag_id, score, area, predicted_iou FROM regions "
+        "SELECT position, number, tag_id, score, area, share, predicted_iou FROM regions "
         f"WHERE {where} AND {bin_} BETWEEN ? AND ? "
         f"ORDER BY {key} {direction}, position, number LIMIT ? OFFSET ?",
         [*values, low, high, last - first, first - inside[0][0]],
     )
     images = {row["position"]: row for row in index.at(sorted({r["position"] for r in chosen}))}
-    names = index.tag_names({row["tag_id"] for row in chosen})
-    rows = []
-    for row in chosen:
-        image = images[row["position"]]
-        share = row["area"] / max(image["width"] * image["height"], 1)
-        image_id = image["image_id"]
-        rows.append({**row, "tag": names[row["tag_id"]], "image_id": image_id, "share": share})
-    return rows, total, page
+    return (
+        [
+            {
+                **row,
+                "tag": index.tag_names[row["tag_id"]],
+                "image_id": images[row["position"]]["image_id"],
+            }
+            for row in chosen
+        ],
+        total,
+        page,
+    )
 
 
 def _where(query: CropsQuery) -> tuple[str, list[Any]]:

@@ -17,6 +17,10 @@ SORTS: tuple[str, ...] = get_args(Sort)
 DESCENDING = ("score", "area", "regions")
 """Sorted from the largest on unless the address says otherwise."""
 _ORDER = ("sort", "reverse")
+REGION_LIMITS = (
+    *("min_score", "max_score", "min_area", "min_iou", "max_iou", "min_share", "max_share"),
+)
+"""Filters of regions besides the tag."""
 
 
 def _distinct(tags: tuple[str, ...]) -> tuple[str, ...]:
@@ -26,8 +30,9 @@ def _distinct(tags: tuple[str, ...]) -> tuple[str, ...]:
 class Filters(Parameters, frozen=True):
     """Images pass that meet every condition; all of them by default.
 
-    `tag`, `min_score`, `min_area` and `min_iou` together ask for one region for each tag: with this
-    label, at least this score, this many pixels and this predicted IoU. With `boxed="no"` the image
+    `tag` and `REGION_LIMITS` together ask for one region for each tag: with this label, at least
+    this score, this many pixels, this predicted IoU and this share of the image's pixels, and less
+    than those with `max_`. With `boxed="no"` the image
     has the tag and none of its regions does. Every word of `q` must occur in the caption, `image`
     in the id; `lasso` is a part of the map, see there.
     """
@@ -40,8 +45,12 @@ class Filters(Parameters, frozen=True):
     image: Annotated[str, OptionalInForm] = ""
     lasso: Annotated[str, StringConstraints(pattern=f"^{PATTERN}$"), OptionalInForm] = ""
     min_score: Fraction = None
+    max_score: Fraction = None
     min_area: Count = None
     min_iou: Fraction = None
+    max_iou: Fraction = None
+    min_share: Fraction = None
+    max_share: Fraction = None
     min_regions: Count = None
     max_regions: Count = None
     sort: Annotated[Sort, OptionalInForm] = "order"

@@ -40,8 +40,8 @@ from pad_pipeline.view.loading import TABLES, load_shard
 
 logger = logging.getLogger(__name__)
 
-LAYOUT_VERSION = 2
-"""Part of the name of an index: raised whenever its tables change."""
+LAYOUT_VERSION = 3
+"""Begins the name of an index: raised whenever its tables change."""
 LIMITS = {
     "memory_limit": "400MB",
     "threads": 2,
@@ -88,7 +88,7 @@ class Contents:
     @property
     def key(self) -> str:
         """A text that differs once anything of it has changed."""
-        versions = [LAYOUT_VERSION, duckdb.__version__, self.state, self.shards, self.missing]
+        versions = [duckdb.__version__, self.state, self.shards, self.missing]
         versions.append(self.parts)
         return hashlib.sha256(json.dumps(versions).encode()).hexdigest()[:24]
 
@@ -143,7 +143,7 @@ def build(contents: Contents) -> Path:
     """
     digest = hashlib.sha256(storage.absolute(contents.url).encode()).hexdigest()[:16]
     folder = cache_folder() / "view" / digest
-    path = folder / f"{contents.key}.duckdb"
+    path = folder / f"v{LAYOUT_VERSION}-{contents.key}.duckdb"
     if path.exists():
         return path
     with storage.user_errors(str(folder), "write the viewer's index to"):
@@ -222,7 +222,8 @@ def _reusable(before: Path, contents: Contents) -> dict[str, str]:
 
 
 def _newest(folder: Path) -> Path | None:
-    found = [path for path in folder.glob("*.duckdb") if not path.name.startswith(".")]
+    """Of the same layout: one of another has other tables."""
+    found = list(folder.glob(f"v{LAYOUT_VERSION}-*.duckdb"))
     with suppress(OSError):
         return max(found, key=lambda path: path.stat().st_mtime, default=None)
     return None

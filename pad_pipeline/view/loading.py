@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS images (
     message VARCHAR, num_regions INTEGER, max_score FLOAT, max_area BIGINT, main_tag INTEGER
 );
 CREATE TABLE IF NOT EXISTS regions (
-    position INTEGER, number INTEGER, tag_id INTEGER, score FLOAT, area BIGINT,
+    position INTEGER, number INTEGER, tag_id INTEGER, score FLOAT, area BIGINT, share FLOAT,
     predicted_iou FLOAT, x0 FLOAT, y0 FLOAT, x1 FLOAT, y1 FLOAT
 );
 CREATE TABLE IF NOT EXISTS image_tags (position INTEGER, tag_id INTEGER, score FLOAT);
@@ -82,6 +82,8 @@ def _insert(
     tag_ids = _tag_ids(labels.field("tag"), tags)
     scores = labels.field("score").to_numpy(zero_copy_only=False)
     areas = labels.field("area").to_numpy(zero_copy_only=False)
+    width, height = (batch.column(n).to_numpy().astype(np.int64) for n in ("width", "height"))
+    pixels = np.maximum(width * height, 1)
     boxes = labels.field("bbox").flatten().to_numpy(zero_copy_only=False).reshape(-1, 4)
     best = _best_of_each(scores, parents)
     has = counts > 0
@@ -108,6 +110,7 @@ def _insert(
         "tag_id": tag_ids,
         "score": scores,
         "area": areas,
+        "share": (areas / pixels[parents]).astype(np.float32),
         "predicted_iou": labels.field("predicted_iou"),
         **{name: boxes[:, column] for column, name in enumerate(("x0", "y0", "x1", "y1"))},
     }

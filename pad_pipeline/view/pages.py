@@ -69,17 +69,20 @@ def tag_stylesheet() -> str:
     return "\n".join(lines) + "\n"
 
 
-def bars(names: Sequence[str], counts: Sequence[int]) -> list[dict[str, Any]]:
-    """Bars of a chart: name, count, and length as a share of the longest."""
+def bars(
+    names: Sequence[str], counts: Sequence[int], hrefs: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """Bars of a chart: name, count, length as a share of the longest, and where the bar leads."""
     longest, total = max(counts, default=0), sum(counts)
     return [
         {
+            "href": href,
             "name": name,
             "count": count,
             "length": round(100 * count / longest, 2) if longest else 0,
             "share": count / total if total else 0.0,
         }
-        for name, count in zip(names, counts, strict=True)
+        for name, count, href in zip(names, counts, hrefs or [None] * len(names), strict=True)
     ]
 
 

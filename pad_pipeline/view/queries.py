@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -235,14 +235,6 @@ class Index:
         """The counts of one tag."""
         found = self.rows("SELECT * FROM tags WHERE tag = ?", [name])
         return found[0] if found else None
-
-    def tag_names(self, tag_ids: Collection[int]) -> dict[int, str]:
-        """The tags of these numbers."""
-        marks = ", ".join("?" * len(tag_ids)) or "NULL"
-        return {
-            row["tag_id"]: row["tag"]
-            for row in self.rows(f"FROM tag_names WHERE tag_id IN ({marks})", list(tag_ids))
-        }
 
     def cooccurring_tags(self, tag_ids: Sequence[int]) -> dict[int, list[Row]]:
         """By tag, those detected in the same images, the most frequent first."""

@@ -99,7 +99,6 @@ def _stats(con: duckdb.DuckDBPyConnection, url: str, state: State) -> Stats:
     num_regions = _one(con, "SELECT count(*) FROM regions")
     num_tagged, num_undetected = _row(con, "SELECT sum(num_tagged), sum(num_undetected) FROM tags")
     decoded = sum(per_image)
-    pixels = "greatest(width::BIGINT * height, 1)"
     return Stats(
         url=url,
         state=state,
@@ -114,9 +113,7 @@ def _stats(con: duckdb.DuckDBPyConnection, url: str, state: State) -> Stats:
         num_tags_without_region=int(num_undetected or 0),
         top_tags=_top(con, "num_regions"),
         top_tags_without_region=_top(con, "num_undetected"),
-        area_share=_histogram(
-            con, f"area / {pixels}", AREA_FRACTION_EDGES, "regions JOIN images USING (position)"
-        ),
+        area_share=_histogram(con, "share", AREA_FRACTION_EDGES, "regions"),
         score=_histogram(con, "score", SCORE_EDGES, "regions"),
         predicted_iou=_histogram(con, "predicted_iou", SCORE_EDGES, "regions"),
         failures=dict(

@@ -81,6 +81,7 @@ PAGES = (
     "/image/00000%2F00000000.png",
     "/tags",
     "/tags?name=apple",
+    "/crops",
     "/stats",
     "/failures",
     "/compare",
@@ -124,6 +125,34 @@ def test_filters_work_and_their_address_can_be_shared(tab) -> None:
     tab.keyboard.press("Enter")
     tab.wait_for_url("**q=number**")
     assert tab.locator(".card").count() == 1
+
+
+def test_bars_of_histograms_are_filters(tab) -> None:
+    tab.goto("/")
+    tab.click("text=Histograms")
+    bars = tab.locator(".histogram[data-low=min_score] .column")
+    until(tab, lambda: bars.count() == 20)
+    bars.nth(18).click()
+    tab.wait_for_url("**min_score**")
+    assert query(tab) == {"min_score": ["0.9"], "max_score": ["0.95"]}
+    until(tab, lambda: bars.count() == 20)  # it stays open
+    first, last = bars.nth(14).bounding_box(), bars.nth(17).bounding_box()
+    tab.mouse.move(first["x"] + 2, first["y"] + 40)
+    tab.mouse.down()
+    tab.mouse.move(last["x"] + 2, last["y"] + 40, steps=4)
+    tab.mouse.up()
+    tab.wait_for_url("**min_score=0.7&**")
+    assert query(tab) == {"min_score": ["0.7"], "max_score": ["0.9"]}
+    assert tab.locator(".card").count() == 3
+
+
+def test_an_object_leads_to_its_region(tab) -> None:
+    tab.goto("/crops?tag=apple&sort=area")
+    tab.wait_for_load_state("networkidle")
+    assert tab.evaluate("[...document.images].every((image) => image.naturalWidth > 20)")
+    tab.locator(".crops .card").nth(1).click()
+    tab.wait_for_url("**/image/**")
+    assert tab.locator("tr.selected").inner_text().split()[0] == "apple"
 
 
 def test_the_keyboard_leads_through_images_and_regions(tab) -> None:
@@ -320,15 +349,15 @@ def test_the_question_mark_shows_the_keys(tab) -> None:
 
 def test_the_focus_goes_through_the_page_in_its_order(tab) -> None:
     tab.goto("/")
-    reached = []
-    for _ in range(11):
+    links = [text.strip() for text in tab.locator(".top nav a").all_inner_texts()]
+    reached: list[str] = []
+    for _ in range(len(links) + 4):
         tab.keyboard.press("Tab")
-        reached.append(
-            tab.evaluate("document.activeElement.innerText || document.activeElement.name")
-        )
+        text = tab.evaluate("document.activeElement.innerText || document.activeElement.name")
+        reached.append(text.strip())
     assert reached[0] == "Skip to the content"
-    assert [text.strip() for text in reached[2:5]] == ["Images", "Tags", "Statistics"]
-    assert reached[-2:] == ["q", "tag"]
+    assert links[:2] == ["Images", "Tags"]
+    assert reached[2:] == [*links, "q", "tag"]
 
 
 def test_a_name_with_anything_in_it_opens_by_a_click(tab) -> None:

@@ -11,6 +11,8 @@ from pad_pipeline.drawing.colours import distinct_colours
 from pad_pipeline.view.addresses import of_image
 from pad_pipeline.view.dependencies import CurrentViewer, QueryFilters
 from pad_pipeline.view.filters import SORTS, STATUSES, Filters
+from pad_pipeline.view.histograms import image_chart, region_charts, tag_counts
+from pad_pipeline.view.pages import TEMPLATES, bars
 from pad_pipeline.view.parameters import PageNumber
 from pad_pipeline.view.queries import Row
 
@@ -56,8 +58,26 @@ def grid(
         num_pages=num_pages,
         address=lambda number: filters.address("/", page=number if number > 1 else None),
         tags=index.frequent_tags(SUGGESTED_TAGS),
+        histograms=filters.address("/histograms"),
         statuses=STATUSES,
         sorts=SORTS,
+    )
+
+
+@router.get("/histograms")
+def histograms(request: Request, viewer: CurrentViewer, filters: QueryFilters) -> Response:
+    """Histograms of what the filters leave: a part of the grid, which loads it when opened."""
+    index = viewer.data.index
+    return TEMPLATES.TemplateResponse(
+        request,
+        "histograms.html",
+        {
+            "filters": filters,
+            "charts": [*region_charts(index, filters), image_chart(index, filters)],
+            "tags": bars(*map(list, zip(*tag_counts(index, filters), strict=True)))
+            if index.stats.num_regions
+            else [],
+        },
     )
 
 
@@ -85,8 +105,12 @@ def chips(filters: Filters) -> list[tuple[str, str]]:
         ("image", "image id: {}"),
         ("lasso", "a part of the map"),
         ("min_score", "score from {:g}"),
+        ("max_score", "score below {:g}"),
         ("min_iou", "predicted IoU from {:g}"),
+        ("max_iou", "predicted IoU below {:g}"),
         ("min_area", "area from {:,} px"),
+        ("min_share", "area from {:.4g} of the image"),
+        ("max_share", "area below {:.4g} of the image"),
         ("min_regions", "regions from {}"),
         ("max_regions", "regions up to {}"),
     ):
