@@ -32,9 +32,9 @@ class Filters(Parameters, frozen=True):
 
     `tag` and `REGION_LIMITS` together ask for one region for each tag: with this label, at least
     this score, this many pixels, this predicted IoU and this share of the image's pixels, and less
-    than those with `max_`. With `boxed="no"` the image
-    has the tag and none of its regions does. Every word of `q` must occur in the caption, `image`
-    in the id; `lasso` is a part of the map, see there.
+    than those with `max_`. With `boxed="no"` the image has the tag and none of its regions does.
+    Every word of `q` must occur in the caption, `image` in the id; `lasso` is a part of the map,
+    see there.
     """
 
     tag: Annotated[tuple[str, ...], AfterValidator(_distinct)] = ()
