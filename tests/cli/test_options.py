@@ -157,6 +157,7 @@ ALIGNMENT = {"--annotations", "--output", "--images", "--num-images", "--thresho
 EVALUATION = RAY | {
     *("--answers", "--output", "--against", "--questions", "--images", "--split", "--workers"),
     *("--batch-size", "--max-new-tokens", "--prompt", "--template", "--device", "--dtype"),
+    "--engine",
 }
 
 CONVERSATIONS = RAY | {

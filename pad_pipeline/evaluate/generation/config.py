@@ -25,6 +25,8 @@ class GenerationConfig:
     """How conversations are written, for a model that does not say it itself."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs; `auto` takes the GPU where there is one."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What runs an export or another model of transformers; vLLM is installed apart."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Data type of weights and passes; `auto` is bfloat16 on a GPU and float32 on a CPU."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pad_pipeline import storage
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.evaluate.generation.config import Answerer, GenerationConfig
 from pad_pipeline.evaluate.generation.run_model import RunAnswerer
 from pad_pipeline.evaluate.generation.transformers_model import TransformersAnswerer
@@ -26,6 +26,12 @@ def open_answerer(reference: str, config: GenerationConfig) -> Answerer:
     Raises `UserError` where it cannot be loaded or its template is not known.
     """
     if storage.exists(storage.join(reference, RUN_FILE)):
+        if config.engine != "transformers":
+            raise UserError(
+                f"{reference} is a run of training, which has a model of its own; write it with "
+                "`train export` for ",
+                Setting("engine", config.engine),
+            )
         return RunAnswerer(storage.absolute(reference), config)
     folder = storage.local_path(reference)
     looks_like_path = reference.startswith((".", "/", "~")) or reference.count("/") != 1
@@ -36,4 +42,8 @@ def open_answerer(reference: str, config: GenerationConfig) -> Answerer:
             f"{reference} is neither a run of `train` (it has no {RUN_FILE}) nor a model of "
             "transformers (it has no config.json)"
         )
+    if config.engine == "vllm":
+        from pad_pipeline.evaluate.generation.vllm_model import VllmAnswerer
+
+        return VllmAnswerer(reference, config)
     return TransformersAnswerer(reference, config)

@@ -73,6 +73,7 @@ def evaluate_model(
         "decoding": "greedy",
         "device": config.device,
         "dtype": config.dtype,
+        **({"engine": config.engine} if config.engine != "transformers" else {}),
     }
     evaluation = Evaluation(storage.absolute(output), kind, options, provenance)
     if not resumable(evaluation):

@@ -14,6 +14,7 @@ from pad_pipeline.evaluate.evaluation import EvaluationReport, score_answers
 from pad_pipeline.evaluate.generation import run
 from pad_pipeline.evaluate.generation.config import GenerationConfig
 from pad_pipeline.evaluate.generation.model import open_answerer
+from pad_pipeline.evaluate.generation.run_model import RunAnswerer
 from pad_pipeline.evaluate.questions.read import read_questions
 
 CONFIG = GenerationConfig(device="cpu", batch_size=2, max_new_tokens=8)
@@ -75,6 +76,33 @@ def test_a_run_that_was_interrupted_goes_on_where_it_stood(
         score_answers(answers, str(tmp_path / "out"), "vqa", {"benchmark": "exact"})
     with pytest.raises(UserError, match=r"holds another evaluation \(batch_size was 2 and is 3\)"):
         evaluate(scenes, tmp_path / "out", GenerationConfig(batch_size=3))
+
+
+def test_no_question_is_answered_twice_or_lost_by_an_interruption(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered: list[str] = []
+    real = RunAnswerer.answer
+
+    def answer(self: RunAnswerer, prepared: Any, max_new_tokens: int) -> list[str]:
+        if len(answered) == 4 and not (tmp_path / "interrupted").exists():
+            (tmp_path / "interrupted").touch()
+            raise Interrupted  # in the middle of the third batch
+        texts = real(self, prepared, max_new_tokens)
+        answered.extend(each.name for each in prepared)
+        return texts
+
+    monkeypatch.setattr(RunAnswerer, "answer", answer)
+    with pytest.raises(Interrupted):
+        evaluate(scenes, tmp_path / "out")
+    assert len(answered) == 4
+    evaluate(scenes, tmp_path / "out")
+    rows = [
+        json.loads(line) for line in (tmp_path / "out/predictions.jsonl").read_text().splitlines()
+    ]
+    names = [row["question_id"] for row in rows]
+    assert sorted(answered) == sorted(names)
+    assert len(set(names)) == len(names) == 9
 
 
 def test_answers_stand_in_the_order_of_the_questions(scenes: Path, tmp_path: Path) -> None:
