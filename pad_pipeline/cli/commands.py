@@ -25,10 +25,12 @@ from pad_pipeline.engine.config import PRESETS
 from pad_pipeline.serve.config import ServiceConfig
 from pad_pipeline.similarity.config import EmbedConfig
 from pad_pipeline.train.run.config import PRESETS as TRAIN_PRESETS
+from pad_pipeline.train.vlsa.config import PRESETS as VLSA_PRESETS
 
 
-def build_commands(preset: str) -> Commands:
-    """All commands; a preset sets the defaults of those that have a config.
+def build_commands(preset: str, stage: str = "1") -> Commands:
+    """All commands; a preset sets the defaults of those that have a config, for `train vlsa`
+    together with its stage.
 
     Raises `UserError` for a preset that does not exist.
     """
@@ -36,6 +38,8 @@ def build_commands(preset: str) -> Commands:
     # a preset that training does not have is refused by the type of its option
     for_training = preset if preset in TRAIN_PRESETS["pretrain"] else "paper"
     stage1, stage2 = (TRAIN_PRESETS[name][for_training]() for name in ("pretrain", "finetune"))
+    # a stage that there is not is refused by the type of its option
+    vlsa = VLSA_PRESETS.get(f"vlsa-{stage}", VLSA_PRESETS["vlsa-1"])[for_training]()  # type: ignore[call-overload]
     return {
         "annotate": partial(annotate.annotate, config=config),
         "plan": partial(annotate.plan, config=config),
@@ -66,6 +70,7 @@ def build_commands(preset: str) -> Commands:
             {
                 "pretrain": partial(train.pretrain, config=stage1),
                 "finetune": partial(train.finetune, config=stage2),
+                "vlsa": partial(train.vlsa, config=vlsa),
                 "inspect": partial(train.inspect, config=stage1),
                 "export": train.export,
                 "compare": train.compare,

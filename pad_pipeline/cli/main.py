@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with hidden:
             _log_to_stderr(early.debug)
-            run_command(build_commands(early.preset), argv)
+            run_command(build_commands(early.preset, early.stage), argv)
     except BrokenPipeError:
         raise SystemExit(1) from None
     except (UserError, OSError) as error:

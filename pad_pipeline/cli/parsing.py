@@ -53,6 +53,7 @@ class EarlyOptions:
     debug: FlagCreatePairsOff[bool] = False
     ray_logs: bool = False
     preset: str = "paper"
+    stage: str = "1"
 
 
 def parse_early(argv: Sequence[str]) -> EarlyOptions:

@@ -13,6 +13,7 @@ from pad_pipeline.cli.reports.output import say
 from pad_pipeline.review.choice import ReviewChoice
 from pad_pipeline.train.choices import TrainingStage
 from pad_pipeline.train.run.config import TrainConfig
+from pad_pipeline.train.vlsa.config import VlsaConfig
 
 More = Positional[Annotated[tuple[str, ...], arg(metavar="[MORE ...]")]]
 
@@ -25,7 +26,8 @@ class RunOptions:
     """Folder of the run; a path or a URL."""
     images: TrainingImages = None
     init_from: str | None = None
-    """Another run of the same stage: begin with the weights that it has trained, at step 0."""
+    """Another run of the same stage: begin with the weights that it has trained, at step 0. Of
+    `vlsa`, a run of the stage before."""
     dry_run: bool = False
     """Print what would be done, and end."""
 
@@ -75,6 +77,32 @@ def finetune(
     del preset
     sources = (conversations, *more)
     _train("finetune", sources, projector, config, options, ray, review, regions)
+
+
+def vlsa(
+    source: Positional[Annotated[str, arg(metavar="SOURCE")]],
+    stage: Literal[1, 2, 3],
+    options: Annotated[RunOptions, arg(name="")],
+    config: Annotated[VlsaConfig, arg(name="")],
+    ray: Annotated[RayOptions, arg(name="")],
+    review: Annotated[ReviewChoice, arg(name="")],
+    preset: TrainingPreset = "paper",
+    more: More = (),
+) -> None:
+    """Train with image reconstruction beside the language model's loss, in three stages.
+
+    After VLSA: image tokens are also the condition of a denoising transformer. Stage 2 and 3 begin
+    with the weights of the stage before (`--init-from RUN`).
+
+    Args:
+        source: Stage 1 takes captions (LLaVA's JSON, or a data set of `annotate`), the others
+            conversations, also those that `conversations` wrote.
+        more: Further ones, trained on together with the first.
+        stage: Which stage; it sets the defaults of the rates and of the batch.
+    """
+    del preset
+    name: dict[int, TrainingStage] = {1: "vlsa-1", 2: "vlsa-2", 3: "vlsa-3"}
+    _train(name[stage], (source, *more), None, config, options, ray, review)
 
 
 def inspect(

@@ -38,6 +38,9 @@ from pad_pipeline.train.sharding import (
 )
 from pad_pipeline.train.step import StepMetrics, training_step
 from pad_pipeline.train.trainer import Trainer, load_trainer
+from pad_pipeline.train.vlsa.config import VlsaConfig
+from pad_pipeline.train.vlsa.model import VlsaModel
+from pad_pipeline.train.vlsa.pictures import write_pictures
 
 logger = logging.getLogger(__name__)
 
@@ -74,11 +77,16 @@ def train(
     finally:
         for each in (*([metrics] if metrics else []), *loggers):
             each.close()
+    pictures: dict[str, float | None] = {}
     with trainer.with_averages():
         weights = gather_weights(trainer.model) if is_sharded(trainer.model) else None
         if workers.rank == 0:
-            model = in_whole_weights(run, config, trainer.model)
+            model = in_whole_weights(run, config, trainer.model, weights)
             write_results(run, model, trainer.loader.tokenizer, weights)
+            if isinstance(config, VlsaConfig) and isinstance(model, VlsaModel):
+                kept, number = trainer.sampler.validation, config.num_pictures
+                psnr = write_pictures(run.url, model, trainer.loader, kept, number)
+                pictures = {"reconstruction_psnr": psnr}
     if workers.rank == 0:
         facts = {
             **run.facts,
@@ -86,6 +94,7 @@ def train(
             "last": values,
             "best_step": best.step,
             "problems": dict(problems),
+            **pictures,
         }
         write_run(dataclasses.replace(run, facts=facts))
         storage.remove(run.samples_url)
@@ -121,7 +130,7 @@ def _steps(
             workers=workers,
             step=step,
         )
-        values = _values(step_metrics, rate, weight, waited_s, time.perf_counter() - began)
+        values = _values(step_metrics, config, rate, weight, waited_s, time.perf_counter() - began)
         if trainer.averaged is not None:
             trainer.averaged.update(step)
         counts = workers.sum([sum(batch.problems[p] for batch in batches) for p in Problem])
@@ -216,12 +225,23 @@ def _restore(trainer: Trainer, state: dict[str, Any]) -> None:
 
 
 def _values(
-    metrics: StepMetrics, rate: float, weight: float, waited_s: float, step_s: float
+    metrics: StepMetrics,
+    config: TrainConfig,
+    rate: float,
+    weight: float,
+    waited_s: float,
+    step_s: float,
 ) -> dict[str, float]:
+    loss = metrics.caption_loss + weight * metrics.patch_loss
+    reconstruction: dict[str, float] = {}
+    if metrics.reconstruction_loss is not None:
+        reconstruction = {"reconstruction_loss": metrics.reconstruction_loss}
+        loss += config.image_loss_weight * metrics.reconstruction_loss
     values = {
         "caption_loss": metrics.caption_loss,
         "patch_loss": metrics.patch_loss,
-        "loss": metrics.caption_loss + weight * metrics.patch_loss,
+        **reconstruction,
+        "loss": loss,
         "beta": weight,
         "cosine": metrics.cosine,
         "regions_per_image": metrics.num_regions / max(metrics.num_images, 1),

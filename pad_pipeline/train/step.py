@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.train.data.batch import Batch
 from pad_pipeline.train.distributed import Workers
-from pad_pipeline.train.model.vlm import VisionLanguageModel
+from pad_pipeline.train.model.vlm import Passes, VisionLanguageModel
 from pad_pipeline.train.patch_loss import PatchLoss, patch_loss
 from pad_pipeline.train.regions import covered_tokens
 from pad_pipeline.train.run.config import TrainConfig
@@ -28,6 +28,8 @@ class StepMetrics:
 
     caption_loss: float
     patch_loss: float
+    reconstruction_loss: float | None
+    """None where nothing is reconstructed."""
     cosine: float
     num_targets: int
     num_tokens: int
@@ -54,16 +56,18 @@ def training_step(
 ) -> StepMetrics:
     """Train on `batches`, this worker's part of a global batch.
 
-    The loss is `caption_weight` · caption loss + `beta` · patch loss.
+    The loss is `caption_weight` · caption loss + `beta` · patch loss, and in the stages after VLSA
+    + `config.image_loss_weight` · reconstruction loss.
 
     Raises `NotFiniteError` naming the samples where a loss is not a number, and `UserError` where
     no token of the global batch is supervised; the weights are as before then.
     """
     parameters = model.trained_parameters()
-    num_targets, num_images = workers.sum(
+    num_targets, num_images, num_shown = workers.sum(
         [
             sum(batch.num_targets for batch in batches),
             sum(_num_images_with_regions(model, batch, config.best_patch) for batch in batches),
+            sum(len(batch.pixels_ICHW) for batch in batches),
         ]
     )
     if not num_targets:
@@ -74,19 +78,24 @@ def training_step(
             Setting("max_length"),
         )
     optimizer.zero_grad(set_to_none=True)
-    totals = torch.zeros(6, dtype=torch.float64, device=model.device)
+    totals = torch.zeros(_NUM_TOTALS, dtype=torch.float64, device=model.device)
     bad: list[str] = []
     for batch in batches:
         batch = batch.to(model.device)
-        caption_sum, patch = losses(model, batch, config, with_gradient=beta > 0)
-        loss = caption_weight * caption_sum / num_targets
+        passes, patch = losses(
+            model, batch, config, with_gradient=beta > 0, draw=f"{config.seed}/{step}"
+        )
+        loss = caption_weight * passes.caption_sum / num_targets
         if beta > 0:
             loss = loss + beta * patch.total / max(num_images, 1)
+        if passes.reconstruction_sum is not None:
+            weight = config.image_loss_weight / max(num_shown, 1)
+            loss = loss + weight * passes.reconstruction_sum
         if not torch.isfinite(loss):
             bad += batch.sample_ids
             break
         loss.backward()
-        totals += _totals(caption_sum, patch, batch)
+        totals += _totals(passes, patch, batch)
     (num_bad,) = workers.sum([float(bool(bad))])
     if num_bad:
         optimizer.zero_grad(set_to_none=True)
@@ -103,7 +112,8 @@ def training_step(
     norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
     norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
     optimizer.step()
-    return _step_metrics(workers.sum(totals.tolist()), num_targets, num_images, float(norm))
+    counts = (num_targets, num_images, num_shown)
+    return _step_metrics(model, workers.sum(totals.tolist()), counts, float(norm))
 
 
 @torch.no_grad()
@@ -111,26 +121,33 @@ def evaluation_step(
     model: VisionLanguageModel, batches: Sequence[Batch], config: TrainConfig, workers: Workers
 ) -> StepMetrics:
     """The same metrics without training."""
-    totals = torch.zeros(6, dtype=torch.float64, device=model.device)
-    counts = [0.0, 0.0]
+    totals = torch.zeros(_NUM_TOTALS, dtype=torch.float64, device=model.device)
+    counts = [0.0, 0.0, 0.0]
     for batch in batches:
         counts[0] += batch.num_targets
         counts[1] += _num_images_with_regions(model, batch, config.best_patch)
+        counts[2] += len(batch.pixels_ICHW)
         batch = batch.to(model.device)
-        caption_sum, patch = losses(model, batch, config, with_gradient=False)
-        totals += _totals(caption_sum, patch, batch)
-    num_targets, num_images = workers.sum(counts)
-    return _step_metrics(workers.sum(totals.tolist()), num_targets, num_images, 0.0)
+        passes, patch = losses(model, batch, config, with_gradient=False, draw="held out")
+        totals += _totals(passes, patch, batch)
+    return _step_metrics(model, workers.sum(totals.tolist()), workers.sum(counts), 0.0)
 
 
 def losses(
-    model: VisionLanguageModel, batch: Batch, config: TrainConfig, *, with_gradient: bool
-) -> tuple[Tensor, PatchLoss]:
-    """The sum of the caption loss over targets, and the patch loss (paper, equations 5 and 6).
+    model: VisionLanguageModel,
+    batch: Batch,
+    config: TrainConfig,
+    *,
+    with_gradient: bool,
+    draw: str = "",
+) -> tuple[Passes, PatchLoss]:
+    """The sums of the losses in the model, and the patch loss (paper, equations 5 and 6).
 
-    The patch loss is part of the graph only `with_gradient`; it is measured either way.
+    The patch loss is part of the graph only `with_gradient`; it is measured either way. What is
+    drawn at random follows from `draw`.
     """
-    tokens_IPD, caption_sum, _ = model(batch)
+    passes = model(batch, draw)
+    tokens_IPD = passes.tokens_IPD
     if batch.label_ids:
         labels = model.label_embeddings(batch.label_ids)
     else:
@@ -144,7 +161,7 @@ def losses(
             kind=config.patch_loss,
             best_patch=config.best_patch,
         )
-    return caption_sum, patch
+    return passes, patch
 
 
 def _num_images_with_regions(model: VisionLanguageModel, batch: Batch, best_patch: bool) -> int:
@@ -153,8 +170,12 @@ def _num_images_with_regions(model: VisionLanguageModel, batch: Batch, best_patc
     return int(used_IR.any(-1).sum())
 
 
-def _totals(caption_sum: Tensor, patch: PatchLoss, batch: Batch) -> Tensor:
+_NUM_TOTALS = 7
+
+
+def _totals(passes: Passes, patch: PatchLoss, batch: Batch) -> Tensor:
     """Sums of a batch on its device, so that nobody waits for it."""
+    caption_sum, reconstruction_sum = passes.caption_sum, passes.reconstruction_sum
     values = [
         caption_sum.detach(),
         patch.total.detach(),
@@ -162,17 +183,22 @@ def _totals(caption_sum: Tensor, patch: PatchLoss, batch: Batch) -> Tensor:
         patch.num_regions,
         patch.num_dropped,
         batch.attention_BT.sum(),
+        torch.zeros_like(caption_sum)
+        if reconstruction_sum is None
+        else reconstruction_sum.detach(),
     ]
     return torch.stack([value.double() for value in values])
 
 
 def _step_metrics(
-    totals: Sequence[float], num_targets: float, num_images: float, norm: float
+    model: VisionLanguageModel, totals: Sequence[float], counts: Sequence[float], norm: float
 ) -> StepMetrics:
-    caption, patch, cosine, regions, dropped, tokens = totals
+    caption, patch, cosine, regions, dropped, tokens, reconstruction = totals
+    num_targets, num_images, num_shown = counts
     return StepMetrics(
         caption_loss=caption / max(num_targets, 1),
         patch_loss=patch / max(num_images, 1),
+        reconstruction_loss=reconstruction / max(num_shown, 1) if model.reconstructs else None,
         cosine=cosine / max(regions, 1),
         num_targets=round(num_targets),
         num_tokens=round(tokens),

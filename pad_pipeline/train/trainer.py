@@ -11,6 +11,7 @@ import torch
 
 from pad_pipeline.evaluate.measures.alignment import AlignmentMeter
 from pad_pipeline.train.averaging import AveragedWeights
+from pad_pipeline.train.choices import trains_llm
 from pad_pipeline.train.data.batch import Batch
 from pad_pipeline.train.data.loader import Loader
 from pad_pipeline.train.data.sample_file import TrainingSamples, local_copy
@@ -87,10 +88,11 @@ class Trainer:
         align = self._align(batches)
         self.model.train()
         loss = metrics.caption_loss + self.config.patch_weight * metrics.patch_loss
-        values = {
-            "validation/caption_loss": metrics.caption_loss,
-            "validation/loss": loss,
-        }
+        values = {"validation/caption_loss": metrics.caption_loss}
+        if metrics.reconstruction_loss is not None:
+            values["validation/reconstruction_loss"] = metrics.reconstruction_loss
+            loss += self.config.image_loss_weight * metrics.reconstruction_loss
+        values["validation/loss"] = loss
         [num_problems] = self.workers.sum([sum(batch.problems.total() for batch in batches)])
         if num_problems:
             values["validation/problem_samples"] = num_problems
@@ -128,7 +130,7 @@ def load_trainer(run: Run, config: TrainConfig, workers: Workers) -> Trainer:
     torch.manual_seed(config.seed)
     model, tokenizer = load_run_model(run, config)
     # Low-rank adapters are small: each worker has them all, beside the frozen weights.
-    if run.facts["stage"] == "finetune" and workers.size > 1 and not config.lora_rank:
+    if trains_llm(run.facts["stage"]) and workers.size > 1 and not config.lora_rank:
         shard(model)
     samples = TrainingSamples(local_copy(run.samples_url))
     sampler = make_sampler(config, samples.lengths, samples.sources)
@@ -141,18 +143,18 @@ def load_trainer(run: Run, config: TrainConfig, workers: Workers) -> Trainer:
 
 
 def make_optimizer(model: VisionLanguageModel, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over what is trained; the projector may have a learning rate of its own."""
-    projector = [p for p in model.projector.parameters() if p.requires_grad]
-    inside = {id(parameter) for parameter in projector}
-    others = [p for p in model.trained_parameters() if id(p) not in inside]
-    rate = config.learning_rate
+    """AdamW over what is trained; each part has its own peak learning rate."""
+    parts: dict[str, list[torch.nn.Parameter]] = {"llm": [], "projector": []}
+    for name, parameter in model.named_trained_parameters():
+        parts.setdefault(name.split(".", 1)[0], []).append(parameter)
     groups: list[dict[str, Any]] = [
-        {"params": others, "peak_lr": rate},
-        {"params": projector, "peak_lr": config.projector_learning_rate or rate},
+        {"params": parameters, "peak_lr": config.peak_learning_rate(part)}
+        for part, parameters in parts.items()
+        if parameters
     ]
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=rate,
+        groups,
+        lr=config.learning_rate,
         betas=(0.9, 0.999),
         eps=1e-8,
         weight_decay=config.weight_decay,

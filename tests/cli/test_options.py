@@ -198,6 +198,11 @@ OPTIONS = {
     "train": set(),
     "train pretrain": TRAINING | TRAINING_RUN | REVIEW,
     "train finetune": TRAINING | TRAINING_RUN | REVIEW | {"--projector", "--regions"},
+    "train vlsa": TRAINING
+    | TRAINING_RUN
+    | REVIEW
+    | {"--stage", "--denoiser", "--epigone-width", "--reconstruction-weight", "--num-pictures"}
+    | {"--denoiser-learning-rate", "--vision-learning-rate", "--llm-learning-rate"},
     "train inspect": TRAINING | {"--output", "--images", "--sample"},
     "train export": {"--format", "--dtype"},
     "train compare": set(),

@@ -9,14 +9,15 @@ from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.evaluate.generation.config import Answerer, GenerationConfig
 from pad_pipeline.evaluate.generation.run_model import RunAnswerer
 from pad_pipeline.evaluate.generation.transformers_model import TransformersAnswerer
+from pad_pipeline.train.choices import reads_conversations
 from pad_pipeline.train.run.folder import RUN_FILE, read_run
 
 
 def is_captioner(reference: str) -> bool:
-    """Whether the model is a run of stage 1, which has learnt captions alone and no questions."""
+    """Whether the model is a run on captions alone (stage 1), which has learnt no questions."""
     if not storage.exists(storage.join(reference, RUN_FILE)):
         return False
-    return read_run(storage.absolute(reference)).facts["stage"] == "pretrain"
+    return not reads_conversations(read_run(storage.absolute(reference)).facts["stage"])
 
 
 def open_answerer(reference: str, config: GenerationConfig) -> Answerer:

@@ -7,7 +7,7 @@ from typing import Any
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.evaluate.choices import Benchmark, Kind
 from pad_pipeline.sources.conversations import IMAGE
-from pad_pipeline.train.choices import Template, TrainingStage
+from pad_pipeline.train.choices import Template, TrainingStage, reads_conversations
 from pad_pipeline.train.constants import IGNORE_INDEX
 from pad_pipeline.train.text.encode import encode_caption, encode_conversation
 
@@ -63,7 +63,7 @@ def encode_prompt(
 
     In stage 1 there is no question: the model has learnt to caption what follows the image.
     """
-    if stage == "pretrain":
+    if not reads_conversations(stage):
         encoded = encode_caption(tokenizer, "x", has_image=has_image)
     else:
         question = f"{IMAGE}\n{text}" if has_image else text

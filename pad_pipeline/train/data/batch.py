@@ -44,6 +44,8 @@ class Batch:
     label_ids: list[list[int]]
     tilings: tuple[Tiling, ...] = ()
     """How each image is cut into tiles; () where one view shows each."""
+    image_ids: list[str] = field(default_factory=list)
+    """The samples of `pixels_ICHW`."""
     packed_lengths: tuple[int, ...] = ()
     problems: Counter[Problem] = field(default_factory=Counter)
     """Samples that are used in part only, or not at all."""

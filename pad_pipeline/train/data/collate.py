@@ -56,6 +56,7 @@ def collate(
         label_index_IR=label_index,
         label_ids=[label_ids(tag) for tag in tags],
         tilings=tuple(each.tiles.tiling for each in shown if each.tiles is not None),
+        image_ids=[each.id for each in shown],
         packed_lengths=lengths,
         problems=Counter(example.problem for example in examples if example.problem),
     )

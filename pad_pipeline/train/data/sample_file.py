@@ -21,7 +21,7 @@ from pad_pipeline import storage
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.review.choice import ReviewChoice
 from pad_pipeline.sources import ManifestRow
-from pad_pipeline.train.choices import TrainingStage
+from pad_pipeline.train.choices import TrainingStage, reads_conversations
 from pad_pipeline.train.data.left_out import LeftOutSamples
 from pad_pipeline.train.data.region_join import RegionJoin
 from pad_pipeline.train.data.sample_sources import as_sources, read_samples
@@ -124,7 +124,7 @@ def write_samples(
 
 def _nothing_to_train_on(source: str, stage: TrainingStage, left_out: LeftOutSamples) -> UserError:
     why = "; ".join(left_out.lines()) or "it is empty"
-    if stage == "finetune":
+    if reads_conversations(stage):
         return UserError(f"{source} has no sample to train on: {why}")
     return UserError(
         f"{source} has no sample to train on: {why}. Stage 1 needs images with captions: "

@@ -35,7 +35,7 @@ from pad_pipeline.sources.entries import (
 )
 from pad_pipeline.sources.manifests import make_locator
 from pad_pipeline.sources.rows import relative_id
-from pad_pipeline.train.choices import TrainingStage
+from pad_pipeline.train.choices import TrainingStage, reads_conversations
 from pad_pipeline.train.data.left_out import LeftOutSamples
 from pad_pipeline.train.data.samples import TrainingSample
 from pad_pipeline.train.text.templates import TextError, check_turns
@@ -62,7 +62,7 @@ def read_samples(
     """
     if is_list(source):
         return _listed(source, images, stage, left_out)
-    if stage == "finetune":
+    if reads_conversations(stage):
         raise UserError(
             f"expected conversations as .json or .jsonl, found {source}; stage 2 trains on "
             "conversations, stage 1 (`train pretrain`) on annotations"
@@ -138,7 +138,7 @@ def _listed(
     first = list(islice(entries, _SAMPLED))
     paths = [path for _, entry in first for path in _paths(entry) if not _is_inline(path)]
     locate = make_locator(source, images, paths)
-    read = _captioned if stage == "pretrain" else _conversation
+    read = _conversation if reads_conversations(stage) else _captioned
     for number, entry in chain(first, entries):
         name = _name(number, entry)
         try:

@@ -65,6 +65,11 @@ def export_run_model(
     Raises `UserError` where the folder is in use or cannot be written, or the language model has
     no form in transformers' LLaVA. The folder appears whole or not at all.
     """
+    if model.projector.kind == "perceiver":
+        raise UserError(
+            "neither transformers nor LLaVA has a model with a perceiver, so there is no export of "
+            "it; `pad-pipeline evaluate` takes the run's folder as it is"
+        )
     target = Path(directory).expanduser()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target} already exists; remove it or choose another destination")

@@ -48,8 +48,8 @@ def load_model(
     """Tower, projector and language model, frozen but for the projector.
 
     `vision` (of a family in `TOWERS`; its layer `select_layer` gives the patches) and `llm` are hub
-    ids or directories in transformers' layout. `projector` is a kind
-    ("linear", "mlp", "c-abstractor": random weights from torch's generator; `num_tokens` and
+    ids or directories in transformers' layout. `projector` is a kind ("linear", "mlp",
+    "c-abstractor", "perceiver": random weights from torch's generator; `num_tokens` and
     `hidden_width` as for `build_projector`), a directory that `save_projector` or an export wrote,
     a file (mm_projector.bin, *.safetensors), or a projector. `dtype` is that of the passes and of
     frozen weights: bfloat16 on a GPU, float32 elsewhere unless given; `llm_dtype` that of the

@@ -17,13 +17,16 @@ from pad_pipeline.errors import UserError
 from pad_pipeline.models.base import load_strictly
 from pad_pipeline.train.choices import ProjectorKind
 from pad_pipeline.train.model.c_abstractor import CAbstractor
+from pad_pipeline.train.model.perceiver import Perceiver
 
 _PREFIX: dict[ProjectorKind, str] = {
     "linear": "model.mm_projector.",
     "mlp": "model.mm_projector.",
     "c-abstractor": "abstractor.",
+    "perceiver": "perceiver.",
 }
-"""What stands before each parameter's name: LLaVA's, and Honeybee's for the C-Abstractor."""
+"""What stands before each parameter's name: LLaVA's, Honeybee's for the C-Abstractor, and ours
+for the perceiver."""
 
 NEWLINE = "model.image_newline"
 """LLaVA's name for what closes each row of tokens of an image in tiles."""
@@ -83,6 +86,7 @@ class Projector(nn.Module):
 
         Tokens of Linear and MLP are patches. A token of the C-Abstractor reads the patches that
         its adaptive pooling averages: at 24 to 16 two along either axis, shared with neighbours.
+        A token of the perceiver begins with those and looks at all others too.
         Coverage of another partition of the frame, into P cells, is taken as it is.
         """
         if coverage_BRS.shape[-1] == self.num_tokens:
@@ -118,7 +122,8 @@ def build_projector(
     """A projector with random weights (torch's generator), in float32.
 
     "mlp" is LLaVA-1.5's `mlp2x_gelu` (exact GELU, as wide inside as the LLM). `num_tokens` (a
-    square number) and `hidden_width` (channels, 1024 unless given) are the C-Abstractor's alone;
+    square number) and `hidden_width` are those of the C-Abstractor (channels, 1024 unless given)
+    and of the perceiver (inside its MLPs, four times the tower's width unless given).
     `image_newline` is for images in tiles.
     Raises `UserError` for another kind, or a number of tokens that is no square or more than the
     patches.
@@ -138,8 +143,14 @@ def build_projector(
             ),
             None,
         )
+    elif kind == "perceiver":
+        token_grid = _side(num_tokens, grid, "perceiver")
+        hidden_width = hidden_width or 4 * vision_width
+        network = Perceiver(
+            vision_width, llm_width, grid=grid, token_grid=token_grid, hidden_width=hidden_width
+        )
     else:
-        token_grid = _side(num_tokens, grid)
+        token_grid = _side(num_tokens, grid, "C-Abstractor")
         hidden_width = hidden_width or 1024
         network = CAbstractor(
             vision_width, llm_width, grid=grid, token_grid=token_grid, hidden_width=hidden_width
@@ -219,6 +230,8 @@ def kind_of(state: Mapping[str, Tensor], source: str) -> ProjectorKind:
     names = set(strip_prefix(state))
     if "pos_emb" in names:
         return "c-abstractor"
+    if "layers.0.attention.in_proj_weight" in names:
+        return "perceiver"
     if "0.weight" in names:
         return "mlp"
     if "weight" in names:
@@ -230,11 +243,11 @@ def kind_of(state: Mapping[str, Tensor], source: str) -> ProjectorKind:
     )
 
 
-def _side(num_tokens: int, grid: int) -> int:
+def _side(num_tokens: int, grid: int, name: str) -> int:
     side = round(num_tokens**0.5)
     if side * side != num_tokens or not 1 <= side <= grid:
         raise UserError(
-            f"the C-Abstractor cannot give {num_tokens} tokens from {grid} x {grid} patches; ask "
+            f"the {name} cannot give {num_tokens} tokens from {grid} x {grid} patches; ask "
             "for a square number that is no larger than the number of patches"
         )
     return side

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from pad_pipeline.errors import UserError
 from pad_pipeline.models.base import list_keys
 from pad_pipeline.train.caption_loss import summed_cross_entropy
-from pad_pipeline.train.choices import TrainingStage
+from pad_pipeline.train.choices import TrainingStage, trains_llm
 from pad_pipeline.train.constants import IGNORE_INDEX
 from pad_pipeline.train.data.batch import Batch
 from pad_pipeline.train.model.compatibility import check_compatible
@@ -34,12 +34,23 @@ from pad_pipeline.train.model.towers import encode_patches
 from pad_pipeline.train.tiling import Tiling, pack_views
 
 
+class Passes(NamedTuple):
+    """What a batch gives on its way through the model."""
+
+    tokens_IPD: Tensor
+    caption_sum: Tensor
+    """The caption loss, summed over its targets."""
+    num_targets: int
+    reconstruction_sum: Tensor | None = None
+    """The reconstruction loss (VLSA), summed over images."""
+
+
 class VisionLanguageModel(nn.Module):
     """LLaVA's model: image tokens stand where a prompt has the image.
 
-    `vision` is always frozen and in evaluation mode. `compute_dtype` is that of the passes: modules
-    whose weights are kept in another (trained ones in float32) run under autocast; None leaves
-    that to the caller. Batches are padded on the right.
+    `vision` is in evaluation mode, and frozen but for VLSA. `compute_dtype` is that of the passes:
+    modules whose weights are kept in another (trained ones in float32) run under autocast; None
+    leaves that to the caller. Batches are padded on the right.
 
     `forward` is both losses' way for wrappers that hook it (FSDP); the methods that it calls serve
     everyone else.
@@ -55,6 +66,8 @@ class VisionLanguageModel(nn.Module):
         select_layer: int = -2,
     ) -> None:
         super().__init__()
+        self.reconstructs = False
+        """Whether `forward` gives a reconstruction loss."""
         check_compatible(vision.config, projector, llm.config)
         self.vision: Any = vision
         self.select_layer = select_layer
@@ -96,16 +109,18 @@ class VisionLanguageModel(nn.Module):
         those are trained. Frozen weights lose their gradients.
         """
         for name, parameter in self.named_parameters():
-            trained = name.startswith("projector.") or (
-                name.startswith("llm.")
-                and stage == "finetune"
-                and ("lora_" in name or not self.has_lora)
-            )
+            trained = self.is_trained(name, stage)
             parameter.requires_grad_(trained)
             if not trained:
                 parameter.grad = None
             elif parameter.dtype in (torch.bfloat16, torch.float16):
                 parameter.data = parameter.data.float()
+
+    def is_trained(self, name: str, stage: TrainingStage) -> bool:
+        """Whether `stage` trains the parameter of that name."""
+        return name.startswith("projector.") or (
+            name.startswith("llm.") and trains_llm(stage) and ("lora_" in name or not self.has_lora)
+        )
 
     @property
     def has_lora(self) -> bool:
@@ -154,16 +169,20 @@ class VisionLanguageModel(nn.Module):
 
     def describe(self) -> str:
         """One line per part: what it is, and how many parameters are trained and frozen."""
-        what = {
+        what = self.part_names()
+        return "\n".join(
+            f"{name} ({what[name]}): {trained:,} parameters trained, {frozen:,} frozen"
+            for name, (trained, frozen) in self.parameter_counts().items()
+        )
+
+    def part_names(self) -> dict[str, str]:
+        """What each part is, in a few words."""
+        return {
             "vision": f"{type(self.vision).__name__} {self.projector.grid}x{self.projector.grid}",
             "projector": f"{self.projector.kind}, {self.projector.num_tokens} tokens per "
             + ("image" if self.projector.image_newline is None else "view of an image"),
             "llm": f"{self.llm.config.model_type}{' with LoRA' if self.has_lora else ''}",
         }
-        return "\n".join(
-            f"{name} ({what[name]}): {trained:,} parameters trained, {frozen:,} frozen"
-            for name, (trained, frozen) in self.parameter_counts().items()
-        )
 
     def enable_activation_checkpointing(self, kept_layers: int = 0) -> None:
         """Compute the LLM's activations again in the backward pass; in training mode only.
@@ -196,22 +215,28 @@ class VisionLanguageModel(nn.Module):
 
     # The passes
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, int]:
-        """Tokens (I, P, D), the summed caption loss, and the number of its targets."""
+    def forward(self, batch: Batch, draw: str | None = None) -> Passes:
+        """Image tokens and losses; `draw` is of models that draw at random, which this does not."""
+        del draw
         tokens_IPD = self.project(self.encode(batch.pixels_ICHW))
         caption_sum, num_targets = self.caption_loss(batch, tokens_IPD)
-        return tokens_IPD, caption_sum, num_targets
+        return Passes(tokens_IPD, caption_sum, num_targets)
 
-    @torch.no_grad()
     def encode(self, pixels_ICHW: Tensor) -> Tensor:
         """Patches (I, S, V): the output of the tower's layer `select_layer`, no class token.
 
         `pixels_ICHW` are normalised floats. What lies behind that layer is not computed.
         """
+        trained = any(parameter.requires_grad for parameter in self.vision.parameters())
+        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+            return self._encode(pixels_ICHW)
+
+    def _encode(self, pixels_ICHW: Tensor) -> Tensor:
         weight = next(self.vision.parameters())
         if not len(pixels_ICHW):
             return weight.new_zeros(0, self.projector.grid**2, self.projector.vision_width)
-        return encode_patches(self.vision, pixels_ICHW.to(weight.dtype), self.select_layer)
+        with self._precision(weight):
+            return encode_patches(self.vision, pixels_ICHW.to(weight.dtype), self.select_layer)
 
     def project(self, patches_ISV: Tensor) -> Tensor:
         """Tokens (I, P, D). Without images none, but joined to the projector's graph: a batch of

@@ -122,6 +122,17 @@ class TrainConfig:
     loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
     """Where the metrics go besides metrics.jsonl."""
 
+    def peak_learning_rate(self, part: str) -> float:
+        """The peak learning rate of a part of the model: "projector" or "llm"."""
+        if part == "projector" and self.projector_learning_rate:
+            return self.projector_learning_rate
+        return self.learning_rate
+
+    @property
+    def image_loss_weight(self) -> float:
+        """The weight of a reconstruction loss, which there is after VLSA only."""
+        return 0.0
+
     def __post_init__(self) -> None:
         """Refuse values that cannot work, before anything is loaded."""
         check_limits(self)

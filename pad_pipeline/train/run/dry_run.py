@@ -105,6 +105,10 @@ def dry_run(
         f"{_flops(packed.flops(rates))} packed; patch loss "
         f"{packed.patch_loss_share(rates):.2g} of it",
         *model.describe().splitlines(),
+        *(
+            ["                  denoiser and tower not counted in compute and activations"]
+            * model.reconstructs
+        ),
         f"memory per worker {_peak(memory, ours, config) / 1e9:.1f} GB (estimate)",
         *(_fit(on_card, config, packing.pack_tokens, card) for card in _CARDS_GB),
     ]

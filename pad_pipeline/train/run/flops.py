@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pad_pipeline.train.choices import TrainingStage
+from pad_pipeline.train.choices import TrainingStage, trains_llm
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 
 
@@ -89,7 +89,7 @@ def flop_rates(
     pairs = 4 * layers * heads * head_width
     again = recomputed_layers / layers
     # Behind the forward pass gradients of the inputs, and of the weights where these are trained.
-    trained = stage == "finetune" and not model.has_lora
+    trained = trains_llm(stage) and not model.has_lora
     # The second forward pass of a layer ends before its last product.
     last = 2 * layers * linear[-1].in_features * linear[-1].out_features
     head = 2 * config.hidden_size * config.vocab_size

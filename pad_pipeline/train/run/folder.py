@@ -21,11 +21,12 @@ from typing import Any
 from pad_pipeline import __version__, storage
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.review.choice import ReviewChoice
-from pad_pipeline.train.choices import TrainingStage
+from pad_pipeline.train.choices import TrainingStage, is_vlsa
 from pad_pipeline.train.data.left_out import LeftOutSamples
 from pad_pipeline.train.data.sample_file import write_samples
 from pad_pipeline.train.data.sample_sources import as_sources, is_list, source_digest
 from pad_pipeline.train.run.config import TrainConfig, identity
+from pad_pipeline.train.vlsa.config import VlsaConfig
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +135,7 @@ def config_of(run: Run) -> TrainConfig:
         name: tuple(value) if isinstance(value, list) else value
         for name, value in run.facts["config"].items()
     }
-    return TrainConfig(**values)
+    return (VlsaConfig if is_vlsa(run.facts["stage"]) else TrainConfig)(**values)
 
 
 def check_weights(config: TrainConfig, source: str | Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from pad_pipeline import storage
 from pad_pipeline.errors import UserError
 from pad_pipeline.review.choice import ReviewChoice
 from pad_pipeline.storage.locks import only_run_on
-from pad_pipeline.train.choices import TrainingStage
+from pad_pipeline.train.choices import TrainingStage, is_vlsa
 from pad_pipeline.train.data.problems import describe_counts
 from pad_pipeline.train.data.sample_file import TrainingSamples, local_copy
 from pad_pipeline.train.data.sample_sources import as_sources
@@ -21,6 +21,8 @@ from pad_pipeline.train.run.config import TrainConfig
 from pad_pipeline.train.run.folder import open_run, read_run
 from pad_pipeline.train.run.models import check_init, check_models, with_projector
 from pad_pipeline.train.run.progress import progress_display
+from pad_pipeline.train.vlsa.load import check_predecessor
+from pad_pipeline.train.vlsa.pictures import PICTURES_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +58,8 @@ def launch(
         review = replace(review, review=storage.absolute(review.review))
     if init_from is not None:
         check_init(init_from, output, stage)
+    elif is_vlsa(stage):
+        check_predecessor(stage, None, None)
     with only_run_on(output):
         run = open_run(output, stage, config, source, images, projector, regions, init_from, review)
         if run.finished:
@@ -100,14 +104,23 @@ def _report(url: str) -> list[str]:
     names = {
         "caption_loss": "caption loss",
         "patch_loss": "patch loss",
+        "reconstruction_loss": "reconstruction loss",
         "cosine": "cosine",
         "validation/caption_loss": "held-out caption loss",
+        "validation/reconstruction_loss": "held-out reconstruction",
         "validation/cosine": "held-out cosine",
         "validation/align": "held-out Align",
     }
     return [
         f"finished {url}",
         *(f"{label:22} {last[key]:.4f}" for key, label in names.items() if key in last),
+        *_pictures(url, facts.get("reconstruction_psnr")),
         *(f"{'left out':22} {number:,} {why}" for why, number in facts.get("left_out", {}).items()),
         *(f"{'problems':22} {line}" for line in describe_counts(facts.get("problems", {}))),
     ]
+
+
+def _pictures(url: str, psnr: float | None) -> list[str]:
+    if psnr is None:
+        return []
+    return [f"{'reconstructions':22} {storage.join(url, PICTURES_FILE)} (PSNR {psnr:.1f} dB)"]

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import AttentionInterface
 
 from pad_pipeline.train.caption_loss import LOGITS_AT_ONCE
-from pad_pipeline.train.choices import TrainingStage
+from pad_pipeline.train.choices import TrainingStage, trains_llm
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.run.config import TrainConfig
 
@@ -36,7 +36,7 @@ class MemoryEstimate:
         frozen = sum(count[1] for count in counts.values())
         llm = model.llm.config
         self.num_layers = len(model.llm.get_decoder().layers)
-        shards = config.workers if stage == "finetune" and not config.lora_rank else 1
+        shards = config.workers if trains_llm(stage) and not config.lora_rank else 1
         per_trained = 16 + 4 * (config.ema_decay > 0)
         self.fixed = frozen * dtype.itemsize + trained * per_trained / shards
         """Bytes that no setting of the passes changes."""
@@ -44,9 +44,9 @@ class MemoryEstimate:
             layers = sum(p.numel() for p in model.llm.get_decoder().layers.parameters())
             self.fixed += 4 * (trained - layers + layers / self.num_layers)
         self._input = llm.hidden_size * dtype.itemsize
-        self._layer = _kept_bytes(model, dtype, trained=stage == "finetune")
+        self._layer = _kept_bytes(model, dtype, trained=trains_llm(stage))
         # Weights kept in float32 are copied to the type of the passes, layer by layer.
-        is_cast = stage == "finetune" and not config.lora_rank and dtype.itemsize < 4
+        is_cast = trains_llm(stage) and not config.lora_rank and dtype.itemsize < 4
         layer = model.llm.get_decoder().layers[0]
         self._cast = is_cast * sum(p.numel() for p in layer.parameters()) * dtype.itemsize
         self._words = llm.vocab_size

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import tempfile
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from pad_pipeline import storage
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.models.references import EMBEDDED, EMBEDDED_WEIGHTS
-from pad_pipeline.train.choices import TrainingStage
+from pad_pipeline.train.choices import TrainingStage, is_vlsa, trains_llm
 from pad_pipeline.train.data.vision_input import VisionInput
 from pad_pipeline.train.model.load import load_model
 from pad_pipeline.train.model.lora import add_lora, four_bits
@@ -27,6 +28,8 @@ from pad_pipeline.train.run.checkpoint import Checkpoints
 from pad_pipeline.train.run.config import TrainConfig
 from pad_pipeline.train.run.folder import Run, config_of, read_run
 from pad_pipeline.train.text.encode import load_tokenizer
+from pad_pipeline.train.vlsa.config import VlsaConfig
+from pad_pipeline.train.vlsa.load import VISION_FOLDER, check_predecessor, with_denoiser
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +61,7 @@ def device_and_dtype(config: TrainConfig) -> tuple[str, torch.dtype]:
 def load_run_model(run: Run, config: TrainConfig) -> tuple[VisionLanguageModel, Any]:
     """(model, tokenizer) before the first step, what is trained chosen and in float32."""
     stage = run.facts["stage"]
+    llm_trained = trains_llm(stage)
     device, dtype = device_and_dtype(config)
     tokenizer = load_tokenizer(locate(config.llm, "language"))
     with ExitStack() as stack:
@@ -69,15 +73,17 @@ def load_run_model(run: Run, config: TrainConfig) -> tuple[VisionLanguageModel, 
             locate(config.llm, "language"),
             projector,
             dtype=dtype,
-            llm_dtype=torch.float32 if stage == "finetune" and not config.lora_rank else dtype,
+            llm_dtype=torch.float32 if llm_trained and not config.lora_rank else dtype,
             device=device,
             num_tokens=config.image_tokens,
             select_layer=config.select_layer,
             image_newline=config.geometry == "anyres",
-            quantization=four_bits(dtype) if config.quantize_llm and stage == "finetune" else None,
+            quantization=four_bits(dtype) if config.quantize_llm and llm_trained else None,
         )
-    if config.lora_rank and stage == "finetune":
+    if config.lora_rank and llm_trained:
         add_lora(model, config.lora_rank, config.lora_alpha)
+    if isinstance(config, VlsaConfig):
+        model = with_denoiser(model, config, vision_input(model, config.vision), dtype=dtype)
     model.freeze(stage)
     if run.facts.get("init_from") is not None:
         begin_with(model, run.facts["init_from"])
@@ -100,7 +106,9 @@ def check_init(init_from: str, output: str, stage: TrainingStage) -> None:
             " resumes it",
         )
     other = read_run(init_from)
-    if other.facts["stage"] != stage:
+    if is_vlsa(stage):
+        check_predecessor(stage, init_from, other.facts["stage"])
+    elif other.facts["stage"] != stage:
         raise UserError(
             f"{init_from} is a run of {other.facts['stage']}, whose trained weights are not those "
             f"of {stage}; a projector for stage 2 is given by ",
@@ -112,24 +120,38 @@ def check_init(init_from: str, output: str, stage: TrainingStage) -> None:
 
 def begin_with(model: VisionLanguageModel, url: str) -> None:
     """Give the model the trained weights (the averaged ones if it averages) of the last checkpoint
-    of the run at `url`."""
+    of the run at `url`.
+
+    A later stage after VLSA trains more parts than the one before; those stay as they are.
+    """
     state = Checkpoints(url).load_last()
     assert state is not None, url
-    model.load_trained_state(state.get("averaged", state["weights"]), source=url)
+    weights = state.get("averaged", state["weights"])
+    there = {name.split(".", 1)[0] for name in weights}
+    own = {n: t for n, t in model.trained_state().items() if n.split(".", 1)[0] not in there}
+    model.load_trained_state({**own, **weights}, source=url)
     logger.info("beginning with the weights of %s after step %d", url, state["step"])
 
 
 def in_whole_weights(
-    run: Run, config: TrainConfig, model: VisionLanguageModel
+    run: Run,
+    config: TrainConfig,
+    model: VisionLanguageModel,
+    weights: Mapping[str, torch.Tensor] | None,
 ) -> VisionLanguageModel:
     """The model with what it has trained on the language model's own weights, not those of 4 bits.
 
-    Adapters are merged into weights; into rounded ones they would be rounded too.
+    Adapters are merged into weights; into rounded ones they would be rounded too. A sharded model
+    that draws pictures at the end is put together from `weights`, which are whole.
     """
-    if not config.quantize_llm or run.facts["stage"] != "finetune":
+    quantized = config.quantize_llm and trains_llm(run.facts["stage"])
+    put_together = weights is not None and model.reconstructs
+    if not quantized and not put_together:
         return model
     whole, _ = load_run_model(run, dataclasses.replace(config, quantize_llm=False, device="cpu"))
-    whole.load_trained_state(model.trained_state(), source="the trained model")
+    state = model.trained_state() if weights is None else weights
+    trained = [name for name, _ in whole.named_trained_parameters()]
+    whole.load_trained_state({n: state[n] for n in trained}, source="the trained model")
     return whole
 
 
@@ -144,10 +166,13 @@ def load_finished_model(
     llm = locate(config.llm, "language")
     with ExitStack() as stack:
         folder = stack.enter_context(_projector_folder(run.url))
-        if run.facts["stage"] == "finetune":
+        if trains_llm(run.facts["stage"]):
             llm = str(_local_folder(storage.join(run.url, LLM_FOLDER)))
+        vision = locate(config.vision, "vision")
+        if isinstance(config, VlsaConfig):
+            vision = str(_local_folder(storage.join(run.url, VISION_FOLDER)))
         model = load_model(
-            locate(config.vision, "vision"),
+            vision,
             llm,
             folder,
             dtype=dtype,
@@ -186,7 +211,7 @@ def _check_room_for_tiles(model: VisionLanguageModel, config: TrainConfig) -> No
 
 def load_skeleton(config: TrainConfig) -> VisionLanguageModel:
     """The model of a config on the meta device: sizes without weights."""
-    return load_model(
+    model = load_model(
         locate(config.vision, "vision"),
         locate(config.llm, "language"),
         config.projector_kind,
@@ -196,6 +221,9 @@ def load_skeleton(config: TrainConfig) -> VisionLanguageModel:
         select_layer=config.select_layer,
         image_newline=config.geometry == "anyres",
     )
+    if isinstance(config, VlsaConfig):
+        return with_denoiser(model, config, vision_input(model, config.vision))
+    return model
 
 
 def with_projector(

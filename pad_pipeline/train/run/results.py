@@ -11,11 +11,20 @@ from torch import Tensor
 
 from pad_pipeline import storage
 from pad_pipeline.models.base import load_strictly
+from pad_pipeline.models.pretrained import quiet
+from pad_pipeline.train.choices import trains_llm
 from pad_pipeline.train.model.projector_files import save_projector
 from pad_pipeline.train.model.projectors import build_projector
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.run.folder import Run, read_run
 from pad_pipeline.train.run.models import LLM_FOLDER, load_finished_model, vision_input
+from pad_pipeline.train.vlsa.load import (
+    DENOISER_FOLDER,
+    EPIGONE_FILE,
+    VISION_FOLDER,
+    save_auxiliaries,
+)
+from pad_pipeline.train.vlsa.model import VlsaModel
 
 
 def write_results(
@@ -35,18 +44,29 @@ def write_results(
         own = _below(weights, "projector.")
         load_strictly(projector, own, source="the sharded model")
         llm_weights = _below(weights, "llm.")
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, quiet():
         folder = Path(name)
         for path in save_projector(projector, folder):
             storage.upload(path, storage.join(run.url, path.name))
-        if run.facts["stage"] == "finetune":
+        if trains_llm(run.facts["stage"]):
             if model.has_lora and weights is not None:
                 raise AssertionError("low-rank adapters are not sharded")
             llm = model.llm.merge_and_unload() if model.has_lora else model.llm
             llm.save_pretrained(folder / LLM_FOLDER, state_dict=llm_weights)
             tokenizer.save_pretrained(folder / LLM_FOLDER)
-            for path in sorted((folder / LLM_FOLDER).iterdir()):
-                storage.upload(path, storage.join(run.url, LLM_FOLDER, path.name))
+            _upload(folder, LLM_FOLDER, run.url)
+        if isinstance(model, VlsaModel):
+            save_auxiliaries(model, folder, weights)
+            for name in (EPIGONE_FILE, VISION_FOLDER, DENOISER_FOLDER):
+                _upload(folder, name, run.url)
+
+
+def _upload(folder: Path, name: str, url: str) -> None:
+    """Store a file, or all files below a folder, under the same names."""
+    place = folder / name
+    for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
+        if path.is_file():
+            storage.upload(path, storage.join(url, *path.relative_to(folder).parts))
 
 
 def _below(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -80,6 +100,6 @@ def export_run(
         image_std=image.std,
         dtype=getattr(torch, dtype),
         vision_name=config.vision,
-        llm_trained=run.facts["stage"] == "finetune",
+        llm_trained=trains_llm(run.facts["stage"]),
         tile_grids=config.tile_grids,
     )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pad_pipeline.sources.conversations import IMAGE
-from pad_pipeline.train.choices import Template, TrainingStage
+from pad_pipeline.train.choices import Template, TrainingStage, reads_conversations
 from pad_pipeline.train.constants import IMAGE_TOKEN_INDEX
 from pad_pipeline.train.text.encode import adds_begin, encode_caption, encode_conversation
 from pad_pipeline.train.text.templates import (
@@ -109,7 +109,7 @@ def make_chat_template(
     """
     begin = "" if adds_begin(tokenizer) else tokenizer.bos_token or ""
     names = {"IMAGE": IMAGE, "BREAK": image_break, "BEGIN": begin}
-    if stage == "pretrain":
+    if not reads_conversations(stage):
         names["BREAK"] = image_break.replace("\n", "")
         return _fill(_FLATTEN + _PLAIN, names)
     if template == "vicuna-v1":
@@ -147,7 +147,7 @@ def _probe(
     tokenizer: Any, template: Template, stage: TrainingStage
 ) -> tuple[Sequence[dict[str, str]], list[int]]:
     """A conversation and its ids in training."""
-    if stage == "pretrain":
+    if not reads_conversations(stage):
         ids = encode_caption(tokenizer, "a cup").input_ids
         return [{"role": "user", "content": IMAGE}, {"role": "assistant", "content": "a cup"}], ids
     texts = (f"{IMAGE}\nWhat is it?", "A cup.", "And there?", "A table.")

@@ -18,7 +18,7 @@ from pad_pipeline.train.model.projectors import (
 )
 from tests.golden_data import golden_dir
 
-KINDS = ("linear", "mlp", "c-abstractor")
+KINDS = ("linear", "mlp", "c-abstractor", "perceiver")
 SETS = ("c_abstractor", "c_abstractor_overlap")
 
 
@@ -113,7 +113,7 @@ def test_weights_travel_under_public_names(kind: str) -> None:
     patches = torch.randn(2, 36, 12)
     assert torch.equal(projector(patches), other(patches))
     assert projector(patches).shape == (2, projector.num_tokens, 8)
-    assert projector.num_tokens == projector.token_grid**2 == (16 if kind == KINDS[2] else 36)
+    assert projector.num_tokens == projector.token_grid**2 == (16 if kind in KINDS[2:] else 36)
     again = build_projector(**projector.settings())
     assert again.settings() == projector.settings()
 
@@ -206,3 +206,17 @@ def test_bfloat16_runs_under_autocast(kind: str) -> None:
         tokens = projector(patches.bfloat16())
     assert tokens.dtype == torch.bfloat16
     torch.testing.assert_close(tokens.float(), projector(patches), rtol=0, atol=0.05)
+
+
+def test_the_perceiver_begins_with_the_coarse_image_and_sees_all_patches() -> None:
+    torch.manual_seed(0)
+    projector = small("perceiver").eval()
+    patches = torch.randn(1, 36, 12, requires_grad=True)
+    tokens = projector(patches)
+    assert tokens.shape == (1, 16, 8)
+    tokens[0, 0].sum().backward()
+    assert patches.grad is not None
+    reached = patches.grad[0].abs().sum(-1)
+    assert bool((reached > 0).all())  # every patch, by attention
+    assert reached[[0, 1, 6, 7]].min() > 2 * reached[30:].mean()  # its own ones most
+    assert projector.token_coverage(torch.ones(1, 2, 36)).shape == (1, 2, 16)

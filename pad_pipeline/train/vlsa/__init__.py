@@ -1,0 +1,1 @@
+"""After VLSA: image tokens must let a denoising transformer reconstruct the image as well."""

@@ -1,0 +1,1 @@
+"""Training of the embedded latent diffusion model of `train vlsa`."""
