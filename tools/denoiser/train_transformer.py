@@ -18,14 +18,14 @@ from transformers import CLIPVisionModel
 from pad_pipeline.models.references import EMBEDDED_WEIGHTS
 from pad_pipeline.train.model.towers import encode_patches
 from tools.annotators.training_loop import Schedule, fit
-from tools.denoiser.train_autoencoder import draw_frames, to_square
+from tools.denoiser.train_autoencoder import to_square
 from tools.language.frames import FramePack
 from tools.language.train_vision import USED_LAYER, to_pixels
 
 logger = logging.getLogger(__name__)
 
-BATCH = 24
-SCHEDULE = Schedule(steps=2000, learning_rate=1e-3, warm_up_steps=100, weight_decay=0.0)
+BATCH = 16
+SCHEDULE = Schedule(steps=1500, learning_rate=1e-3, warm_up_steps=100, weight_decay=0.0)
 CONFIG = {
     "num_attention_heads": 4,
     "attention_head_dim": 32,
@@ -66,21 +66,18 @@ def denoising_loss(
     return F.mse_loss(predicted_BCHW, wanted_BCHW)
 
 
-class Inputs(nn.Module):
-    """The frozen autoencoder and vision tower: frames to latents and conditions."""
-
-    def __init__(self, autoencoder: AutoencoderKL) -> None:
-        super().__init__()
-        self.autoencoder = autoencoder.eval()
-        tower = CLIPVisionModel.from_pretrained(EMBEDDED_WEIGHTS / "vision", dtype="float32")
-        self.tower = tower.eval()
-
-    @torch.no_grad()
-    def forward(self, frames) -> tuple[Tensor, Tensor]:
-        """Latents (B, 4, 16, 16) and patches (B, 64, 128) of frames (B, 112, 112, 3)."""
-        posterior = self.autoencoder.encode(to_square(frames)).latent_dist
-        latents_BCHW = posterior.mode() * self.autoencoder.config["scaling_factor"]
-        return latents_BCHW, encode_patches(self.tower, to_pixels(frames), USED_LAYER)
+@torch.no_grad()
+def inputs_of(autoencoder: AutoencoderKL, pack: FramePack) -> tuple[Tensor, Tensor]:
+    """Latents (N, 4, 16, 16) and the tower's patches (N, 64, 128) of all frames, cropped and padded."""
+    tower = CLIPVisionModel.from_pretrained(EMBEDDED_WEIGHTS / "vision", dtype="float32").eval()
+    scale = autoencoder.config["scaling_factor"]
+    latents, patches = [], []
+    frames = pack.pixels.reshape(-1, *pack.pixels.shape[2:])
+    for start in range(0, len(frames), 32):
+        part = frames[start : start + 32]
+        latents.append(autoencoder.encode(to_square(part)).latent_dist.mode() * scale)
+        patches.append(encode_patches(tower, to_pixels(part), USED_LAYER))
+    return torch.cat(latents), torch.cat(patches)
 
 
 def train_transformer(
@@ -95,15 +92,16 @@ def train_transformer(
 ) -> PixArtTransformer2DModel:
     """Train, and leave the transformer (fp16, averaged weights) and its noise in `output`/model."""
     place = output / "model"
-    autoencoder = AutoencoderKL.from_pretrained(place / "vae", torch_dtype=torch.float32)
-    inputs = Inputs(autoencoder)
+    autoencoder = AutoencoderKL.from_pretrained(place / "vae", torch_dtype=torch.float32).eval()
+    seen, kept = inputs_of(autoencoder, pack), inputs_of(autoencoder, held_out)
     torch.manual_seed(seed)
     transformer = PixArtTransformer2DModel(**CONFIG)  # pyright: ignore[reportArgumentType]
     noise = DDPMScheduler(**NOISE)  # pyright: ignore[reportArgumentType]
 
     def losses(step: int) -> dict[str, Tensor]:
-        latents_BCHW, patches_BSV = inputs(draw_frames(pack, batch, seed, step))
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        rows_B = torch.randint(len(seen[0]), (batch,), generator=generator)
+        latents_BCHW, patches_BSV = (each[rows_B] for each in seen)
         return {
             "velocity": denoising_loss(transformer, noise, latents_BCHW, patches_BSV, generator)
         }
@@ -111,9 +109,7 @@ def train_transformer(
     def keep(model: nn.Module, step: int) -> None:
         assert isinstance(model, PixArtTransformer2DModel)
         with torch.inference_mode():
-            latents_BCHW, patches_BSV = inputs(held_out.pixels[:, 0])
-            generator = torch.Generator().manual_seed(0)
-            loss = denoising_loss(model, noise, latents_BCHW, patches_BSV, generator)
+            loss = denoising_loss(model, noise, *kept, torch.Generator().manual_seed(0))
         logger.info("step %d: loss %.4f on held-out scenes", step, float(loss))
         save(model, noise, place)
 

@@ -89,7 +89,8 @@ def packed(batch: Batch) -> Batch:
 def loss_and_gradients(model: VisionLanguageModel, batch: Batch) -> tuple[Any, dict[str, Any]]:
     model.zero_grad()
     config = TrainConfig(vision="", llm="")
-    caption_sum, patch = losses(model, batch, config, with_gradient=True)
+    passes, patch = losses(model, batch, config, with_gradient=True)
+    caption_sum = passes.caption_sum
     (caption_sum / batch.num_targets + 2.5 * patch.mean).backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     return (caption_sum.item(), patch.total.item(), batch.num_targets), gradients

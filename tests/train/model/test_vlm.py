@@ -46,7 +46,7 @@ def test_the_original_llava_is_matched(name: str) -> None:
     assert torch.equal(batch.attention_BT, expected["expanded_attention_mask"])
 
     there = batch.attention_BT
-    tokens_IPD, caption_sum, num_targets = model(batch)
+    tokens_IPD, caption_sum, num_targets, _ = model(batch)
     if "vision_features" in expected:
         close(model.encode(images), expected["vision_features"])
         close(model.project(model.encode(images)), expected["image_features"])
@@ -73,7 +73,7 @@ def test_text_alone_gives_the_projector_gradients_of_zero() -> None:
     batch = random_batch(images=False)
     for kind in ("linear", "mlp", "c-abstractor"):
         model = empty_model(kind)
-        _, caption_sum, _ = model(batch)
+        _, caption_sum, _, _ = model(batch)
         caption_sum.backward()
         for parameter in model.projector.parameters():
             assert parameter.grad is not None
@@ -88,7 +88,7 @@ def test_both_losses_together_match_the_original_in_float64() -> None:
     expected = load_file(folder / "expected.safetensors")
     model = llava_tiny().double()
     model.freeze("pretrain")
-    tokens_IPD, caption_sum, num_targets = model(batch)
+    tokens_IPD, caption_sum, num_targets, _ = model(batch)
 
     unique = [ids for image in case["tag_ids"] for ids in image]
     labels_LD = model.label_embeddings(unique)
@@ -147,7 +147,7 @@ def test_the_loss_is_that_of_transformers(name: str) -> None:
         labels=batch.labels_BT,
     )
     model = from_transformers(reference)
-    _, caption_sum, num_targets = model(batch)
+    _, caption_sum, num_targets, _ = model(batch)
     close(caption_sum / num_targets, theirs.loss, 1e-5)
     assert batch.num_targets == num_targets
 
@@ -284,7 +284,7 @@ def test_a_batch_without_targets_has_a_sum_of_zero() -> None:
     batch = random_batch()
     batch.labels_BT.fill_(IGNORE_INDEX)
     model = empty_model()
-    _, caption_sum, num_targets = model(batch)
+    _, caption_sum, num_targets, _ = model(batch)
     assert (float(caption_sum.detach()), num_targets) == (0.0, 0)
     caption_sum.backward()
     assert all(p.grad is not None and not p.grad.any() for p in model.projector.parameters())
@@ -312,7 +312,7 @@ def test_bfloat16_passes_keep_float32_projectors() -> None:
     model.vision.bfloat16()
     model.llm.bfloat16()
     model.compute_dtype = torch.bfloat16
-    tokens_IPD, caption_sum, num_targets = model(batch)
+    tokens_IPD, caption_sum, num_targets, _ = model(batch)
     assert tokens_IPD.dtype == torch.bfloat16
     assert caption_sum.dtype == torch.float32
     caption_sum.backward()

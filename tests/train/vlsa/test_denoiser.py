@@ -77,7 +77,8 @@ def test_no_image_is_a_loss_of_zero_with_a_gradient(denoiser: Denoiser) -> None:
 
 def test_the_autoencoder_stays_as_it_is_used(denoiser: Denoiser) -> None:
     denoiser.train()
-    assert denoiser.transformer.training and not denoiser.autoencoder.training
+    assert denoiser.transformer.training
+    assert not denoiser.autoencoder.training
     denoiser.eval()
 
 
@@ -88,9 +89,9 @@ def test_bad_denoisers_are_refused(folder: Path, tmp_path: Path) -> None:
         load_denoiser(
             _changed(folder, tmp_path / "flow", "scheduler", prediction_type="flow_prediction")
         )
+    other = load_denoiser(folder)
+    other.autoencoder.register_to_config(latent_channels=3)
     with pytest.raises(UserError, match="takes latents of 4 channels, but its autoencoder gives 3"):
-        other = load_denoiser(folder)
-        other.autoencoder.register_to_config(latent_channels=3)
         Denoiser(other.transformer, other.autoencoder, other.noise)
 
 
