@@ -68,7 +68,7 @@ def denoising_loss(
 
 @torch.no_grad()
 def inputs_of(autoencoder: AutoencoderKL, pack: FramePack) -> tuple[Tensor, Tensor]:
-    """Latents (N, 4, 16, 16) and the tower's patches (N, 64, 128) of all frames, cropped and padded."""
+    """Latents (N, 4, 16, 16) and the tower's patches (N, 64, 128) of frames of both kinds."""
     tower = CLIPVisionModel.from_pretrained(EMBEDDED_WEIGHTS / "vision", dtype="float32").eval()
     scale = autoencoder.config["scaling_factor"]
     latents, patches = [], []
