@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pad_pipeline.annotate.annotator import Annotator
     from pad_pipeline.annotate.run import annotate
+    from pad_pipeline.dataset.plotting import plot
     from pad_pipeline.dataset.reader import iter_records, open_dataset
     from pad_pipeline.engine.config import AnnotateConfig, demo, fast, paper, sam3
     from pad_pipeline.errors import UserError
@@ -39,6 +40,7 @@ __all__ = [
     "iter_records",
     "open_dataset",
     "paper",
+    "plot",
     "sam3",
 ]
 
@@ -56,6 +58,7 @@ _HOMES = {
     "iter_records": "dataset.reader:iter_records",
     "open_dataset": "dataset.reader:open_dataset",
     "paper": "engine.config:paper",
+    "plot": "dataset.plotting:plot",
     "sam3": "engine.config:sam3",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from itertools import pairwise
@@ -9,6 +10,8 @@ from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
+
+from pad_pipeline.record_pictures import ShowsMask, ShowsPicture
 
 Status = Literal["ok", "empty", "failed"]
 
@@ -45,7 +48,7 @@ class Tag:
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class Region(ShowsMask):
     """One labelled region of an image.
 
     `bbox` is (x0, y0, x1, y1) in pixels of the original image as the detector gave it, so it may
@@ -54,7 +57,8 @@ class Region:
     is the detector's (0–1), `predicted_iou` the segmenter's own estimate of its mask; both are 1
     where box or mask were given without, and `predicted_iou` of masks by SAM 3, which estimates
     none. `stability` is how little the mask changes with its
-    threshold (0–1), None where the run did not ask for it.
+    threshold (0–1), None where the run did not ask for it. `size` is that image's (height, width)
+    where the region was read or found with it, so that it can show its `mask`; it is not stored.
     """
 
     tag: str
@@ -65,6 +69,7 @@ class Region:
     predicted_iou: float
     origin: RegionOrigin = "model"
     stability: float | None = None
+    size: tuple[int, int] | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
 def tags_of_boxes(labels: Iterable[tuple[str, float]]) -> tuple[Tag, ...]:
@@ -85,7 +90,7 @@ class RecordError:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PadRecord:
+class PadRecord(ShowsPicture):
     """Everything known of one image.
 
     `width` and `height` are pixels after EXIF orientation, 0 where the image could not be decoded.
@@ -266,7 +271,14 @@ def batch_to_records(batch: pa.RecordBatch, *, masks: bool = True) -> list[PadRe
         for name in ("image_id", "uri", "width", "height", "caption", "status", "error")
     ]
     tags = _lists(batch.column("tags"), Tag)
-    labels = _lists(batch.column("labels"), Region, masks=masks)
+    regions = batch.column("labels")
+    counts = np.diff(regions.offsets.to_numpy())
+    sizes = [
+        (height, width)
+        for width, height, count in zip(plain[2], plain[3], counts, strict=True)
+        for _ in range(count)
+    ]
+    labels = _lists(regions, Region, masks=masks, size=sizes)
     has_captions = "captions" in batch.schema.names  # not before version 2
     captions = batch.column("captions").to_pylist() if has_captions else [None] * batch.num_rows
     return [
@@ -292,12 +304,12 @@ def batch_to_records(batch: pa.RecordBatch, *, masks: bool = True) -> list[PadRe
 
 
 def _lists(
-    column: pa.ListArray, make: Callable[..., _Item], *, masks: bool = True
+    column: pa.ListArray, make: Callable[..., _Item], *, masks: bool = True, **known: list[Any]
 ) -> list[tuple[_Item, ...]]:
     """Row by row the column's structs, each as `make` of its fields.
 
-    Fields that the column's version does not have get their defaults, and masks that are not
-    wanted the empty string.
+    Fields that the column's version does not have get their defaults, masks that are not wanted the
+    empty string, and those that are `known` already their values, of all rows in a row.
     """
     offsets = column.offsets.to_pylist()
     first, last = offsets[0], offsets[-1]
@@ -307,6 +319,8 @@ def _lists(
     for field in fields(cast(Any, make)):
         if field.name == "rle_mask" and not masks:
             columns.append([""] * len(structs))
+        elif field.name in known:
+            columns.append(known[field.name])
         elif field.name in there or field.default is MISSING:
             columns.append(_values(structs, field.name))
         else:
@@ -321,16 +335,3 @@ def _values(structs: pa.StructArray, name: str) -> list[Any]:
         rows = values.flatten().to_numpy().reshape(len(values), values.type.list_size)
         return [tuple(row) for row in rows.tolist()]
     return values.to_pylist()
-
-
-def to_pad_json(record: PadRecord) -> dict[str, Any]:
-    """The record with exactly the keys of Table 9; `size` is [width, height]."""
-    return {
-        "image_id": record.image_id,
-        "size": [record.width, record.height],
-        "caption": record.caption or "",
-        "labels": [
-            {"tag": region.tag, "bbox": list(region.bbox), "rle_mask": region.rle_mask}
-            for region in record.labels
-        ],
-    }

@@ -26,6 +26,7 @@ NAMES = {
     "iter_records": "pad_pipeline.dataset.reader",
     "open_dataset": "pad_pipeline.dataset.reader",
     "paper": "pad_pipeline.engine.config",
+    "plot": "pad_pipeline.dataset.plotting",
     "sam3": "pad_pipeline.engine.config",
 }
 """What people's code imports, and where it lives: renaming one is a breaking change."""

@@ -18,8 +18,8 @@ PACKAGE = Path(__file__).parents[1] / "pad_pipeline"
 LAYERS = (
     ("errors",),
     ("limits", "progress"),
-    ("records", "boxes", "masks", "polygons", "given", "given_masks"),
-    ("geometry", "resampling", "normalisation", "images", "region_masks"),
+    ("records", "boxes", "masks", "polygons", "given", "given_masks", "record_pictures"),
+    ("geometry", "resampling", "normalisation", "images", "region_masks", "record_json"),
     ("storage", "ports", "evaluate/measures"),
     ("dataset/manifest", "review"),
     ("sources", "drawing", "scenes"),
@@ -41,6 +41,8 @@ BESIDE = {
     "masks": {"boxes"},
     "given": {"masks", "given_masks"},
     "given_masks": {"masks"},
+    "record_pictures": {"masks"},
+    "records": {"record_pictures"},
 }
 """Parts of their own layer that a part may import."""
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pad_pipeline.record_json import to_pad_json
 from pad_pipeline.records import (
     PAD_SCHEMA,
     SCHEMAS,
@@ -22,7 +23,6 @@ from pad_pipeline.records import (
     as_version,
     records_to_table,
     table_to_records,
-    to_pad_json,
 )
 
 float32s = st.floats(width=32, allow_nan=False, allow_infinity=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from pad_pipeline.engine.batches import warn_about_batches_above_chunk
 from pad_pipeline.engine.build import build_chain
@@ -18,7 +19,9 @@ from pad_pipeline.engine.sample import Sample, to_record
 from pad_pipeline.engine.stages import Seconds
 from pad_pipeline.engine.words import as_lines, read_words
 from pad_pipeline.given import read_regions
+from pad_pipeline.images import ImageError, pixels_of
 from pad_pipeline.records import PadRecord
+from pad_pipeline.sources import ManifestRow, read_many
 
 
 class Annotator:
@@ -38,7 +41,7 @@ class Annotator:
 
     def annotate(
         self,
-        images: Sequence[np.ndarray | bytes | str | Path],
+        images: Sequence[np.ndarray | Image.Image | bytes | str | Path],
         *,
         captions: Sequence[str | None] | None = None,
         classes: Sequence[str] | str | None = None,
@@ -46,9 +49,10 @@ class Annotator:
     ) -> list[PadRecord]:
         """One record per image, in order; an image that fails has a record that says why.
 
-        An image is HWC uint8 RGB pixels, encoded bytes, or the path of a file. Ids are the paths,
-        or the positions in the list. The images go through the models in the chunks in which a run
-        on Ray would take them, so the records are the same.
+        An image is pixels (uint8, HWC RGB, grey or with transparency), a picture of Pillow, encoded
+        bytes, or the path or URL of a file. Ids are paths and URLs, else the positions in the list.
+        The images go through the models in the chunks in which a run on Ray would take them, so the
+        records are the same.
 
         `classes` are tags for all images in place of the tagger's, as words or as the config has
         them. `boxes` are boxes in place of
@@ -77,27 +81,42 @@ class Annotator:
         size = self.config.chunk_size
         records: list[PadRecord] = []
         for start in range(0, len(samples), size):
-            chunk = self._chain(samples[start : start + size])
+            chunk = samples[start : start + size]
+            _read_files(chunk)
+            chunk = self._chain(chunk)
             records += [to_record(sample) for sample in chunk]
             for sample in chunk:
                 sample.image = sample.data = None
         return records
 
 
-def to_sample(index: int, image: np.ndarray | bytes | str | Path) -> Sample:
-    """One image as `Annotator.annotate` takes it."""
-    if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(
-                f"image {index} is {image.dtype} of shape {image.shape}; expected uint8 (H, W, 3)"
-            )
-        height, width = image.shape[:2]
-        return Sample(image_id=str(index), uri="", image=image, width=width, height=height)
+def to_sample(index: int, image: np.ndarray | Image.Image | bytes | str | Path) -> Sample:
+    """One image as `Annotator.annotate` takes it; a file is not read yet.
+
+    Raises `ValueError` for an array that is no image.
+    """
+    if isinstance(image, str | Path):
+        return Sample(image_id=str(image), uri=str(image))
     if isinstance(image, bytes):
         return Sample(image_id=str(index), uri="", data=image)
-    sample = Sample(image_id=str(image), uri=str(image))
+    sample = Sample(image_id=str(index), uri="")
     try:
-        sample.data = Path(image).read_bytes()
-    except OSError as error:
-        sample.error = describe("read", error)
+        sample.image = pixels_of(image)
+    except ImageError as error:
+        sample.error = describe("decode", error)
+    except ValueError as error:
+        raise ValueError(f"image {index}: {error}") from error
+    else:
+        sample.height, sample.width = sample.image.shape[:2]
     return sample
+
+
+def _read_files(samples: Sequence[Sample]) -> None:
+    """Give samples that are files their bytes, or the error with which they cannot be read."""
+    files = [sample for sample in samples if sample.uri]
+    rows = [ManifestRow(sample.image_id, sample.uri, None) for sample in files]
+    for sample, data in zip(files, read_many(rows), strict=True):
+        if isinstance(data, Exception):
+            sample.error = describe("read", data)
+        else:
+            sample.data = data

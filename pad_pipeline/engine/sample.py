@@ -98,6 +98,7 @@ def to_record(sample: Sample) -> PadRecord:
                 predicted_iou=float(np.float32(mask.predicted_iou)),
                 origin=origin,
                 stability=_as_float32(mask.stability),
+                size=(mask.height, mask.width),
             )
             for label, score, box, mask, origin in zip(
                 sample.boxes.labels,

@@ -6,7 +6,7 @@ from collections import Counter
 
 from pad_pipeline.export.chosen import Chosen
 from pad_pipeline.export.json_writing import write_array
-from pad_pipeline.records import to_pad_json
+from pad_pipeline.record_json import to_pad_json
 from pad_pipeline.storage.atomic import new_file
 
 

@@ -7,7 +7,6 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
@@ -15,7 +14,8 @@ from pad_pipeline import storage
 from pad_pipeline.export.chosen import Chosen
 from pad_pipeline.export.image_files import EntryImage, iter_images, suffix_of
 from pad_pipeline.export.json_writing import json_bytes
-from pad_pipeline.records import PadRecord, to_pad_json
+from pad_pipeline.record_json import to_dict, to_pad_json
+from pad_pipeline.records import PadRecord
 from pad_pipeline.storage.atomic import new_file, new_folder
 
 SAMPLES_PER_SHARD = 1000
@@ -55,11 +55,12 @@ def _key(image: EntryImage) -> str:
 
 
 def _to_json(record: PadRecord) -> dict[str, Any]:
+    whole = to_dict(record)
     return {
         **to_pad_json(record),
         "captions": list(record.all_captions),
-        "labels": [asdict(region) for region in record.labels],
-        "tags": [asdict(tag) for tag in record.tags],
+        "labels": whole["labels"],
+        "tags": whole["tags"],
         "status": record.status,
         "uri": record.uri,
     }

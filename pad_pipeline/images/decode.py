@@ -126,6 +126,20 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> np.ndarray
     return np.array(rgb, dtype=np.uint8)
 
 
+def rgb_of(picture: Image.Image) -> np.ndarray:
+    """Pixels of a picture that Pillow has opened or made, as `decode_image` gives them.
+
+    Raises `ImageError` where it cannot be decoded or its pixels have no known range.
+    """
+    try:
+        picture.load()
+        rgb = _to_rgb(_usual_grey(picture))
+        upright = _UPRIGHT.get(_orientation(picture))
+        return np.array(rgb if upright is None else rgb.transpose(upright), dtype=np.uint8)
+    except _DECODER_ERRORS as error:
+        raise ImageError(f"cannot convert mode {picture.mode} to RGB: {error}") from error
+
+
 def image_size(data: bytes, limits: ImageLimits = ImageLimits()) -> tuple[int, int]:
     """(width, height) in pixels after EXIF orientation, the shape that `decode_image` gives.
 

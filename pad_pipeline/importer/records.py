@@ -165,6 +165,7 @@ def _region(
         area=area,
         predicted_iou=1.0,
         origin="masks" if has_mask else "boxes",
+        size=(height, width),
     )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from dataclasses import asdict
 from typing import Any
 
 from pad_pipeline.drawing.record import draw_record
 from pad_pipeline.engine.isolation import QUARANTINED
 from pad_pipeline.engine.sample import Sample, to_record
 from pad_pipeline.images import ImageLimits, decode_image
+from pad_pipeline.record_json import to_dict
 from pad_pipeline.records import PadRecord, RecordError
 from pad_pipeline.serve.api_error import ApiError
 from pad_pipeline.serve.parameters import Thresholds
@@ -25,7 +25,7 @@ def selected_record(sample: Sample, thresholds: Thresholds) -> PadRecord:
 
 def record_json(record: PadRecord) -> dict[str, Any]:
     """Every field of the record, under its name in the Parquet files."""
-    return asdict(record)
+    return to_dict(record)
 
 
 def raise_for_error(record: PadRecord) -> None:

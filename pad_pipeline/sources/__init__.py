@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pad_pipeline.sources.listing import list_source
-from pad_pipeline.sources.reading import read_many
+from pad_pipeline.sources.reading import read_many, read_place
 from pad_pipeline.sources.rows import (
     MANIFEST_SCHEMA,
     Given,
@@ -20,6 +20,7 @@ __all__ = [
     "is_box_file",
     "list_source",
     "read_many",
+    "read_place",
     "rows_to_table",
     "table_to_rows",
 ]

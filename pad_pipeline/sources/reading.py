@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from pad_pipeline import storage
 from pad_pipeline.sources.arrow import read_arrow
@@ -40,6 +41,11 @@ def read_many(rows: Sequence[ManifestRow]) -> list[Item]:
         for index, item in zip(indices, _READERS[kind](where, chosen), strict=True):
             items[index] = item
     return items
+
+
+def read_place(place: str | Path) -> Item:
+    """The bytes of one file by its path or URL; the exception where it cannot be read."""
+    return read_many([ManifestRow(str(place), str(place), None)])[0]
 
 
 def _place(uri: str) -> str:

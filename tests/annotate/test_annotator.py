@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from pad_pipeline import storage
 from pad_pipeline.annotate.annotator import Annotator
 from pad_pipeline.engine.config import AnnotateConfig, DetectConfig, TagConfig, demo
 from pad_pipeline.errors import UserError
@@ -95,3 +99,29 @@ def test_what_is_asked_of_boxes_and_masks_reaches_the_models() -> None:
     assert {one.area for one in record.labels} == {best.area}
     [record] = Annotator(replace(demo(), min_predicted_iou=1.0)).annotate([image])
     assert record.status == "empty"
+
+
+def test_images_in_every_form(tmp_path: Path) -> None:
+    scene = generate_scene(3)
+    picture = Image.fromarray(scene.image)
+    path = tmp_path / "scene.png"
+    picture.save(path)
+    storage.write_atomic("memory://annotator/scene.png", path.read_bytes())
+    config = with_boxes()
+    forms = [scene.image, picture, path.read_bytes(), str(path), path]
+    forms += ["memory://annotator/scene.png", "memory://annotator/gone.png", tmp_path / "gone.png"]
+    forms += [Image.fromarray(np.zeros((4, 4), np.float32))]
+    boxes = [[(10, 20, 60, 70)]] * len(forms)
+    *same, no_url, no_file, no_pixels = Annotator(config).annotate(forms, boxes=boxes)
+    assert [one.image_id for one in same] == [
+        *("0", "1", "2", str(path), str(path), "memory://annotator/scene.png")
+    ]
+    assert [one.uri for one in same[3:]] == [one.image_id for one in same[3:]]
+    assert len({(one.width, one.height, one.labels[0].rle_mask) for one in same}) == 1
+    assert same[0].labels[0].mask.shape == scene.image.shape[:2]
+    assert same[3].plot(picture).tobytes() == same[3].plot().tobytes()
+    for one, stage in ((no_url, "read"), (no_file, "read"), (no_pixels, "decode")):
+        assert one.error is not None
+        assert one.error.stage == stage
+    with pytest.raises(ValueError, match="image 1: the image is float64 of shape"):
+        Annotator(config).annotate([scene.image, np.zeros((3, 3, 3))], boxes=[[], []])

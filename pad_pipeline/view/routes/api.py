@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
 
-from pad_pipeline.records import to_pad_json
+from pad_pipeline.record_json import to_pad_json
 from pad_pipeline.view.dependencies import CurrentViewer, ImageId, QueryFilters, find_image
 from pad_pipeline.view.parameters import LARGEST_PAGE, OptionalInForm
 from pad_pipeline.view.queries import Row

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from pad_pipeline.records import PadRecord, to_pad_json
+from pad_pipeline.record_json import to_pad_json
+from pad_pipeline.records import PadRecord
 from pad_pipeline.view.addresses import of_image
 from pad_pipeline.view.dependencies import CurrentViewer, ImageId, QueryFilters, find_image
 from pad_pipeline.view.marked import image_state, renamed
