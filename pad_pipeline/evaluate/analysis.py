@@ -16,7 +16,7 @@ import torch
 
 from pad_pipeline import storage
 from pad_pipeline.errors import Setting, UserError
-from pad_pipeline.evaluate.map_pictures import draw_pictures, file_stems, words_of
+from pad_pipeline.evaluate.map_pictures import draw_pictures, file_stems
 from pad_pipeline.evaluate.maps import ImageMaps, image_maps, write_maps
 from pad_pipeline.evaluate.measures.alignment import AlignmentMeter, CosineMeter, Threshold
 from pad_pipeline.evaluate.measures.entropy import EntropyMeter, delta_entropy
@@ -149,7 +149,6 @@ def analyze_run(
         measures = measure(model, _batches(loader, chosen), threshold)
         spectra = measure_spectra(model, _batches(loader, chosen)) if spectrum else None
         examples = [loader.load(int(index)) for index in chosen[:num_pictures]]
-        tags = {tag for example in examples for tag in example.tags}
         find = partial(
             _find_maps,
             loader=loader,
@@ -157,7 +156,6 @@ def analyze_run(
             tokenizer=tokenizer,
             threshold=threshold,
             num_iterations=iterations,
-            dictionary=words_of(tokenizer, tags),
         )
         maps = find(model)
         stems = file_stems([found.image_id for found in maps])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
 from pad_pipeline.evaluate.align_figure import align_figure
+from pad_pipeline.evaluate.english_words import english_words
 from pad_pipeline.evaluate.maps import ImageMaps
 from pad_pipeline.evaluate.tokenmaps import tokenmap_figure
 
@@ -45,18 +45,11 @@ def draw_pictures(maps: ImageMaps, folder: Path, stem: str) -> list[str]:
         maps.grid,
         maps.words,
         maps.cosines_KP,
-        maps.dictionary,
+        english_words(),
         title=maps.image_id,
     )
     names.append(_save(figure, folder / f"{stem}-tokenmap.png"))
     return names
-
-
-def words_of(tokenizer: Any, tags: set[str]) -> set[str]:
-    """The words of the tags that are a piece of the vocabulary by themselves."""
-    words = {word for tag in tags for word in tag.lower().split()}
-    pieces = {str(piece).lstrip("▁Ġ").lower() for piece in tokenizer.get_vocab()}
-    return words & pieces
 
 
 def _save(figure: Figure, path: Path) -> str:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pad_pipeline import storage
+from pad_pipeline.evaluate.english_words import english_words
 from pad_pipeline.evaluate.measures.alignment import AlignmentMeter, Threshold
 from pad_pipeline.evaluate.measures.pursuit import matching_pursuit
 from pad_pipeline.evaluate.tokenmaps import shown_piece, word_colours
@@ -46,8 +47,8 @@ class RegionMap:
 class ImageMaps:
     """The maps of one image of `frame`, HWC uint8 RGB as the model sees it, row by row of `grid`.
 
-    `words` are K lists of P vocabulary pieces, `cosines_KP` theirs, −1 to 1; `dictionary` the words
-    (lower case) that are shown in colour. Regions that cover no patch are left out.
+    `words` are K lists of P vocabulary pieces, `cosines_KP` theirs, −1 to 1. Regions that cover no
+    patch are left out.
     """
 
     image_id: str
@@ -56,7 +57,6 @@ class ImageMaps:
     regions: list[RegionMap]
     words: list[list[str]]
     cosines_KP: NDArray[np.float32]
-    dictionary: set[str]
 
 
 @torch.no_grad()
@@ -68,7 +68,6 @@ def image_maps(
     *,
     threshold: Threshold,
     num_iterations: int,
-    dictionary: set[str],
 ) -> ImageMaps:
     """The maps of an example, which is the only one of its `batch`."""
     assert example.frame is not None
@@ -101,7 +100,6 @@ def image_maps(
         regions=regions,
         words=[tokenizer.convert_ids_to_tokens(row) for row in pursuit.indices_NK.T.tolist()],
         cosines_KP=pursuit.similarities_NK.T.cpu().float().numpy(),
-        dictionary=dictionary,
     )
 
 
@@ -154,5 +152,5 @@ def _to_dict(found: ImageMaps) -> dict[str, Any]:
         ],
         "words": words,
         "cosines": [[round(float(c), 4) for c in row] for row in found.cosines_KP],
-        "colours": word_colours(words, {word.lower() for word in found.dictionary}),
+        "colours": word_colours(words, english_words()),
     }

@@ -56,9 +56,8 @@ def tokenmap_figure(
     rows, columns = figure_style.grid_shape(grid)
     cosines = np.asarray(similarities, dtype=float)
     assert cosines.shape == (len(words), rows * columns), (cosines.shape, len(words), grid)
-    known = {word.lower() for word in dictionary}
     shown = [[shown_piece(piece) for piece in row] for row in words]
-    colours = word_colours(shown, known)
+    colours = word_colours(shown, dictionary)
     cell = min(max(_CELL, _LEAST_WIDE / columns), _WIDEST / columns)
     wide, high = columns * cell, rows * cell
     side = max(2.6, 0.34 * wide)
@@ -70,7 +69,7 @@ def tokenmap_figure(
     scale = max(float(cosines.max(initial=0.0)), 1e-6)
     for number, row in enumerate(shown):
         y = top + number * (head + high + between) + head
-        is_word = [word.lower() in known for word in row]
+        is_word = [word.lower() in dictionary for word in row]
         figure_style.write(
             figure, left, y - 0.17, f"iteration {number + 1}", size=12, weight="bold"
         )

@@ -15,7 +15,6 @@ from torch import Tensor
 from pad_pipeline.evaluate.analysis import Measures, measure
 from pad_pipeline.evaluate.generation.greedy import embed_prompts, generate_texts
 from pad_pipeline.evaluate.generation.prompts import encode_prompt
-from pad_pipeline.evaluate.map_pictures import words_of
 from pad_pipeline.evaluate.maps import image_maps, write_maps
 from pad_pipeline.geometry import coverage_float32, geometry
 from pad_pipeline.scenes.generator import Scene, generate_scene
@@ -135,7 +134,6 @@ class Bench:
         self, model: VisionLanguageModel, folder: Path, regime: str, values: dict[str, float]
     ) -> None:
         shown = self.held_out[:_NUM_MAPS]
-        dictionary = words_of(self.tokenizer, {tag for example in shown for tag in example.tags})
         found = [
             image_maps(
                 model,
@@ -144,7 +142,6 @@ class Bench:
                 example,
                 threshold="otsu",
                 num_iterations=5,
-                dictionary=dictionary,
             )
             for example in shown
         ]

@@ -44,3 +44,22 @@ def test_the_spectrum_says_what_lies_behind_the_entropies(
     together = sum(spectra[name]["num_tokens"] for name in ("masked_tokens", "unmasked_tokens"))
     assert together == spectra["tokens"]["num_tokens"]
     assert "label targets" in done.out
+
+
+def test_a_projector_names_as_many_patches_however_many_pictures_are_drawn(
+    capfd, scenes: Path, trained_run: Path, tmp_path: Path
+) -> None:
+    found = []
+    for number in ("1", "3"):
+        output = tmp_path / number
+        done = call(
+            capfd,
+            *("analyze", trained_run, "--annotations", scenes / "annotations", "--output", output),
+            *("--num-images", "3", "--num-pictures", number, "--iterations", "2"),
+        )
+        assert done.code == 0, done.err
+        maps = [json.loads(path.read_text()) for path in sorted((output / "maps").glob("*.json"))]
+        assert [len(each["images"]) for each in maps] == [int(number)] * 2
+        found.append([(each["images"][0]["words"], each["images"][0]["colours"]) for each in maps])
+    assert found[0] == found[1]
+    assert any(colours for _, colours in found[0])

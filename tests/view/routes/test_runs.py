@@ -26,7 +26,6 @@ def maps(shift: int) -> ImageMaps:
         regions=[RegionMap("apple", covered, np.roll(covered, shift), 1.0 if shift == 0 else 0.0)],
         words=[["apple", "<b>", "▁the", "apple"], ["##s", "red", "apple", "of"]],
         cosines_KP=np.linspace(-0.2, 0.9, 8, dtype=np.float32).reshape(2, 4),
-        dictionary={"apple", "red"},
     )
 
 
