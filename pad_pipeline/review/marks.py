@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -81,6 +81,22 @@ class Marks:
         else:
             self._histories.setdefault(event.target, []).append(event)
             self._settle(event)
+
+    def iter_kinds(self) -> Iterator[tuple[str, str]]:
+        """(image id, kind) of the marked images: their verdicts, those of regions, and "renamed".
+
+        An accepted region of a rejected image does not make it "accepted".
+        """
+        for image_id, image in self._images.items():
+            own = verdict_of(image.verdict)
+            kinds = {own, *(verdict_of(region.verdict) for region in image.regions.values())}
+            if own == "rejected":
+                kinds.discard("accepted")
+            for kind in kinds:
+                if kind is not None:
+                    yield image_id, kind
+            if any(region.tag is not None for region in image.regions.values()):
+                yield image_id, "renamed"
 
     def is_undone(self, event: Event) -> bool:
         """Whether somebody has taken the event back."""

@@ -33,6 +33,10 @@ def where_clause(filters: Filters) -> tuple[str, list[Any]]:
             "position IN (SELECT position FROM plane.places WHERE get_bit(?::BLOB::BIT, cell) = 1)",
             covered_cells(filters.lasso),
         )
+    if filters.review == "unmarked":
+        add("position NOT IN (SELECT position FROM review.marked)")
+    elif filters.review:
+        add("position IN (SELECT position FROM review.marked WHERE kind = ?)", filters.review)
     if filters.min_regions is not None:
         add("num_regions >= ?", filters.min_regions)
     if filters.max_regions is not None:

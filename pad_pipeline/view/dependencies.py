@@ -19,6 +19,8 @@ def _viewer(request: Request) -> Viewer:
 def _filters(request: Request, query: Annotated[Filters, Query()]) -> Filters:
     if query.lasso:  # its condition reads the map
         _viewer(request).look_alikes.get()
+    if query.review:  # its condition reads the marks
+        _viewer(request).index_marks()
     return query
 
 

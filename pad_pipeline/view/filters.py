@@ -12,6 +12,8 @@ from pad_pipeline.view.lasso import PATTERN
 from pad_pipeline.view.parameters import Count, Fraction, OptionalInForm, Parameters
 
 Sort = Literal["order", "score", "area", "regions", "tag", "status", "caption"]
+Marked = Literal["accepted", "rejected", "flagged", "renamed", "unmarked"]
+MARKED: tuple[str, ...] = get_args(Marked)
 STATUSES: tuple[str, ...] = get_args(Status)
 SORTS: tuple[str, ...] = get_args(Sort)
 DESCENDING = ("score", "area", "regions")
@@ -34,7 +36,7 @@ class Filters(Parameters, frozen=True):
     this score, this many pixels, this predicted IoU and this share of the image's pixels, and less
     than those with `max_`. With `boxed="no"` the image has the tag and none of its regions does.
     Every word of `q` must occur in the caption, `image` in the id; `lasso` is a part of the map,
-    see there.
+    see there. `review` is a mark that the image or one of its regions has, or "unmarked".
     """
 
     tag: Annotated[tuple[str, ...], AfterValidator(_distinct)] = ()
@@ -44,6 +46,7 @@ class Filters(Parameters, frozen=True):
     q: Annotated[str, StringConstraints(strip_whitespace=True)] = ""
     image: Annotated[str, OptionalInForm] = ""
     lasso: Annotated[str, StringConstraints(pattern=f"^{PATTERN}$"), OptionalInForm] = ""
+    review: Annotated[Literal["", Marked], OptionalInForm] = ""
     min_score: Fraction = None
     max_score: Fraction = None
     min_area: Count = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +32,7 @@ _SORT_KEYS = {
     "caption": "(SELECT place FROM caption_order c WHERE c.position = images.position)",
 }
 _COUNTS_KEPT = 256
+_IDS_TOGETHER = 10_000
 
 Row = dict[str, Any]
 TagSort = Literal["regions", "images", "given", "unboxed", "score", "tag"]
@@ -98,6 +99,27 @@ class Index:
             [x, y, *values, y - reach, y + reach, reach**2],
         )
         return self.at([found[0]["position"]])[0] if found else None
+
+    def put_marks(self, marked: pa.Table) -> None:
+        """Keep which images are marked: "image_id" and "kind", for the filter `review`."""
+        con = self._con.cursor()
+        con.execute("ATTACH IF NOT EXISTS ':memory:' AS review (READ_WRITE)")
+        con.register("marks_to_keep", marked)
+        con.execute(
+            "CREATE OR REPLACE TABLE review.marked AS "
+            "SELECT position, kind FROM marks_to_keep JOIN images USING (image_id)"
+        )
+        con.unregister("marks_to_keep")
+        self.count.cache_clear()
+
+    def iter_ids(self, filters: Filters) -> Iterator[str]:
+        """The ids of all images that pass, in the data set's order."""
+        where, values = where_clause(filters)
+        found = self._con.cursor().execute(
+            f"SELECT image_id FROM images WHERE {where} ORDER BY position", values
+        )
+        while rows := found.fetchmany(_IDS_TOGETHER):
+            yield from (row[0] for row in rows)
 
     def close(self) -> None:
         """Close the file; the index cannot be used any more."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from fastapi import Request
 from fastapi.responses import Response
 
@@ -14,6 +15,7 @@ from pad_pipeline.errors import UserError
 from pad_pipeline.review.log import ReviewLog
 from pad_pipeline.review.marks import Marks
 from pad_pipeline.view.compare import Comparisons
+from pad_pipeline.view.export_command import export_commands
 from pad_pipeline.view.filters import Filters
 from pad_pipeline.view.look_alikes import CurrentLookAlikes
 from pad_pipeline.view.pages import TEMPLATES
@@ -23,6 +25,7 @@ from pad_pipeline.view.source import DataSet
 from pad_pipeline.view.truth.queries import TruthIndex
 from pad_pipeline.view.writing import WriteGuard
 
+_MARKED = pa.schema([("image_id", pa.string()), ("kind", pa.string())])
 _NUM_PROBED = 4
 """Images that are opened to see whether the images are there."""
 
@@ -44,6 +47,7 @@ class Viewer:
     comparisons: Comparisons = field(default_factory=Comparisons)
     """With other data sets."""
     look_alikes: CurrentLookAlikes = field(init=False)
+    _indexed: tuple[Path, int, int] | None = None
     _probed: tuple[Path, str | None] | None = None
 
     def __post_init__(self) -> None:
@@ -91,6 +95,16 @@ class Viewer:
         except UserError as error:
             return Marks(), str(error)
 
+    def index_marks(self) -> None:
+        """Put the marks where the filter `review` finds them, where they are not there yet."""
+        marks, _ = self.read_review()
+        state = (self.data.index.path, id(marks), len(marks.events))
+        if self._indexed != state:
+            pairs = list(marks.iter_kinds())
+            columns = {"image_id": [p[0] for p in pairs], "kind": [p[1] for p in pairs]}
+            self.data.index.put_marks(pa.table(columns, schema=_MARKED))
+            self._indexed = state
+
     def _images_missing(self) -> str | None:
         """Whether not one of the first images can be read, found out once per index."""
         index = self.data.index
@@ -118,6 +132,12 @@ class Viewer:
             "--images and the folder or archive where they are now; everything else is shown "
             "without them."
         )
+
+    def export_commands(self, request: Request, filters: Filters) -> list[str]:
+        """What exports the images that pass, with their marks."""
+        marks, _ = self.read_review()
+        base_url = str(request.base_url)
+        return export_commands(self.data.url, filters, marks, self.review.url, base_url)
 
     @property
     def retry_command(self) -> str:

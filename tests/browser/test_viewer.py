@@ -85,6 +85,7 @@ PAGES = (
     "/stats",
     "/failures",
     "/compare",
+    "/review",
     "/try",
     "/truth",
     "/truth/images",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from pad_pipeline.record_json import to_pad_json
 from pad_pipeline.view.dependencies import CurrentViewer, ImageId, QueryFilters, find_image
@@ -50,6 +51,18 @@ def records(
             ],
         }
     )
+
+
+@router.get("/ids")
+def ids(viewer: CurrentViewer, filters: QueryFilters) -> Response:
+    """The ids of all images that pass the filters, one a line, as `export` takes them."""
+    viewer.data.refresh()
+
+    def lines() -> Iterator[str]:
+        for image_id in viewer.data.index.iter_ids(filters):
+            yield f"{image_id}\n"
+
+    return StreamingResponse(lines(), media_type="text/plain")
 
 
 def _without_masks(row: Row, regions: list[Row], tags: list[Row]) -> dict[str, Any]:

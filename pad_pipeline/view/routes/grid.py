@@ -8,10 +8,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from pad_pipeline.drawing.colours import distinct_colours
+from pad_pipeline.review.events import VERDICTS
+from pad_pipeline.review.marks import Marks
 from pad_pipeline.view.addresses import of_image
 from pad_pipeline.view.dependencies import CurrentViewer, QueryFilters
-from pad_pipeline.view.filters import SORTS, STATUSES, Filters
+from pad_pipeline.view.filters import MARKED, SORTS, STATUSES, Filters
 from pad_pipeline.view.histograms import image_chart, region_charts, tag_counts
+from pad_pipeline.view.marked import image_state, regions_of
 from pad_pipeline.view.pages import TEMPLATES, bars
 from pad_pipeline.view.parameters import PageNumber
 from pad_pipeline.view.queries import Row
@@ -35,11 +38,13 @@ def grid(
     offset = (page - 1) * PER_PAGE
     rows = index.images(filters, PER_PAGE, offset)
     regions = index.regions([row["position"] for row in rows])
+    marks, _ = viewer.read_review()
     cards = [
         {
             **row,
             "href": of_image(row["image_id"], query=filters.query()),
             "tags": _main_tags(regions[row["position"]]),
+            "marks": _card_marks(marks, row["image_id"], regions[row["position"]]),
             "colours": distinct_colours(region["tag"] for region in regions[row["position"]]),
         }
         for row in rows
@@ -61,6 +66,10 @@ def grid(
         histograms=filters.address("/histograms"),
         statuses=STATUSES,
         sorts=SORTS,
+        marked=MARKED,
+        views=sorted(marks.views.items()),
+        query=filters.query(),
+        commands=viewer.export_commands(request, filters),
     )
 
 
@@ -79,6 +88,21 @@ def histograms(request: Request, viewer: CurrentViewer, filters: QueryFilters) -
             else [],
         },
     )
+
+
+def _card_marks(marks: Marks, image_id: str, rows: list[Row]) -> list[tuple[str, str]]:
+    """(verdict, what of the image has it): "the image", or a number of regions."""
+    if image_id not in marks.images:
+        return []
+    state = image_state(marks, image_id, regions_of(rows))
+    found = []
+    for verdict in VERDICTS:
+        number = sum((mark["verdict"] or {}).get("value") == verdict for mark in state["regions"])
+        if (state["verdict"] or {}).get("value") == verdict:
+            found.append((verdict, "the image"))
+        if number:
+            found.append((verdict, str(number)))
+    return found
 
 
 def _main_tags(regions: list[Row]) -> list[tuple[str, int]]:
@@ -104,6 +128,7 @@ def chips(filters: Filters) -> list[tuple[str, str]]:
         ("q", "caption: {}"),
         ("image", "image id: {}"),
         ("lasso", "a part of the map"),
+        ("review", "marks: {}"),
         ("min_score", "score from {:g}"),
         ("max_score", "score below {:g}"),
         ("min_iou", "predicted IoU from {:g}"),

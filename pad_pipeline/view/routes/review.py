@@ -11,11 +11,15 @@ from starlette.concurrency import run_in_threadpool
 
 from pad_pipeline.review.events import Event, Verdict, new_event, region_digest
 from pad_pipeline.review.marks import Marks
+from pad_pipeline.view.addresses import of_image
 from pad_pipeline.view.dependencies import CurrentViewer, ImageId, find_image
+from pad_pipeline.view.filters import Filters
 from pad_pipeline.view.marked import image_state, regions_of
 from pad_pipeline.view.viewer import Viewer
 
-router = APIRouter(prefix="/api/review")
+router = APIRouter()
+
+_EVENTS_SHOWN = 200
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=80)]
 Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
@@ -66,13 +70,45 @@ class Body(BaseModel):
     event: Annotated[VerdictMark | TagMark | SavedView | Undo, Field(discriminator="kind")]
 
 
-@router.get("/image/{image_id:id}")
+@router.get("/review")
+def page(request: Request, viewer: CurrentViewer) -> Response:
+    """What has been marked, last of all first, and the command that exports it."""
+    marks, _ = viewer.read_review()
+    return viewer.page(
+        request,
+        "review.html",
+        title="Review",
+        active="review",
+        counts=marks.counts,
+        place=viewer.review.url,
+        views=sorted(marks.views.items()),
+        commands=viewer.export_commands(request, Filters()),
+        events=[_listed(marks, event) for event in reversed(marks.events[-_EVENTS_SHOWN:])],
+    )
+
+
+def _listed(marks: Marks, event: Event) -> dict[str, Any]:
+    done = marks.find(event.value or "") if event.kind == "undo" else event
+    image = done.image if done is not None else None
+    query = f"region={done.region}" if done is not None and done.region is not None else ""
+    return {
+        "id": event.id,
+        "at": event.at,
+        "by": event.by,
+        "what": ("took back: " if event.kind == "undo" else "") + _in_words(done),
+        "image": image,
+        "href": of_image(image, query=query) if image is not None else None,
+        "is_undone": marks.is_undone(event),
+    }
+
+
+@router.get("/api/review/image/{image_id:id}")
 def marks_of_image(viewer: CurrentViewer, image_id: ImageId) -> Response:
     """The marks of one image."""
     return JSONResponse(_state(viewer, viewer.review.marks(), image_id))
 
 
-@router.post("")
+@router.post("/api/review")
 async def mark(request: Request, viewer: CurrentViewer) -> Response:
     """Adds one event; answers with it and the marks of its image once it is on the disk."""
     body = await viewer.writing.read(request)
