@@ -167,9 +167,9 @@ def test_the_keyboard_leads_through_images_and_regions(tab) -> None:
     tab.keyboard.press("ArrowLeft")
     tab.wait_for_url("**00000000.png**")
     tab.keyboard.press("j")
-    assert query(tab)["region"] == ["0"]
+    until(tab, lambda: query(tab).get("region") == ["0"])
     tab.keyboard.press("j")
-    assert query(tab)["region"] == ["1"]
+    until(tab, lambda: query(tab).get("region") == ["1"])
     assert tab.locator("tr.selected").inner_text().split()[0] == "sail"
     assert tab.locator(".shape.selected").get_attribute("data-region") == "1"
     tab.reload()
