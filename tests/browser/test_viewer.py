@@ -340,25 +340,44 @@ def test_from_a_mistake_of_a_tag_to_the_image_with_both(tab) -> None:
 
 
 def test_the_question_mark_shows_the_keys(tab) -> None:
-    for page, rows in (("/", 3), ("/image/00002%2F00000008.png", 12)):
+    pages = {"/": 2, "/stats": 1, "/image/00002%2F00000008.png": 11, "/truth/images": 1}
+    pages |= {"/truth/image/00000%2F00000000.png": 8}
+    for page, rows in pages.items():
         tab.goto(page)
         tab.keyboard.press("?")
-        assert tab.locator("dialog[open] tr").count() == rows
+        assert tab.locator("dialog[open] tr:visible").count() == rows, page
         tab.keyboard.press("Escape")
         assert tab.locator("dialog[open]").count() == 0
+
+
+def test_on_a_phone_filters_fold_and_the_page_shown_is_in_view(tab) -> None:
+    tab.goto("/")
+    assert tab.locator("input[name=q]").is_visible()
+    assert not tab.locator(".fold > summary").is_visible()
+    tab.set_viewport_size(PHONE)
+    for path in ("/", "/crops", "/truth"):
+        tab.goto(path)
+        field = tab.locator(".fold .filters input:not([type=hidden])").first
+        assert not field.is_visible()
+        tab.click(".fold > summary")
+        assert field.is_visible()
+        current = tab.locator(".top nav [aria-current]").bounding_box()
+        assert 0 <= current["x"] <= current["x"] + current["width"] <= PHONE["width"], path
+    tab.set_viewport_size(DESKTOP)
+    until(tab, lambda: tab.locator("input[name=q]").is_visible())
 
 
 def test_the_focus_goes_through_the_page_in_its_order(tab) -> None:
     tab.goto("/")
     links = [text.strip() for text in tab.locator(".top nav a").all_inner_texts()]
     reached: list[str] = []
-    for _ in range(len(links) + 4):
+    for _ in range(len(links) + 5):
         tab.keyboard.press("Tab")
         text = tab.evaluate("document.activeElement.innerText || document.activeElement.name")
         reached.append(text.strip())
     assert reached[0] == "Skip to the content"
     assert links[:2] == ["Images", "Tags"]
-    assert reached[2:] == [*links, "q", "tag"]
+    assert reached[2:] == [*links, "?", "q", "tag"]
 
 
 def test_a_name_with_anything_in_it_opens_by_a_click(tab) -> None:

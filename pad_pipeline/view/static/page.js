@@ -1,9 +1,20 @@
-// What every page has: keys for next and previous, the search field, and copy buttons.
+// What every page has: keys for next and previous, the search field, and copy buttons; filters that
+// fold on a phone.
 "use strict";
 
 function isTyping(target) {
   return target.closest("input:not([type=checkbox], [type=range]), select, textarea") !== null;
 }
+
+// The keys of this page alone: of what is not on it, there are none.
+function showKeys() {
+  const dialog = document.getElementById("keys");
+  for (const row of dialog.querySelectorAll("[data-needs]")) {
+    row.hidden = document.querySelector(row.dataset.needs) === null;
+  }
+  if (!dialog.open) dialog.showModal();
+}
+document.getElementById("show-keys").addEventListener("click", showKeys);
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -13,11 +24,12 @@ document.addEventListener("keydown", (event) => {
     const field = document.querySelector("[data-focus-key='/']");
     if (field) {
       event.preventDefault();
+      field.closest("details")?.setAttribute("open", "");
       field.focus();
       field.select();
     }
   }
-  if (event.key === "?") document.getElementById("keys").showModal();
+  if (event.key === "?") showKeys();
   if (event.target.matches("input[type=range]") || document.querySelector("dialog[open]")) return;
   const rel = { ArrowLeft: "prev", ArrowRight: "next" }[event.key];
   const link = rel && document.querySelector(`a[rel=${rel}]`);
@@ -55,3 +67,11 @@ for (const form of document.querySelectorAll("form.filters[method=get]")) {
 addEventListener("pageshow", () => {
   for (const field of document.querySelectorAll("form.filters [disabled]")) field.disabled = false;
 });
+
+const phone = matchMedia("(max-width: 640px)");
+const fold = () => {
+  for (const details of document.querySelectorAll("details.fold")) details.open = !phone.matches;
+};
+phone.addEventListener("change", fold);
+fold();
+document.querySelector(".top nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
