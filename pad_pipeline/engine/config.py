@@ -207,9 +207,9 @@ class AnnotateConfig:
         drawn = Setting("segment.from_", "detector")
         if self.takes_boxes:
             boxes = Setting("detect.boxes" if self.detect.boxes is not None else "detect.from_")
-            raise UserError(
-                boxes, " cannot be combined with ", drawn, ": no detector runs on given boxes"
-            )
+            model = Setting("segment.from_", "model")
+            message = " cannot be combined with ", drawn, ", as no detector runs on them; use "
+            raise UserError(boxes, *message, model)
         if self.min_predicted_iou:
             raise UserError(
                 Setting("min_predicted_iou"),

@@ -59,7 +59,7 @@ def with_drawn_masks(**changes: Any) -> Callable[[], AnnotateConfig]:
 REFUSED: dict[str, tuple[Callable[[], AnnotateConfig], str]] = {
     "given boxes where the detector draws": (
         with_drawn_masks(detect=DetectConfig(model="b", boxes="b.json")),
-        "detect.boxes cannot be combined with segment.from_='detector': no detector runs on given",
+        "detect.boxes cannot be combined with segment.from_='detector', as no detector runs on th",
     ),
     "predicted IoU of drawn masks": (
         with_drawn_masks(min_predicted_iou=0.5),
