@@ -79,6 +79,10 @@ def _rate(name: str) -> Callable[[Sequence[Row]], float | None]:
     return lambda rows: find(rows, "chain", name, "images_per_s")
 
 
+def _sam3(rows: Sequence[Row]) -> float | None:
+    return find(rows, "sam3", "uniform, preset sam3, 10 tags", "images_per_s")
+
+
 def _over_the_script(rows: Sequence[Row]) -> float | None:
     ours = find(rows, "chain", "web", "images_per_s")
     theirs = find(rows, "peers", "public script, float32, web", "images_per_s")
@@ -136,6 +140,7 @@ BARS = (
     Bar("chain, web-like sizes, own tags, bf16 exact", 40, 30, _rate("web")),
     Bar("the same with --segment.quantize fp8", 58, 45, _rate("web, quantize fp8")),
     Bar("preset fast, web-like sizes", 80, 60, _rate("web, preset fast")),
+    Bar("preset sam3, one size, ten tags", 25, 15, _sam3),
     Bar("over the public script's way, web-like sizes", 20, 10, _over_the_script, "times"),
     Bar(
         "launches of a pass of Grounding DINO",

@@ -21,7 +21,6 @@ from gpu_sections.workload import Mixture, OwnTags
 from pad_pipeline.engine.build import build_chain
 from pad_pipeline.engine.chain import Chain
 from pad_pipeline.engine.config import PRESETS, AnnotateConfig
-from pad_pipeline.engine.costs import MODELS
 from pad_pipeline.engine.lanes import Lanes, open_lanes
 from pad_pipeline.engine.plan import chunks_in_flight
 from pad_pipeline.engine.sample import Sample, to_record
@@ -45,6 +44,8 @@ class Case:
     preset: str = "paper"
     changes: tuple[tuple[str, Any], ...] = ()
     memory_gib: float | None = None
+    num_tags: int | None = None
+    """Of each image; without it as many as `workload.own_tags` draws."""
 
     @property
     def name(self) -> str:
@@ -52,6 +53,7 @@ class Case:
         parts = [self.mixture, *([] if self.preset == "paper" else [f"preset {self.preset}"])]
         parts += [f"{field.rpartition('.')[2]} {value}" for field, value in self.changes]
         parts += [f"within {self.memory_gib} GiB"] if self.memory_gib else []
+        parts += [f"{self.num_tags} tags"] if self.num_tags else []
         return ", ".join(parts)
 
 
@@ -95,7 +97,7 @@ def measure(bench: Bench, case: Case) -> Row:
     data = workload.jpegs(case.mixture, max(needed, 0 if bench.tiny else IMAGES), bench.tiny)
     data = data[:needed]
     with limited_memory(bench, case.memory_gib), heard_warnings() as warnings:
-        worker = Worker(bench, config)
+        worker = Worker(bench, config, case.num_tags)
         measured = data[chunk:]
         records: list[PadRecord] = []
 
@@ -111,7 +113,7 @@ def measure(bench: Bench, case: Case) -> Row:
         "sizes": workload.source_of(case.mixture),
         "chunk_size": chunk,
         "in_flight": number,
-        "batch_sizes": {name: getattr(config, name).batch_size for name in MODELS},
+        "batch_sizes": {name: getattr(config, name).batch_size for name in config.models},
         **worker.describe(),
         **describe(records),
         "warnings": warnings[:5],
@@ -121,13 +123,13 @@ def measure(bench: Bench, case: Case) -> Row:
 class Worker:
     """The chain as a worker of a run has it: chunks of JPEG files in, several in flight."""
 
-    def __init__(self, bench: Bench, config: AnnotateConfig) -> None:
+    def __init__(self, bench: Bench, config: AnnotateConfig, num_tags: int | None = None) -> None:
         """Load the models; the tagger answers with the tags of `workload.own_tags`."""
         self._chunk, self._number = config.chunk_size, chunks_in_flight(config)
         self._totals: Counter[str] = Counter()
         self._passes: Counter[str] = Counter()
         self._images: Counter[str] = Counter()
-        with own_tags(bench):
+        with own_tags(bench, num_tags):
             self._lanes = open_lanes(
                 partial(build_chain, config), self._number, lambda seconds: lambda *given: None
             )
@@ -182,11 +184,12 @@ def configure(bench: Bench, case: Case) -> AnnotateConfig:
     Raises `NotThere` where a field that is to be changed does not exist.
     """
     config = PRESETS[case.preset]()
-    fast = "-fast" if case.preset == "fast" else ""
-    models = {"tag": "tagger", "detect": "detector", "segment": f"segmenter{fast}"}
+    own = {"fast": {"segment": "segmenter-fast"}, "sam3": {"detect": "detector-sam3"}}
+    models = {"tag": "tagger", "detect": "detector", "segment": "segmenter"}
+    models |= own.get(case.preset, {})
     stages = {
-        name: replace(getattr(config, name), model=str(weights.path_of(bench, model)))
-        for name, model in models.items()
+        name: replace(getattr(config, name), model=str(weights.path_of(bench, models[name])))
+        for name in config.models
     }
     config = replace(
         config, device=bench.device, dtype=bench.dtype, threads=bench.threads, **stages
@@ -230,12 +233,12 @@ def describe(records: Sequence[PadRecord]) -> Row:
 
 
 @contextmanager
-def own_tags(bench: Bench) -> Iterator[None]:
+def own_tags(bench: Bench, number: int | None = None) -> Iterator[None]:
     """Within it, taggers answer with the tags of `workload.own_tags` when they have run."""
     load = registry.load_tagger
 
     def wrapped(*arguments: Any, **options: Any) -> Any:
-        return OwnTags(load(*arguments, **options), bench.tiny)
+        return OwnTags(load(*arguments, **options), bench.tiny, number)
 
     with patch.object(registry, "load_tagger", wrapped):
         yield

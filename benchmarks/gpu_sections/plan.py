@@ -28,25 +28,26 @@ class Section:
 
 SECTIONS = (
     Section("machine", 12, "versions, and the attention kernels that torch takes"),
-    Section("weights", 60, "models of the released sizes, written once for all sections"),
-    Section("chain", 128, "images per second of the whole chain", loads_models=True),
+    Section("weights", 65, "models of the released sizes, written once for all sections"),
+    Section("chain", 123, "images per second of the whole chain", loads_models=True),
     Section(
         "peers",
         45,
         "the same models as the public script and as transformers run them",
         loads_models=True,
     ),
-    Section("detector", 25, "passes of Grounding DINO, one size and mixed", loads_models=True),
-    Section("encoder", 25, "SAM's encoder with its levers on and off", loads_models=True),
-    Section("profile", 30, "what the GPU spends its time on, by kind of kernel", loads_models=True),
-    Section("matrix", 15, "products at the models' shapes, bf16, epilogues and fp8"),
+    Section("sam3", 30, "the preset sam3, and SAM 3 alone by number of tags", loads_models=True),
+    Section("detector", 20, "passes of Grounding DINO, one size and mixed", loads_models=True),
+    Section("encoder", 20, "SAM's encoder with its levers on and off", loads_models=True),
+    Section("profile", 25, "what the GPU spends its time on, by kind of kernel", loads_models=True),
+    Section("matrix", 10, "products at the models' shapes, bf16, epilogues and fp8"),
     Section(
         "training",
         35,
         "stage 1 at 7B, with and without packing",
         ("padded", "packed", "packed, activations kept"),
     ),
-    Section("attention", 15, "settings of SAM's attention kernels"),
+    Section("attention", 10, "settings of SAM's attention kernels"),
     Section("launches", 10, "kernels that a pass starts, counted"),
     Section("masks", 15, "IoU of masks of lower precision with those of float32"),
     Section(
@@ -62,7 +63,7 @@ SECTIONS = (
         ("packed", "packed, kept, compiled"),
         "training",
     ),
-    Section("compile", 25, "seconds until compiled, with no cache", ("cold",), loads_models=True),
+    Section("compile", 20, "seconds until compiled, with no cache", ("cold",), loads_models=True),
     Section(
         "compile-again",
         15,

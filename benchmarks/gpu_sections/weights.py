@@ -25,6 +25,7 @@ from transformers import Sam2Config, Sam2Model
 
 from gpu_sections import workload
 from gpu_sections.bench import Bench, Row, Rows
+from gpu_sections.sam3_weights import write_sam3
 from pad_pipeline.models.base import Runtime
 from pad_pipeline.models.grounding_dino.detector import GroundingDinoDetector
 from pad_pipeline.models.grounding_dino.load import (
@@ -76,8 +77,8 @@ def rows(bench: Bench) -> Rows:
 
 
 def path_of(bench: Bench, name: str) -> Path:
-    """Where a model lies: `tagger`, `detector`, `segmenter` or `segmenter-fast`."""
-    if bench.tiny and name != "segmenter-fast":
+    """Where a model lies: one of `WRITERS`."""
+    if bench.tiny and name not in ("segmenter-fast", "detector-sam3"):
         return EMBEDDED_WEIGHTS / name
     return bench.models / name
 
@@ -139,6 +140,7 @@ WRITERS = {
     "tagger": _write_tagger,
     "segmenter": _write_segmenter,
     "segmenter-fast": _write_fast_segmenter,
+    "detector-sam3": write_sam3,
 }
 
 

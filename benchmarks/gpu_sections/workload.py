@@ -70,18 +70,18 @@ def tag_list(tiny: bool = False) -> tuple[str, ...]:
     return tuple(KINDS) if tiny else read_tags(RELEASED_TAGS)
 
 
-def own_tags(image: np.ndarray, tiny: bool = False) -> list[str]:
-    """5 to 15 tags that this image always gets and hardly another; 3 to 8 with `tiny`."""
+def own_tags(image: np.ndarray, tiny: bool = False, number: int | None = None) -> list[str]:
+    """`number` tags that this image always gets and hardly another; else 5 to 15, or 3 to 8."""
     draw = random.Random(zlib.crc32(np.ascontiguousarray(image[: min(len(image), 32)]).tobytes()))
     known = tag_list(tiny)
-    return draw.sample(known, draw.randint(3, 8) if tiny else draw.randint(5, 15))
+    return draw.sample(known, number or (draw.randint(3, 8) if tiny else draw.randint(5, 15)))
 
 
 class OwnTags:
     """Runs a tagger and answers with `own_tags`, because random weights find nothing."""
 
-    def __init__(self, tagger: Tagger, tiny: bool) -> None:
-        self._tagger, self._tiny = tagger, tiny
+    def __init__(self, tagger: Tagger, tiny: bool, number: int | None = None) -> None:
+        self._tagger, self._tiny, self._number = tagger, tiny, number
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tagger, name)
@@ -89,7 +89,10 @@ class OwnTags:
     def tag(self, images: Sequence[Any]) -> list[list[Tag]]:
         """The tagger's work, and the tags of each image."""
         self._tagger.tag(images)
-        return [[Tag(name, 1.0) for name in own_tags(np.asarray(i), self._tiny)] for i in images]
+        return [
+            [Tag(name, 1.0) for name in own_tags(np.asarray(image), self._tiny, self._number)]
+            for image in images
+        ]
 
 
 @cache
