@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ class ShowsPicture:
         """A picture of the image with its masks, boxes and tags; see `pad_pipeline.plot`."""
         import pad_pipeline  # what draws lies above records: the front page knows where
 
-        return pad_pipeline.plot(self, image, scale=scale)
+        return pad_pipeline.plot(cast(Any, self), image, scale=scale)
 
     def _repr_png_(self) -> bytes | None:
         """What a notebook shows of the record; None where there is no picture to draw on."""

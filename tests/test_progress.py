@@ -67,7 +67,7 @@ def test_what_stops_early_takes_its_bar_along(clock: Clock) -> None:
     out = io.StringIO()
     items = track(clock.items(9, 3), 9, "drawing", Console(file=out, force_terminal=True))
     assert [next(items), next(items)] == [0, 1]
-    items.close()
+    del items
     written = out.getvalue()
     assert "drawing" in written
     clock.now += 60

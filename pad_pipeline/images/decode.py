@@ -266,7 +266,7 @@ def _whole_page(image: ImageFile.ImageFile) -> ImageFile.ImageFile:
     return image
 
 
-def _orientation(image: ImageFile.ImageFile) -> int:
+def _orientation(image: Image.Image) -> int:
     """EXIF orientation 1–8; 1 where there is none or the EXIF block is damaged."""
     if image.format in _ALREADY_UPRIGHT and not getattr(image, "jpeg", None):
         return 1

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pad_pipeline.models.base import Runtime
@@ -120,12 +121,15 @@ class Owlv2Detector:
         side = self.model.num_patches_height
         return features_BPC.unflatten(1, (side, side))
 
-    def _select(self, rows: np.ndarray, tags: Sequence[str], size: tuple[int, int]) -> Boxes:
+    def _select(
+        self, rows: NDArray[np.float32], tags: Sequence[str], size: tuple[int, ...]
+    ) -> Boxes:
         """What passes the threshold and touches the image, of boxes in shares of the square."""
         height, width = size
         rows = rows[rows[:, 4] > self.box_threshold]
         centre, half = rows[:, :2], rows[:, 2:4] / 2
-        xyxy = np.concatenate([centre - half, centre + half], 1) * np.float32(max(size))
+        corners = np.concatenate([centre - half, centre + half], 1)
+        xyxy = (corners * max(size)).astype(np.float32)
         inside = (xyxy[:, 0] < width) & (xyxy[:, 1] < height)
         labels = np.array(tags, object)[rows[inside, 5].astype(np.intp)]
         return Boxes(xyxy[inside], rows[inside, 4], tuple(labels), 1)

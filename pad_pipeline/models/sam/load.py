@@ -216,9 +216,10 @@ def _load_pretrained(reference: str | Path, attention: str) -> Any:
             f"{reference} is of type {model_type!r}; a segmenter is one of "
             f"{', '.join(sorted(MODEL_CLASSES))}"
         )
-    options = {"key_mapping": _OF_TRACKER} if model_type == "sam3_video" else {}
-    kind = MODEL_CLASSES[model_type]
-    return load_pretrained(kind, reference, attn_implementation=attention, **options)
+    options: dict[str, Any] = {"attn_implementation": attention}
+    if model_type == "sam3_video":
+        options["key_mapping"] = _OF_TRACKER
+    return load_pretrained(MODEL_CLASSES[model_type], reference, **options)
 
 
 def _normalisation(reference: str | Path, family: Family) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def test_pixels_are_those_of_transformers_processor(size: tuple[int, int]) -> No
 @pytest.mark.parametrize("size", SIZES[:4])
 def test_boxes_and_scores_are_those_of_transformers(folder: Path, size: tuple[int, int]) -> None:
     picture, model = image(*size), tiny.random_model()
-    processor = Owlv2Processor(tiny.processor(), tiny.tokenizer())
+    processor: Any = Owlv2Processor(tiny.processor(), tiny.tokenizer())
     text = [PROMPT.format(tag) for tag in TAGS]
     inputs = processor(
         text=[text], images=picture, return_tensors="pt", max_length=40, padding="max_length"
