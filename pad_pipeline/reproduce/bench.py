@@ -17,6 +17,7 @@ from pad_pipeline.evaluate.generation.greedy import embed_prompts, generate_text
 from pad_pipeline.evaluate.generation.prompts import encode_prompt
 from pad_pipeline.evaluate.maps import image_maps, write_maps
 from pad_pipeline.geometry import coverage_float32, geometry
+from pad_pipeline.progress import track
 from pad_pipeline.scenes.generator import Scene, generate_scene
 from pad_pipeline.train.choices import ProjectorKind
 from pad_pipeline.train.data.batch import Batch
@@ -242,7 +243,8 @@ class Bench:
         return EncodedModel(ours.vision, projector, ours.llm, compute_dtype=ours.compute_dtype)
 
     def _examples(self, first: int, number: int) -> list[Example]:
-        return [self.example(seed, generate_scene(seed)) for seed in range(first, first + number)]
+        seeds = track(range(first, first + number), number, "drawing scenes")
+        return [self.example(seed, generate_scene(seed)) for seed in seeds]
 
     def example(self, seed: int, scene: Scene) -> Example:
         """The scene of a seed with its caption, in the frame that the tower sees."""

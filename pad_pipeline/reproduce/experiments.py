@@ -11,6 +11,7 @@ import math
 import shutil
 import statistics
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -22,6 +23,7 @@ from pad_pipeline.evaluate.analysis import measure
 from pad_pipeline.evaluate.measures.pursuit import matching_pursuit
 from pad_pipeline.evaluate.measures.pursuit_quality import PursuitMeter
 from pad_pipeline.evaluate.scoring.captions import score_captions
+from pad_pipeline.progress import track
 from pad_pipeline.reproduce.bench import FULL, QUICK, Arm, Bench
 from pad_pipeline.reproduce.report import write_report
 from pad_pipeline.train.choices import ProjectorKind
@@ -73,14 +75,14 @@ def run_experiment(name: Experiment, output: str, *, quick: bool = False) -> lis
     size = QUICK if quick else FULL
     bench = Bench(size)
     found: dict[str, list[dict[str, float]]] = {arm.name: [] for arm in ARMS[name]}
-    for seed in size.seeds:
-        for arm in ARMS[name]:
-            values = measure_arm(bench, bench.train_arm(arm, seed))
-            found[arm.name].append(values)
-            logger.info(
-                "%s, seed %d: Align %.3f, caption loss %.3f",
-                *(arm.name, seed, values["align"], values["caption_loss"]),
-            )
+    plan = list(product(size.seeds, ARMS[name]))
+    for seed, arm in track(plan, len(plan), "training and measuring"):
+        values = measure_arm(bench, bench.train_arm(arm, seed))
+        found[arm.name].append(values)
+        logger.info(
+            "%s, seed %d: Align %.3f, caption loss %.3f",
+            *(arm.name, seed, values["align"], values["caption_loss"]),
+        )
     results: dict[str, Any] = {
         "experiment": name,
         "num_scenes": size.num_scenes,

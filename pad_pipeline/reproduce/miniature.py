@@ -8,6 +8,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,6 +19,7 @@ from pad_pipeline.errors import UserError
 from pad_pipeline.evaluate.answers import Answer
 from pad_pipeline.evaluate.figure_style import png
 from pad_pipeline.evaluate.loss_curves import loss_curves_figure
+from pad_pipeline.progress import track
 from pad_pipeline.reproduce.bench import FULL, QUICK, REGIMES, Bench
 from pad_pipeline.reproduce.second_stage import FULL_SECOND, QUICK_SECOND, SecondStage
 from pad_pipeline.reproduce.tables import ARMS, answer_row, caption_row, table_lines, where_row
@@ -50,7 +52,10 @@ _IN_STAGE_2: tuple[ProjectorKind, ...] = ("mlp", "c-abstractor")
 def reproduce(
     output: str | Path, *, quick: bool = False, console: Console | None = None
 ) -> list[str]:
-    """Train and measure all, write `results.json` and the loss curves, return the table's lines."""
+    """Train and measure all, write `results.json` and the loss curves, return the table's lines.
+
+    `console` shows how far it is; by default stderr.
+    """
     size = QUICK if quick else FULL
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
@@ -60,33 +65,31 @@ def reproduce(
     bench = Bench(size)
     second = SecondStage(bench, QUICK_SECOND if quick else FULL_SECOND)
     captions: dict[str, list[list[Answer]]] = {arm: [] for arm in ARMS}
-    answers: dict[str, dict[str, list[list[Answer]]]] = {}
-    runs: dict[str, dict[str, list[dict[str, float]]]] = {}
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for kind in get_args(ProjectorKind):
-        runs[kind] = {regime: [] for regime in REGIMES}
-        if kind in _IN_STAGE_2:
-            answers[kind] = {arm: [] for arm in ARMS}
-        for seed in size.seeds:
-            for regime in REGIMES:
-                is_shown = kind == _SHOWN and seed == size.seeds[0]
-                model, values, curve = bench.run(kind, regime, seed, folder if is_shown else None)
-                runs[kind][regime].append(values)
-                if regime in ARMS and kind in _IN_STAGE_2:
-                    answers[kind][regime].append(second.answer(second.run(model, seed)))
-                    if kind == _SHOWN:
-                        captions[regime].append(_captions(bench, model))
-                if curve and seed == size.seeds[0]:
-                    curves[f"{kind}/{regime.replace('_', ' ')}"] = curve
-                logger.info(
-                    "%s, %s, seed %d: delta H %.3f, Align %.3f, cosine %.3f, caption loss %.3f",
-                    *(kind, regime.replace("_", " "), seed),
-                    *(values[name] for name in ("delta_h", "align", "cosine", "caption_loss")),
-                )
-    results = {
-        kind: {regime: _summary(runs[kind][regime]) for regime in REGIMES}
-        for kind in get_args(ProjectorKind)
+    answers: dict[str, dict[str, list[list[Answer]]]] = {
+        kind: {arm: [] for arm in ARMS} for kind in _IN_STAGE_2
     }
+    kinds: tuple[ProjectorKind, ...] = get_args(ProjectorKind)
+    runs: dict[str, dict[str, list[dict[str, float]]]] = {
+        kind: {regime: [] for regime in REGIMES} for kind in kinds
+    }
+    curves: dict[str, list[tuple[int, float]]] = {}
+    plan = list(product(kinds, size.seeds, REGIMES))
+    for kind, seed, regime in track(plan, len(plan), "training and measuring", console):
+        is_shown = kind == _SHOWN and seed == size.seeds[0]
+        model, values, curve = bench.run(kind, regime, seed, folder if is_shown else None)
+        runs[kind][regime].append(values)
+        if regime in ARMS and kind in _IN_STAGE_2:
+            answers[kind][regime].append(second.answer(second.run(model, seed)))
+            if kind == _SHOWN:
+                captions[regime].append(_captions(bench, model))
+        if curve and seed == size.seeds[0]:
+            curves[f"{kind}/{regime.replace('_', ' ')}"] = curve
+        logger.info(
+            "%s, %s, seed %d: delta H %.3f, Align %.3f, cosine %.3f, caption loss %.3f",
+            *(kind, regime.replace("_", " "), seed),
+            *(values[name] for name in ("delta_h", "align", "cosine", "caption_loss")),
+        )
+    results = {kind: {regime: _summary(runs[kind][regime]) for regime in REGIMES} for kind in kinds}
     tables = {
         "table_4": _table_4(captions),
         "table_5": {_SHOWN: answer_row(answers[_SHOWN])},
