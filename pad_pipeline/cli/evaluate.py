@@ -21,6 +21,7 @@ def analyze(
     iterations: int = 5,
     num_pictures: int = 8,
     spectrum: bool = False,
+    held_out: bool = True,
 ) -> None:
     """Measure how well a projector's tokens match words.
 
@@ -29,12 +30,13 @@ def analyze(
     Args:
         annotations: Data set that `annotate` wrote.
         output: Folder for analysis.json and the pictures.
-        num_images: Images to measure, from the data set's beginning.
+        num_images: Images to measure; of more the first ones.
         threshold: How the similarity from which a patch counts as found is chosen.
         iterations: Words that matching pursuit picks per patch.
         num_pictures: Images of which pictures are drawn.
         spectrum: Print what lies behind the entropies: tokens under masks and outside, labels,
             centred and with unit length, the mean's share, the largest eigenvalues.
+        held_out: Of the data set that the run was trained on, only images that it held out.
     """
     from pad_pipeline.evaluate.analysis import analyze_run
 
@@ -48,6 +50,7 @@ def analyze(
         iterations=iterations,
         num_pictures=num_pictures,
         spectrum=spectrum,
+        held_out=held_out,
     )
     for line in report.lines():
         say(line)

@@ -16,6 +16,7 @@ import torch
 
 from pad_pipeline import storage
 from pad_pipeline.errors import Setting, UserError
+from pad_pipeline.evaluate.held_out import choose_samples
 from pad_pipeline.evaluate.map_pictures import draw_pictures, file_stems
 from pad_pipeline.evaluate.maps import ImageMaps, image_maps, write_maps
 from pad_pipeline.evaluate.measures.alignment import AlignmentMeter, CosineMeter, Threshold
@@ -25,7 +26,6 @@ from pad_pipeline.evaluate.spectra import measure_spectra, spectra_lines, spectr
 from pad_pipeline.train.data.batch import Batch
 from pad_pipeline.train.data.examples import Example
 from pad_pipeline.train.data.loader import Loader
-from pad_pipeline.train.data.sample_file import TrainingSamples, write_samples
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.regions import covered_tokens
 from pad_pipeline.train.run.folder import read_run
@@ -55,21 +55,28 @@ class AnalysisReport:
     """The measures, where they were written, and which pictures there are."""
 
     measures: Measures
+    random: Measures
+    """Those of an untrained projector of the same shape, on the same images."""
+    seen: str
+    """Which of the images the run was trained on."""
     output: str
     pictures: list[str] = field(default_factory=list)
     spectra: dict[str, Spectrum | None] | None = None
 
     def lines(self) -> list[str]:
         """The report as a table."""
-        m = self.measures
+        m, random = self.measures, self.random
         return [
             f"images             {m.num_images:,}, {m.num_regions:,} regions "
             f"({m.num_regions_without_token:,} more cover no token)",
+            f"seen in training   {self.seen}",
             f"H before           {m.entropy_before:.4f}",
             f"H after            {m.entropy_after:.4f}",
-            f"delta H            {m.delta_entropy:.4f}",
-            f"Align(V, W)        {m.align:.4f}  (threshold: {m.threshold})",
-            f"cosine similarity  {m.cosine:.4f}",
+            f"delta H            {m.delta_entropy:.4f}  (random projector: "
+            f"{random.delta_entropy:.4f})",
+            f"Align(V, W)        {m.align:.4f}  (random projector: {random.align:.4f}; "
+            f"threshold: {m.threshold})",
+            f"cosine similarity  {m.cosine:.4f}  (random projector: {random.cosine:.4f})",
             *(spectra_lines(self.spectra) if self.spectra is not None else ()),
             f"wrote {storage.join(self.output, 'analysis.json')}"
             + (f" and {len(self.pictures)} pictures" if self.pictures else ""),
@@ -126,26 +133,29 @@ def analyze_run(
     iterations: int = 5,
     num_pictures: int = 8,
     spectrum: bool = False,
+    held_out: bool = True,
 ) -> AnalysisReport:
     """Measure the projector of a finished run; writes analysis.json and pictures into `output`.
 
-    With `spectrum` also what lies behind ΔH: `spectra.measure_spectra`.
+    The same of a random projector beside it. Of the data set that the run was trained on, the
+    images that it held out are measured if there are some; without `held_out`, and of other data
+    sets, the first ones. With `spectrum` also what lies behind ΔH: `spectra.measure_spectra`.
 
     Raises `UserError` where the run has not finished or the annotations have no regions.
     """
-    model, tokenizer, config = load_finished_model(read_run(storage.absolute(run)))
+    trained = read_run(storage.absolute(run))
+    model, tokenizer, config = load_finished_model(trained)
     target = storage.local_path(output)
     if target is None:
         raise UserError(Setting("output"), f" must be a folder on this machine, not {output}")
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "samples.arrow")
-        _, left_out = write_samples(storage.absolute(annotations), images, "pretrain", path)
-        left_out.report()
-        loader = Loader(
-            TrainingSamples(path), tokenizer, config, vision_input(model, config.vision)
+        found = choose_samples(
+            trained, storage.absolute(annotations), images, num_images, path, held_out=held_out
         )
-        chosen = np.arange(min(num_images, len(loader.samples)))
+        loader = Loader(found.samples, tokenizer, config, vision_input(model, config.vision))
+        chosen = found.places
         measures = measure(model, _batches(loader, chosen), threshold)
         spectra = measure_spectra(model, _batches(loader, chosen)) if spectrum else None
         examples = [loader.load(int(index)) for index in chosen[:num_pictures]]
@@ -166,22 +176,28 @@ def analyze_run(
         ]
         # Beside them the maps of an untrained projector, of the same images.
         fresh = with_random_projector(model)
+        random = measure(fresh, _batches(loader, chosen), threshold)
         write_maps(
             target,
             0,
             "random",
             find(fresh),
             threshold=threshold,
-            measures=summary_of(measure(fresh, _batches(loader, chosen), threshold)),
+            measures=summary_of(random),
         )
     name = storage.absolute(run).rstrip("/").rsplit("/", 1)[-1]
     write_maps(target, 1, name, maps, threshold=threshold, measures=summary_of(measures))
-    found = {"run": run, **asdict(measures)}
+    values = {
+        "run": run,
+        **asdict(measures),
+        "held_out": found.held_out,
+        "random": summary_of(random),
+    }
     if spectra is not None:
-        found["spectrum"] = spectra_to_json(spectra)
-    text = json.dumps(found, indent=1) + "\n"
+        values["spectrum"] = spectra_to_json(spectra)
+    text = json.dumps(values, indent=1) + "\n"
     storage.write_atomic(str(target / "analysis.json"), text.encode())
-    return AnalysisReport(measures, output, pictures, spectra)
+    return AnalysisReport(measures, random, found.seen, output, pictures, spectra)
 
 
 def with_random_projector(model: VisionLanguageModel) -> VisionLanguageModel:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from pad_pipeline.train.data.sampler import make_sampler
+from pad_pipeline.train.distributed import OneWorker
+from pad_pipeline.train.loop import train
+from pad_pipeline.train.run.folder import open_run
 from tests.cli.runner import call
+from tests.train.scenes import write_annotations
+from tests.train.test_loop import PRETRAIN
 
 
 def test_a_run_is_measured_and_its_pictures_drawn(
@@ -21,6 +29,8 @@ def test_a_run_is_measured_and_its_pictures_drawn(
     assert done.code == 0, done.err
     found = json.loads((tmp_path / "analysis" / "analysis.json").read_text())
     assert found["num_images"] == 4
+    assert found["held_out"] is False
+    assert "seen in training   all: the run held no image of these out" in done.out
     assert found["delta_entropy"] == pytest.approx(found["entropy_before"] - found["entropy_after"])
     assert 0 <= found["align"] <= found["align_by_threshold"]["oracle"] <= 1
     pictures = sorted(path.name for path in (tmp_path / "analysis").glob("*.png"))
@@ -63,3 +73,41 @@ def test_a_projector_names_as_many_patches_however_many_pictures_are_drawn(
         found.append([(each["images"][0]["words"], each["images"][0]["colours"]) for each in maps])
     assert found[0] == found[1]
     assert any(colours for _, colours in found[0])
+
+
+def test_images_that_were_held_out_are_measured_beside_a_random_projector(
+    capfd, scenes: Path, tmp_path: Path
+) -> None:
+    """Of the data set that a run was trained on; of another one the first, and that is said."""
+    data = tmp_path / "more"
+    write_annotations(data, 24)
+    config = dataclasses.replace(PRETRAIN, max_steps=1, num_validation=5)
+    url = str(tmp_path / "run")
+    train(
+        open_run(url, "pretrain", config, str(data / "annotations"), None, None),
+        config,
+        OneWorker(),
+    )
+
+    def analyze(annotations: Path, *options: str) -> tuple[dict, str]:
+        output = tmp_path / f"{annotations.parent.name}{len(options)}"
+        done = call(
+            capfd,
+            *("analyze", url, "--annotations", annotations, "--output", output),
+            *("--num-pictures", "2", "--iterations", "1", *options),
+        )
+        assert done.code == 0, done.err
+        return json.loads((output / "analysis.json").read_text()), done.out
+
+    found, text = analyze(data / "annotations")
+    assert (found["num_images"], found["held_out"]) == (2, True)  # a tenth of 24
+    assert "seen in training   none: 2 images that the training held out" in text
+    assert f"(random projector: {found['random']['align']:.4f}; threshold" in text
+    validation = make_sampler(config, np.ones(24, np.int64)).validation
+    pictures = {path.name[:4] for path in (tmp_path / "more0").glob("*-align.png")}
+    assert pictures == {f"{place:04d}" for place in validation}
+    found, text = analyze(data / "annotations", "--no-held-out", "--num-images", "4")
+    assert (found["num_images"], found["held_out"]) == (4, None)
+    found, text = analyze(scenes / "annotations")
+    assert found["held_out"] is None
+    assert "seen in training   not known: the run was trained on other data" in text

@@ -152,6 +152,7 @@ TRAINING_RUN = {"--init-from", "--output", "--images", "--dry-run", "--no-dry-ru
 
 ALIGNMENT = {"--annotations", "--output", "--images", "--num-images", "--threshold"} | {
     *("--iterations", "--num-pictures", "--spectrum", "--no-spectrum"),
+    *("--held-out", "--no-held-out"),
 }
 
 EVALUATION = RAY | {

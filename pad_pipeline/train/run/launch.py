@@ -98,6 +98,9 @@ def _absolute(
     )
 
 
+_OF_REGIONS = ("patch_loss", "cosine")
+
+
 def _report(url: str) -> list[str]:
     facts = read_run(url).facts
     last = facts["last"]
@@ -111,6 +114,8 @@ def _report(url: str) -> list[str]:
         "validation/cosine": "held-out cosine",
         "validation/align": "held-out Align",
     }
+    if not last.get("regions_per_image"):  # without regions there is neither of them, and not 0
+        names = {key: label for key, label in names.items() if key not in _OF_REGIONS}
     return [
         f"finished {url}",
         *(f"{label:22} {last[key]:.4f}" for key, label in names.items() if key in last),

@@ -87,8 +87,10 @@ def progress_display(console: Console, num_steps: int) -> Iterator[Progress]:
 
 
 def _summary(values: dict[str, Any]) -> str:
-    text = f"caption {values['caption_loss']:.3f}, patch {values['patch_loss']:.3f}"
-    text += f", cosine {values['cosine']:.3f}, {values['tokens_per_s']:,.0f} tokens/s"
+    text = f"caption {values['caption_loss']:.3f}"
+    if values["regions_per_image"]:
+        text += f", patch {values['patch_loss']:.3f}, cosine {values['cosine']:.3f}"
+    text += f", {values['tokens_per_s']:,.0f} tokens/s"
     if values["waiting_share"] > 0.05:
         text += f", {values['waiting_share']:.0%} of the time waiting for data"
     return text
