@@ -40,8 +40,8 @@ class _Pair:
     boxes: NDArray[np.float32]
     """(N, 4), x0, y0, x1, y1 in 0–1 of the image."""
     queries_NC: Tensor
-    encoded_SC: Tensor | None
-    """What masks are made of; None where no score passes."""
+    encoded_SC: Tensor
+    """What masks are made of, as are the queries; empty where none is wanted."""
 
 
 class Sam3Detector:
@@ -154,28 +154,27 @@ class Sam3Detector:
         """What passes the threshold in each pair."""
         presence_R = found.presence_R.sigmoid()
         scores_RQ = found.logits_RQ.sigmoid() * presence_R[:, None]
-        table = torch.cat([found.boxes_RQ4, scores_RQ[..., None]], -1)
-        table_RQ5 = table.cpu().numpy()  # here the pass is waited for
-        if not np.isfinite(table_RQ5).all():
+        present_RQ = presence_R[:, None].expand_as(scores_RQ)
+        table = torch.cat([found.boxes_RQ4, scores_RQ[..., None], present_RQ[..., None]], -1)
+        table_RQ6 = table.cpu().numpy()  # here the pass is waited for
+        if not np.isfinite(table_RQ6).all():
             raise FloatingPointError(
                 f"the detector's numbers overflow {self.runtime.dtype}; use bfloat16 or float32"
             )
-        for number, ((row, image, word), presence) in enumerate(
-            zip(places, presence_R.tolist(), strict=True)
-        ):
-            passing = np.flatnonzero(table_RQ5[number, :, 4] > self.box_threshold)
+        for number, (row, image, word) in enumerate(places):
+            passing = np.flatnonzero(table_RQ6[number, :, 4] > self.box_threshold)
+            draws = for_masks and len(passing) > 0
+            empty = found.queries_RQC.new_empty(0)
             yield _Pair(
                 image=image,
                 row=row,
                 word=word,
-                presence=presence,
-                scores=table_RQ5[number, passing, 4],
-                boxes=table_RQ5[number, passing, :4],
-                queries_NC=found.queries_RQC[number, self._rows(passing)],
+                presence=float(table_RQ6[number, 0, 5]),
+                scores=table_RQ6[number, passing, 4],
+                boxes=table_RQ6[number, passing, :4],
+                queries_NC=found.queries_RQC[number, self._rows(passing)] if draws else empty,
                 # copied, as a view would hold all pairs of the pass in memory
-                encoded_SC=(
-                    found.encoded_RSC[number].clone() if for_masks and len(passing) else None
-                ),
+                encoded_SC=found.encoded_RSC[number].clone() if draws else empty,
             )
 
     def _draw(
@@ -192,7 +191,7 @@ class Sam3Detector:
                 features,
                 self._rows([pair.row for pair in part]),
                 self.words.encode([pair.word for pair in part]),
-                torch.stack([pair.encoded_SC for pair in part if pair.encoded_SC is not None]),
+                torch.stack([pair.encoded_SC for pair in part]),
                 pad_sequence(
                     [pair.queries_NC[self._rows(queries[pair])] for pair in part], batch_first=True
                 ),
