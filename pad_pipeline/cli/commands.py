@@ -21,6 +21,7 @@ from pad_pipeline.cli import (
 )
 from pad_pipeline.cli.options import choose_preset
 from pad_pipeline.cli.parsing import Commands, Group, parse
+from pad_pipeline.cognition.config import CognitionConfig
 from pad_pipeline.engine.config import PRESETS
 from pad_pipeline.serve.config import ServiceConfig
 from pad_pipeline.similarity.config import EmbedConfig
@@ -77,7 +78,7 @@ def build_commands(preset: str, stage: str = "1") -> Commands:
                 "push": train.push,
             },
         ),
-        "conversations": conversations.conversations,
+        "conversations": partial(conversations.conversations, config=CognitionConfig()),
         "view": view.view,
         "show": dataset.show,
         "analyze": evaluate.analyze,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pad_pipeline.cli.options import DataSet, Images
 from pad_pipeline.cli.reports.output import say
-from pad_pipeline.errors import UserError
+from pad_pipeline.cognition.folder import is_conversations
+from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.ports import listen
 
 
@@ -19,7 +20,7 @@ def view(
     host: str = "127.0.0.1",
     port: int = 8500,
 ) -> None:
-    """Show a data set in the browser.
+    """Show a data set in the browser, or what `conversations` wrote.
 
     Pictures with masks, filters, tags, failures and comparisons. The data set may be unfinished,
     or a COCO file. Marks that you set go to one file beside the shards; they and an index in the
@@ -37,12 +38,33 @@ def view(
         port: Port to listen at; 0 takes a free one.
     """
     try:
+        from pad_pipeline.view.app import make_app
+        from pad_pipeline.view.conversations import app as of_conversations
+        from pad_pipeline.view.conversations.entries import ConversationPages
         from pad_pipeline.view.server import open_viewer, serve
     except ImportError as error:
         raise UserError(
             f"the viewer needs packages that are not installed ({error}): "
             "pip install 'pad-pipeline[view]'"
         ) from error
+    if is_conversations(output):
+        options = {
+            "run": run,
+            "ground_truth": ground_truth,
+            "match": match,
+            "service": service,
+            "review": review,
+        }
+        for name, value in options.items():
+            if value:
+                raise UserError(
+                    Setting(name), f" is for data sets, and {output} holds conversations"
+                )
+        pages = ConversationPages(output, images)
+        with listen(host, port) as listening:
+            app = of_conversations.make_app(pages, host)
+            serve(app, listening, host, lambda url: say(f"serving at {url} (Ctrl-C stops)"))
+        return
     with listen(host, port) as listening:
         viewer = open_viewer(
             output,
@@ -62,4 +84,4 @@ def view(
             if viewer.writing.token is not None:
                 say(f"to mark regions, open it once as {url}/?token={viewer.writing.token}")
 
-        serve(viewer, listening, host, announce)
+        serve(make_app(viewer, host), listening, host, announce)

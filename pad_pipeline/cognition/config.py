@@ -18,9 +18,9 @@ from pad_pipeline.limits import AtLeastOne, Fraction, NotNegative, check_limits
 class CognitionConfig:
     """What is asked about each image, and how the answers are made."""
 
-    codes: str
+    codes: str = "embedded"
     """VQ model: hub id or directory of transformers or diffusers, a checkpoint of
-    taming-transformers."""
+    taming-transformers, or `embedded`."""
     size: AtLeastOne = 672
     """Side of the square frame in which the model sees an image, in pixels, as in Table 6."""
     geometry: Literal["pad", "squash", "crop"] = "pad"

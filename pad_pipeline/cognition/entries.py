@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -25,6 +26,8 @@ from pad_pipeline.sources.conversations import (
 from pad_pipeline.sources.entries import ID_KEYS, describe, first_of, read_entries
 from pad_pipeline.sources.manifests import make_locator
 from pad_pipeline.sources.rows import relative_id
+
+logger = logging.getLogger(__name__)
 
 _SAMPLED = 20
 """Entries from whose paths the place of the images is found."""
@@ -65,13 +68,38 @@ class RegionLookup:
 
     def __init__(self, dataset: str) -> None:
         """Read the regions of `dataset`, as `annotate` wrote it."""
+        self._dataset = dataset
         self._boxes = {
             record.image_id: _boxes(record) for record in iter_records(open_dataset(dataset))
         }
+        self._num_images = self._num_found = 0
+        self._first: str | None = None
 
     def find(self, image_id: str) -> tuple[TaggedBox, ...] | None:
         """The boxes of an image; None where the data set does not have it."""
-        return self._boxes.get(image_id)
+        found = self._boxes.get(image_id)
+        self._num_images += 1
+        self._num_found += found is not None
+        self._first = self._first or image_id
+        return found
+
+    def report(self) -> None:
+        """Log how many of the images that were looked for are in the data set."""
+        if self._num_images and not self._num_found:
+            logger.warning(
+                "no image of the conversations is in %s: its ids are like %r, theirs like %r; "
+                "annotate the same folder of images",
+                self._dataset,
+                next(iter(self._boxes), None),
+                self._first,
+            )
+            return
+        logger.info(
+            "%s of %s images are in %s",
+            f"{self._num_found:,}",
+            f"{self._num_images:,}",
+            self._dataset,
+        )
 
 
 def read(source: str, images: str | None, regions: RegionLookup | None) -> Iterator[Entry]:

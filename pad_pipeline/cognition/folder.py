@@ -63,6 +63,15 @@ def read_finished(url: str) -> Iterator[Any]:
         yield from read_entries(storage.join(url, name))
 
 
+def image_places(url: str, images: str | None) -> tuple[str, str | None]:
+    """The list that a folder was made of, beside which its images may lie, and where they are.
+
+    `images` is where they are now, if not where they were.
+    """
+    manifest = read_manifest(url)
+    return manifest["source"], images or manifest["images"]
+
+
 def shard_name(number: int) -> str:
     """The file name of a shard."""
     return f"conversations-{number:05d}.jsonl"

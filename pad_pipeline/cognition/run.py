@@ -108,6 +108,8 @@ def make_conversations(
         for number, lines, counts in results:
             folder.commit(number, lines, counts)
             entries.add_done(counts.num_entries)
+        if regions is not None:
+            regions.report()
         provenance = {
             "source": source,
             "images": images,

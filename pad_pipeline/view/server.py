@@ -8,12 +8,12 @@ import socket
 from collections.abc import Callable, Sequence
 
 import uvicorn
+from fastapi import FastAPI
 
 from pad_pipeline import storage
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.review.events import user_name
 from pad_pipeline.review.log import ReviewLog, review_url
-from pad_pipeline.view.app import make_app
 from pad_pipeline.view.pictures import Pictures
 from pad_pipeline.view.runs import read_runs
 from pad_pipeline.view.safety import LOOPBACK
@@ -75,14 +75,12 @@ def open_viewer(
     )
 
 
-def serve(
-    viewer: Viewer, listening: socket.socket, host: str, ready: Callable[[str], None]
-) -> None:
+def serve(app: FastAPI, listening: socket.socket, host: str, ready: Callable[[str], None]) -> None:
     """Answers until Ctrl-C or SIGTERM; `ready` is called with the address."""
     port = listening.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     config = uvicorn.Config(
-        make_app(viewer, host), log_level="warning", access_log=False, server_header=False,
+        app, log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=3,
     )  # fmt: skip
     server = uvicorn.Server(config)

@@ -11,7 +11,7 @@ from pad_pipeline.cognition.run import make_conversations
 from pad_pipeline.dataset.reader import iter_records, open_dataset
 from pad_pipeline.errors import UserError
 from pad_pipeline.geometry import geometry
-from tests.cognition.samples import read_lines, small_config, write_model
+from tests.cognition.samples import entry, read_lines, small_config, write_model, write_source
 from tests.train.scenes import write_annotations
 
 PLACED = geometry("squash", 200, 100, 64)
@@ -90,3 +90,16 @@ def test_masks_of_a_data_set_are_asked_about_by_their_tags(tmp_path: Path) -> No
         assert f"the part with the {tag} of this image" in question
     assert tagged == report.counts.num_tagged > 2
     assert f"{tagged} about a tagged region" in report.lines()[1]
+
+
+def test_a_data_set_of_other_images_is_named_and_the_regions_are_those_of_the_frame(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = write_annotations(tmp_path, 1)
+    source = write_source(tmp_path / "in", [entry(7)], [7])
+    config = small_config(write_model(tmp_path))
+    report = make_conversations(
+        str(source), str(tmp_path / "out"), config, region_dataset=str(dataset)
+    )
+    assert (report.counts.num_asked, report.counts.num_tagged) == (1, 0)
+    assert "its ids are like '0000.png', theirs like '00007.png'" in caplog.text

@@ -249,3 +249,13 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path, model: Path) -> N
         make_conversations(
             str(tmp_path / "other/x.txt"), str(tmp_path / "new"), small_config(model)
         )
+
+
+def test_the_embedded_model_needs_no_option(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "in", [entry(0)], [0])
+    make_conversations(str(source), str(tmp_path / "out"), CognitionConfig(device="cpu"))
+    [line] = read_lines(tmp_path / "out")
+    high, low = line["cognition"]
+    assert (high["grid"], low["grid"]) == ([42, 42], [16, 16])
+    answer = line["conversations"][high["turn"] + 1]["value"]
+    assert len(set(read_indices(answer, 512))) > 10

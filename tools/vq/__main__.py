@@ -1,7 +1,8 @@
 """Train the embedded VQ model: `python -m tools.vq --output DIR`.
 
-It leaves a model directory in OUTPUT/model and its PSNR on unseen scenes in OUTPUT/facts.json, and
-continues from its last checkpoint when it is run again.
+It leaves a model directory in OUTPUT/model, its PSNR on unseen scenes in OUTPUT/facts.json and a
+picture of some of them in OUTPUT/reconstruction.png, and continues from its last checkpoint when it
+is run again.
 """
 
 from __future__ import annotations

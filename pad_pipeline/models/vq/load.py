@@ -105,8 +105,8 @@ def _open_diffusers(place: Path) -> DiffusersCodec:
         from diffusers import VQModel
     except ImportError as error:
         raise UserError(
-            f"{place} is a VQModel of diffusers, which is not installed; `pip install "
-            "pad-pipeline[vlsa]`"
+            f"{place} is a VQModel of diffusers, which is not installed: pip install "
+            "'pad-pipeline[train]'"
         ) from error
     try:
         loaded: Any = VQModel.from_pretrained(

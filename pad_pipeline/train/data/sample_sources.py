@@ -9,6 +9,7 @@ from itertools import chain, islice
 from typing import Any
 
 from pad_pipeline import storage
+from pad_pipeline.cognition.folder import MANIFEST, image_places, is_conversations, read_finished
 from pad_pipeline.dataset.chooser import LEFT_OUT, Chooser
 from pad_pipeline.dataset.reader import iter_whole_records, open_dataset
 from pad_pipeline.dataset.record_images import find_record_image
@@ -57,22 +58,23 @@ def read_samples(
     """The samples of `source` in order; `left_out` counts by reason what cannot be trained on.
 
     `source` is a data set of PAD records, of which `review` says which marks count, or, without
-    regions, a list of conversations (stage 1 takes captions too) as JSON or JSON Lines; `images` is
-    where the images are. Raises `UserError` for a source that is neither.
+    regions, a list of conversations (stage 1 takes captions too) as JSON or JSON Lines, or a folder
+    that `conversations` wrote; `images` is where the images are. Raises `UserError` for a source
+    that is neither.
     """
     if is_list(source):
         return _listed(source, images, stage, left_out)
     if reads_conversations(stage):
         raise UserError(
-            f"expected conversations as .json or .jsonl, found {source}; stage 2 trains on "
-            "conversations, stage 1 (`train pretrain`) on annotations"
+            f"expected conversations as .json, .jsonl or a folder of them, found {source}; stage 2 "
+            "trains on conversations, stage 1 (`train pretrain`) on annotations"
         )
     return _annotated(source, images, left_out, review)
 
 
 def is_list(source: str) -> bool:
-    """Whether a source is a file of conversations or captions, by its name."""
-    return source.lower().endswith((".json", ".jsonl", ".ndjson"))
+    """Whether a source is a file of conversations or captions, by its name, or a folder of them."""
+    return source.lower().endswith((".json", ".jsonl", ".ndjson")) or is_conversations(source)
 
 
 def as_sources(source: str | Sequence[str]) -> tuple[str, ...]:
@@ -88,7 +90,8 @@ def source_digest(
         digests = [source_digest(each, images, review) for each in source]
         return hashlib.sha256("\n".join(digests).encode()).hexdigest()[:16]
     if is_list(source):
-        content = storage.version(source)
+        is_folder = is_conversations(source)
+        content = storage.version(storage.join(source, MANIFEST) if is_folder else source)
     else:
         dataset = open_dataset(source)
         rows = [[shard.name, shard.num_rows] for shard in dataset.files]
@@ -134,10 +137,12 @@ def _annotated(
 def _listed(
     source: str, images: str | None, stage: TrainingStage, left_out: LeftOutSamples
 ) -> Iterator[TrainingSample]:
-    entries = enumerate(read_entries(source), 1)
+    is_folder = is_conversations(source)
+    entries = enumerate(read_finished(source) if is_folder else read_entries(source), 1)
     first = list(islice(entries, _SAMPLED))
     paths = [path for _, entry in first for path in _paths(entry) if not _is_inline(path)]
-    locate = make_locator(source, images, paths)
+    base, images = image_places(source, images) if is_folder else (source, images)
+    locate = make_locator(base, images, paths)
     read = _conversation if reads_conversations(stage) else _captioned
     for number, entry in chain(first, entries):
         name = _name(number, entry)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from pad_pipeline import storage
+from pad_pipeline.cognition.folder import is_conversations
 from pad_pipeline.errors import UserError
 from pad_pipeline.train.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from pad_pipeline.train.data.examples import ExampleReader
@@ -30,7 +31,8 @@ def inspect_sample(
     the source has no such sample or it has no image.
     """
     source = storage.absolute(source)
-    stage = "finetune" if config.geometry != "crop" and is_list(source) else "pretrain"
+    spoken = config.geometry != "crop" and is_list(source)
+    stage = "finetune" if spoken or is_conversations(source) else "pretrain"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "samples.arrow")
         _, left_out = write_samples(source, images, stage, path)

@@ -166,7 +166,7 @@ def test_models_of_transformers(tmp_path: Path) -> None:
 
 
 def test_a_vqmodel_of_diffusers(tmp_path: Path) -> None:
-    diffusers = pytest.importorskip("diffusers", reason="pip install pad-pipeline[vlsa]")
+    diffusers = pytest.importorskip("diffusers", reason="pip install 'pad-pipeline[train]'")
     torch.manual_seed(0)
     model = diffusers.VQModel(
         down_block_types=("DownEncoderBlock2D",) * 2,

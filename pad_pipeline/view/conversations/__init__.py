@@ -1,0 +1,1 @@
+"""Pages of conversations with questions for indices and colours, beside the images."""
