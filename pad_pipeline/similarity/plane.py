@@ -66,7 +66,7 @@ def _principal(vectors: NDArray[np.float16], axes: int) -> NDArray[np.float32]:
 
 
 def _umap(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    import umap
+    import umap  # pyright: ignore[reportMissingImports]
 
     learnt = np.random.default_rng(0).permutation(len(points))[:_LEARNT_FROM]
     neighbours = min(15, len(learnt) - 1)

@@ -17,8 +17,10 @@ from pad_pipeline.similarity.store import Vectors
 EXACT_UP_TO = 20_000
 """Vectors that are all compared with a query; of more, those in the lists nearest to it."""
 _REDUCED_WIDTH = 128
-_LISTS_SEARCHED = 24
-_TRAINED_ON_PER_LIST = 48
+_MOST_LISTS = 4096
+_LISTS_SEARCHED, _LISTS_SEARCHED_FOR_ONE = 16, 128
+"""For each of many queries, whose near-duplicates lie close; for one, whose nearest all count."""
+_TRAINED_ON_PER_LIST = 40
 _REGION_BITS = 16
 """An id is an image's row and, in so many bits, the number of its region."""
 
@@ -56,12 +58,12 @@ def build_index(read: Callable[[], Iterable[Vectors]], count: int, width: int) -
     if count <= EXACT_UP_TO:
         index = faiss.IndexIDMap2(faiss.IndexFlatL2(width))
     else:
-        lists = int(4 * count**0.5)
+        lists = min(int(4 * count**0.5), _MOST_LISTS)
         reduced = f"PCAR{_REDUCED_WIDTH}," if width > _REDUCED_WIDTH else ""
         index = faiss.index_factory(width, f"{reduced}IVF{lists},SQ8", faiss.METRIC_L2)
         inner = faiss.extract_index_ivf(index)
         inner.nprobe = _LISTS_SEARCHED
-        inner.cp.niter = 8
+        inner.cp.niter = 6
         index.train(np.concatenate(list(_sample(read(), _TRAINED_ON_PER_LIST * lists, count))))
     for vectors in read():
         if len(vectors.rows):
@@ -98,12 +100,15 @@ def save_index(index: Any, url: str) -> None:
 
 
 def open_index(path: Path) -> Any:
-    """An index in a local file; its lists are read from there as searches need them.
+    """An index in a local file, for single queries; what they need is read from there.
 
     Raises `UserError` where it is damaged.
     """
     faiss = load_faiss()
     try:
-        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
     except RuntimeError as error:
         raise UserError(f"{path} is damaged: run `pad-pipeline embed` again") from error
+    if not isinstance(index, faiss.IndexIDMap2):
+        faiss.extract_index_ivf(index).nprobe = _LISTS_SEARCHED_FOR_ONE
+    return index

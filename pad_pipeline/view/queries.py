@@ -74,18 +74,16 @@ class Index:
         con.unregister("places_to_keep")
         self.count.cache_clear()
 
-    def map_points(self, filters: Filters) -> dict[str, np.ndarray]:
-        """The "cell" and "main_tag" (-1 where an image has no region) of the images that pass."""
+    def map_points(self, filters: Filters) -> tuple[np.ndarray, np.ndarray]:
+        """Cells and main tags (-1 where an image has no region) of the images that pass."""
         where, values = where_clause(filters)
-        return (
-            self._con.cursor()
-            .execute(
-                "SELECT cell, coalesce(main_tag, -1) AS main_tag FROM plane.places "
-                f"JOIN images USING (position) WHERE {where} ORDER BY position",
-                values,
-            )
-            .fetchnumpy()
+        found = self._con.cursor().execute(
+            "SELECT cell, coalesce(main_tag, -1) AS main_tag FROM plane.places "
+            f"JOIN images USING (position) WHERE {where} ORDER BY position",
+            values,
         )
+        columns = found.fetchnumpy()
+        return np.asarray(columns["cell"]), np.asarray(columns["main_tag"])
 
     def nearest_on_map(self, filters: Filters, x: int, y: int, reach: int) -> Row | None:
         """The image that passes and lies nearest to a cell, at most `reach` cells away."""

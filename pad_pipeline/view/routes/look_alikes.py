@@ -42,11 +42,10 @@ def similar(
     cards = _cards(viewer, [row["position"], *(one.position for one in found)])
     for card, one in zip(cards[1:], found, strict=True):
         card["similarity"] = one.similarity
-    numbers = [region, *(one.region for one in found)]
+        if one.region is not None:
+            card |= _crop(card, one.region)
     if region is not None:
-        cards = [
-            _as_crop(card, number) for card, number in zip(cards, numbers, strict=True)
-        ]  # fmt: skip
+        cards[0] |= _crop(cards[0], region)
     own, *others = cards
     return viewer.page(
         request,
@@ -128,14 +127,12 @@ def map_points(viewer: CurrentViewer, filters: QueryFilters) -> Response:
     """Of each image that passes: its cell, little-endian in 4 bytes; then, a byte each, colours."""
     viewer.look_alikes.get()
     index = viewer.data.index
-    points = index.map_points(filters)
+    cells, main_tags = index.map_points(filters)
     by_tag = np.full(len(index.tag_names) + 1, _GREY, np.uint8)  # the last is that of no tag
     for tag_id, tag in index.tag_names.items():
         by_tag[tag_id] = colour_number(tag)
-    cells = np.ma.filled(points["cell"]).astype("<u4")
-    colours = by_tag[np.ma.filled(points["main_tag"])]
     return Response(
-        cells.tobytes() + colours.tobytes(),
+        cells.astype("<u4").tobytes() + by_tag[main_tags].tobytes(),
         media_type="application/octet-stream",
         headers={"Cache-Control": "private, max-age=60"},
     )
@@ -170,17 +167,14 @@ def _cards(viewer: Viewer, positions: list[int]) -> list[dict[str, Any]]:
     ]
 
 
-def _as_crop(card: dict[str, Any], number: int) -> dict[str, Any]:
-    """A card of one region: its tag, and the part of the picture around its box."""
+def _crop(card: dict[str, Any], number: int) -> dict[str, Any]:
+    """What makes a card that of one region: its tag, and the part of the picture around its box."""
     region = card["regions"][number]
     x0, y0, x1, y1 = (region[name] for name in ("x0", "y0", "x1", "y1"))
     margin = 0.08 * max(x1 - x0, y1 - y0, 1)
+    box = (x0 - margin, y0 - margin, x1 - x0 + 2 * margin, y1 - y0 + 2 * margin)
     return {
-        **card,
         "href": of_image(card["image_id"], query=f"region={number}"),
         "region": region,
-        "crop": [
-            round(value, 1)
-            for value in (x0 - margin, y0 - margin, x1 - x0 + 2 * margin, y1 - y0 + 2 * margin)
-        ],
+        "crop": [round(value, 1) for value in box],
     }
