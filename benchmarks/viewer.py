@@ -135,14 +135,14 @@ def paths(num_rows: int) -> dict[str, str]:
     return found
 
 
-def ask(port: int, path: str, server: psutil.Process) -> dict[str, Any]:
+def ask(port: int, path: str, server: psutil.Process, repeats: int = REPEATS) -> dict[str, Any]:
     """Milliseconds of whole answers; each asks for something new, so that no count is reused.
 
     `cpu_ms` is what the server computed for one, which does not depend on other programs.
     """
     times = []
     before = sum(server.cpu_times()[:2])
-    for number in range(REPEATS):
+    for number in range(repeats):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
         # A new lower bound that changes no result: the counts of filters are kept by the server.
         extra = f"&min_regions=0&max_regions={10_000 + number}" if path.startswith("/?") else ""
@@ -157,7 +157,7 @@ def ask(port: int, path: str, server: psutil.Process) -> dict[str, Any]:
         connection.close()
     spent = sum(server.cpu_times()[:2]) - before
     return {
-        "cpu_ms": round(1000 * spent / REPEATS, 1),
+        "cpu_ms": round(1000 * spent / repeats, 1),
         "p50_ms": round(statistics.median(times), 1),
         "max_ms": round(max(times), 1),
         "kb": round(size / 1000, 1),

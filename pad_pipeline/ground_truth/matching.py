@@ -22,6 +22,8 @@ IOUS = (0.5, 0.75)
 """For these it is told what every region and object is; the curves have all ten of COCO."""
 RegionOutcome = Literal["found", "wrong tag", "found already", "no object", "ignored"]
 ObjectOutcome = Literal["found", "wrong tag", "missed", "ignored"]
+_TOGETHER = 8
+"""Images: COCOeval looks at each with every category that any of them has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,17 @@ class Matcher:
         self._meter = CurveMeter()
 
     def add(self, pairs: Sequence[Pair]) -> Matches:
-        """What the regions and objects of these images are; a few dozen at a time are fastest.
+        """What the regions and objects of these images are.
 
         Raises `UserError` where an image has another size in the truth, or a mask does not fit it.
         """
+        found: Matches = ([], [])
+        for start in range(0, len(pairs), _TOGETHER):
+            for kept, more in zip(found, self._add(pairs[start : start + _TOGETHER]), strict=True):
+                kept.extend(more)
+        return found
+
+    def _add(self, pairs: Sequence[Pair]) -> Matches:
         images = [entries_of(pair, self.kind, self.category_of) for pair in pairs]
         objects, regions = ([each for image in images for each in image[n]] for n in (0, 1))
         results = evaluate(self.kind, objects, regions)
