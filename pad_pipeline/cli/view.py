@@ -27,7 +27,8 @@ def view(
     cache folder (PAD_CACHE, else ~/.cache/pad-pipeline) are all that is written.
 
     Args:
-        run: Folders that `analyze` or `reproduce` wrote: what projectors find in single images.
+        run: Folders that `analyze` or `reproduce` wrote: what projectors find in single images;
+            or that `evaluate … --against` wrote: how two evaluations differ.
         ground_truth: COCO's instances JSON of the images: pages of what was found, missed and
             mistaken, tag by tag and image by image. Matching takes a while the first time.
         match: JSON object of tag -> category, for tags with another name than their category.

@@ -16,6 +16,7 @@ from pad_pipeline.view.routes import (
     assets,
     compare,
     crops,
+    evaluations,
     failures,
     grid,
     image,
@@ -45,6 +46,7 @@ ROUTES = (
     truth,
     look_alikes,
     runs,
+    evaluations,
     try_image,
     assets,
 )

@@ -17,7 +17,8 @@ _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _MOST_BYTES = 64 << 20
 _NO_MAPS = (
     "has no maps of single images: give the folder that `pad-pipeline analyze RUN --annotations "
-    "DATA --output FOLDER` or `pad-pipeline reproduce` wrote"
+    "DATA --output FOLDER`, `pad-pipeline reproduce` or `pad-pipeline evaluate … --against RUN` "
+    "wrote"
 )
 
 

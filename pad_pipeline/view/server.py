@@ -14,6 +14,7 @@ from pad_pipeline import storage
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.review.events import user_name
 from pad_pipeline.review.log import ReviewLog, review_url
+from pad_pipeline.view.evaluations import has_comparison, read_comparison
 from pad_pipeline.view.pictures import Pictures
 from pad_pipeline.view.runs import read_runs
 from pad_pipeline.view.safety import LOOPBACK
@@ -54,7 +55,8 @@ def open_viewer(
         raise UserError(
             Setting("match"), " says which tag is which category of a ", Setting("ground_truth")
         )
-    found = [run for folder in runs for run in read_runs(folder)]
+    compared = [folder for folder in runs if has_comparison(folder)]
+    found = [run for folder in runs if folder not in compared for run in read_runs(folder)]
     distinct = {}
     for run in found:  # every analysis brings the random projector along
         distinct.setdefault((run.name, tuple(run.images)), run)
@@ -68,6 +70,7 @@ def open_viewer(
         pictures=Pictures(images),
         review=ReviewLog(review_url(url, review)),
         runs=list(distinct.values()),
+        evaluations=[read_comparison(folder) for folder in compared],
         service=service,
         truth=truth,
         writing=WriteGuard(None if is_local else secrets.token_urlsafe(24)),

@@ -15,6 +15,7 @@ from pad_pipeline.errors import UserError
 from pad_pipeline.review.log import ReviewLog
 from pad_pipeline.review.marks import Marks
 from pad_pipeline.view.compare import Comparisons
+from pad_pipeline.view.evaluations import EvaluationComparison
 from pad_pipeline.view.export_command import export_commands
 from pad_pipeline.view.filters import Filters
 from pad_pipeline.view.look_alikes import CurrentLookAlikes
@@ -38,6 +39,7 @@ class Viewer:
     pictures: Pictures
     review: ReviewLog
     runs: list[ProjectorVariant] = field(default_factory=list)
+    evaluations: list[EvaluationComparison] = field(default_factory=list)
     service: str | None = None
     truth: TruthIndex | None = None
     """How the data set compares with a ground truth; of the shards that were there at the start."""
@@ -62,6 +64,7 @@ class Viewer:
             "notices": self.notices(),
             "num_failed": self.data.index.stats.images_by_status["failed"],
             "has_runs": bool(self.runs),
+            "has_evaluations": bool(self.evaluations),
             "service": self.service,
             "has_truth": self.truth is not None,
             "can_mark": self.writing.allows(request),

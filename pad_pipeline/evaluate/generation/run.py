@@ -35,6 +35,7 @@ from pad_pipeline.evaluate.generation.prompts import (
     default_prompt,
 )
 from pad_pipeline.evaluate.questions.question import Question
+from pad_pipeline.sources import ManifestRow
 
 Batches = Sequence[tuple[int, list[int]]]
 AnswerOnRay = Callable[[str, GenerationConfig, Sequence[Question], Batches, int], Iterator[Any]]
@@ -88,12 +89,20 @@ def evaluate_model(
 
         texts = collect_answers(evaluation.url, asked, config.batch_size, run, progress)
         rows = [
-            {"question_id": q.question_id, "prompt": q.text, "answer": text, **q.entry}
+            {"question_id": q.question_id, "prompt": q.text, "answer": text}
+            | _image_of(q)
+            | q.entry
             for q, text in zip(asked, texts, strict=True)
         ]
         write_lines(place, rows)
         discard_batches(evaluation.url)
     return finish(evaluation, read_predictions(evaluation), against)
+
+
+def _image_of(question: Question) -> dict[str, Any]:
+    """The image's name, for whoever reads the answers."""
+    image = question.image
+    return {"image": image.image_id} if isinstance(image, ManifestRow) else {}
 
 
 def _prompt(model: str, kind: Kind, options: dict[str, Any], config: GenerationConfig) -> str:
