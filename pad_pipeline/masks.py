@@ -72,6 +72,12 @@ def area(counts: str, height: int, width: int) -> int:
     return int(_fitting_runs(counts, height, width)[1::2].sum())
 
 
+def area_of_sound(counts: str, height: int, width: int) -> int:
+    """As `area`, sooner, for a string that is known to be sound: pycocotools checks nothing."""
+    rle: Any = {"size": [height, width], "counts": counts}
+    return int(coco_mask.area(rle))
+
+
 def bounding_box(counts: str, height: int, width: int) -> tuple[float, float, float, float]:
     """Tight (x0, y0, x1, y1) in pixels, right and bottom edges exclusive; zeros when empty.
 

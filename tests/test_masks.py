@@ -33,6 +33,7 @@ def test_every_golden_mask_both_ways():
         height, width = case["size_hw"]
         assert masks.encode(mask) == case["counts"], case["note"]
         assert (masks.decode(case["counts"], height, width) == mask).all()
+        assert masks.area_of_sound(case["counts"], height, width) == case["area"]
         assert masks.area(case["counts"], height, width) == case["area"] == mask.sum()
         x, y, w, h = case["bbox_xywh"]
         assert masks.bounding_box(case["counts"], height, width) == (x, y, x + w, y + h)

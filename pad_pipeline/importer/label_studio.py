@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from pad_pipeline import storage
+from pad_pipeline import masks, storage
 from pad_pipeline.errors import UserError, plural, short_line
 from pad_pipeline.export.label_studio import LOCAL_FILES
 from pad_pipeline.given import GivenRegion
 from pad_pipeline.given_masks import Polygon
+from pad_pipeline.importer.brush import decode_brush
 from pad_pipeline.importer.labelled import (
     NOT_A_SHAPE,
     NOT_READ,
@@ -37,7 +38,7 @@ def read_label_studio(source: str, images: str | None, problems: Problems) -> La
 
     An image's id is the `image_id` of its task's data, else the path in its address. Of several
     annotations of a task the one that was changed last counts; a task without any has those of its
-    first prediction. Polygons and upright rectangles are read; the rest is left out.
+    first prediction. Polygons, brush masks and upright rectangles are read; the rest is left out.
     """
     del images
     number = sum(1 for _ in read_json_array(source))
@@ -133,7 +134,7 @@ def _results(
 
 def _region(result: Mapping[str, Any], name: str, problems: Problems) -> GivenRegion | None:
     kind, value = result.get("type"), result.get("value", {})
-    if kind not in ("polygonlabels", "rectanglelabels"):
+    if kind not in ("polygonlabels", "rectanglelabels", "brushlabels"):
         problems.add(NOT_A_SHAPE, f"{name}: {kind}")
         return None
     if result.get("image_rotation") or value.get("rotation"):
@@ -143,6 +144,11 @@ def _region(result: Mapping[str, Any], name: str, problems: Problems) -> GivenRe
     if len(labels) != 1:
         raise UserError(f"a region should have one label, found {labels}")
     size = stated_size(result["original_width"], result["original_height"])
+    if kind == "brushlabels":
+        width, height = size
+        counts = masks.encode(decode_brush(value["rle"], height, width))
+        box = masks.bounding_box(counts, height, width)
+        return GivenRegion(str(labels[0]), box, rle_mask=counts, image_size=size)
     polygons: tuple[Polygon, ...] = ()
     if kind == "polygonlabels":
         points = [(float(x) / 100, float(y) / 100) for x, y in value["points"]]

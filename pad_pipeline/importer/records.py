@@ -152,7 +152,7 @@ def _region(
         problems.add(f"regions {error.kind}", image.image_id)
         return None
     counts = placed.rle_mask or _filled(placed.bbox, width, height)
-    area = masks.area(counts, height, width)
+    area = masks.area_of_sound(counts, height, width)  # `placed` has checked what was given
     if not area:
         problems.add("regions whose mask has no pixel", image.image_id)
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from pad_pipeline.annotate.resume import open_or_resume
 from pad_pipeline.annotate.status import read_status
 from pad_pipeline.dataset.reader import iter_records, open_dataset
 from pad_pipeline.errors import UserError
+from pad_pipeline.importer import formats
 from pad_pipeline.importer.formats import ImportReport, import_labels
 from pad_pipeline.importer.options import ImportOptions
 from pad_pipeline.records import PadRecord
+from pad_pipeline.sources import json_stream
 
 W, H = 40, 30
 SQUARE = [5, 5, 15, 5, 15, 15, 5, 15]
@@ -192,12 +195,13 @@ def test_results_of_label_studio_that_do_not_fit(tmp_path: Path) -> None:
         {**POLYGON, "image_rotation": 90},
         {**POLYGON, "original_width": -3},
         {"type": "rectanglelabels", "value": rectangle},
-        {"type": "brushlabels", "value": {}},
+        {"type": "keypointlabels", "value": {}},
+        {"type": "brushlabels", "value": {"rle": [1, 2], "brushlabels": ["dog"]}},
     ]
     [found], report = import_json(tmp_path, "label-studio", [task(*results)])
     assert (found.image_id, len(found.labels)) == ("b.png", 1)
     assert report.left_out == {
-        "labels that cannot be read": 3,
+        "labels that cannot be read": 4,
         "labels of turned images or boxes": 1,
         "boxes without a mask": 1,
         "labels of a kind that has no mask or box": 1,
@@ -321,3 +325,31 @@ def test_yolo_that_is_none_is_refused(tmp_path: Path, file: str, text: str, mess
     with pytest.raises(UserError, match=message):
         import_labels(str(tmp_path / "set"), str(tmp_path / "out"), "yolo-seg")
     assert not (tmp_path / "out").exists()
+
+
+def test_memory_does_not_grow_with_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formats, "ROWS_PER_SHARD", 32)
+    monkeypatch.setattr(json_stream, "_CHUNK_CHARACTERS", 1 << 14)
+    mask = {"segmentation": {"size": [H, W], "counts": COUNTS}}
+    peaks = []
+    for number in (20, 120, 600):
+        content = coco(
+            *({**mask, "image_id": place} for place in range(number)),
+            images=[
+                {"id": place, "file_name": f"{place}.png", "width": W, "height": H}
+                for place in range(number)
+            ],
+        )
+        source = tmp_path / f"{number}.json"
+        source.write_text(json.dumps(content))
+        del content
+        tracemalloc.start()
+        try:
+            report = import_labels(str(source), str(tmp_path / f"out{number}"), "coco")
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+        assert report.num_regions == number
+    assert peaks[2] < 1.5 * peaks[1]  # the first one loads what all need
