@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 
 from pad_pipeline.cli.options import Run, TrainingImages
 from pad_pipeline.cli.reports.output import say
+from pad_pipeline.errors import Setting, UserError
 
 
 def analyze(
@@ -65,6 +66,10 @@ def experiment(
     ],
     output: str = "experiment",
     quick: bool = False,
+    run: str | None = None,
+    annotations: str | None = None,
+    images: TrainingImages = None,
+    num_images: int = 100,
 ) -> None:
     """Run an experiment that the paper leaves open.
 
@@ -74,7 +79,24 @@ def experiment(
             what a patch shows.
         output: Folder for results.json and report.html.
         quick: One seed and fewer steps.
+        run: Of `pursuit`, a finished run of training to measure in place of drawn scenes.
+        annotations: The data set that it is measured on; tags of masks are the labels of patches.
+        num_images: Images of it to measure.
     """
+    if run is not None or annotations is not None:
+        if name != "pursuit" or run is None or annotations is None or quick:
+            raise UserError(
+                Setting("run"),
+                " and ",
+                Setting("annotations"),
+                " go together, with `experiment pursuit` alone and without ",
+                Setting("quick", True),
+            )
+        from pad_pipeline.reproduce.pursuit_on_run import run_pursuit
+
+        for line in run_pursuit(run, annotations, output, images=images, num_images=num_images):
+            say(line)
+        return
     from pad_pipeline.reproduce.experiments import run_experiment
 
     for line in run_experiment(name, output, quick=quick):

@@ -156,8 +156,8 @@ def analyze_run(
         )
         loader = Loader(found.samples, tokenizer, config, vision_input(model, config.vision))
         chosen = found.places
-        measures = measure(model, _batches(loader, chosen), threshold)
-        spectra = measure_spectra(model, _batches(loader, chosen)) if spectrum else None
+        measures = measure(model, batches_of(loader, chosen), threshold)
+        spectra = measure_spectra(model, batches_of(loader, chosen)) if spectrum else None
         examples = [loader.load(int(index)) for index in chosen[:num_pictures]]
         find = partial(
             _find_maps,
@@ -176,7 +176,7 @@ def analyze_run(
         ]
         # Beside them the maps of an untrained projector, of the same images.
         fresh = with_random_projector(model)
-        random = measure(fresh, _batches(loader, chosen), threshold)
+        random = measure(fresh, batches_of(loader, chosen), threshold)
         write_maps(
             target,
             0,
@@ -236,7 +236,8 @@ def _find_maps(
     ]
 
 
-def _batches(loader: Loader, indices: np.ndarray) -> Iterator[Batch]:
+def batches_of(loader: Loader, indices: np.ndarray) -> Iterator[Batch]:
+    """The samples in batches, one after the other."""
     for start in range(0, len(indices), _IMAGES_TOGETHER):
         group = indices[start : start + _IMAGES_TOGETHER]
         yield loader.collate([loader.load(int(index)) for index in group])

@@ -20,17 +20,14 @@ import torch
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError
 from pad_pipeline.evaluate.analysis import measure
-from pad_pipeline.evaluate.measures.pursuit import matching_pursuit
-from pad_pipeline.evaluate.measures.pursuit_quality import PursuitMeter
+from pad_pipeline.evaluate.named_patches import measure_named_patches
 from pad_pipeline.evaluate.scoring.captions import score_captions
 from pad_pipeline.progress import track
 from pad_pipeline.reproduce.bench import FULL, QUICK, Arm, Bench
 from pad_pipeline.reproduce.report import write_report
 from pad_pipeline.train.choices import ProjectorKind
-from pad_pipeline.train.data.batch import Batch
 from pad_pipeline.train.distributed import OneWorker
 from pad_pipeline.train.model.vlm import VisionLanguageModel
-from pad_pipeline.train.regions import covered_tokens
 from pad_pipeline.train.step import evaluation_step
 
 logger = logging.getLogger(__name__)
@@ -94,7 +91,7 @@ def run_experiment(name: Experiment, output: str, *, quick: bool = False) -> lis
     results["signatures"] = failure_signatures(ARMS[name], results["arms"])
     storage.write_json(str(folder / "results.json"), results)
     write_report(results, folder / "report.html")
-    return [*_table(results), f"wrote {folder}/results.json and report.html"]
+    return [*results_table(results), f"wrote {folder}/results.json and report.html"]
 
 
 @torch.no_grad()
@@ -111,38 +108,10 @@ def measure_arm(bench: Bench, model: VisionLanguageModel) -> dict[str, float]:
         "cosine": measures.cosine,
         "delta_h": measures.delta_entropy,
         "caption_loss": loss,
-        **_pursuit(bench, model, batches),
+        **measure_named_patches(model, batches, NUM_ITERATIONS),
     }
     if shutil.which("java") is not None:
         values |= _captions(bench, model)
-    return values
-
-
-def _pursuit(
-    bench: Bench, model: VisionLanguageModel, batches: Sequence[Batch]
-) -> dict[str, float]:
-    known = {token for batch in batches for ids in batch.label_ids for token in ids}
-    meter = PursuitMeter(NUM_ITERATIONS, known)
-    vocabulary = model.embedding.float()
-    for batch in batches:
-        tokens_IPD = model.project(model.encode(batch.pixels_ICHW)).float()
-        covered_IRP = covered_tokens(model.projector.token_coverage(batch.coverage_IRS))
-        covered_IRP = covered_IRP & batch.region_mask_IR.unsqueeze(-1)
-        for image, covered_RP in enumerate(covered_IRP):
-            places = covered_RP.any(dim=0).nonzero().flatten()
-            if not len(places):
-                continue
-            picked = matching_pursuit(
-                tokens_IPD[image, places], vocabulary, num_iterations=NUM_ITERATIONS
-            )
-            for place, picks in zip(places.tolist(), picked.indices_NK.tolist(), strict=True):
-                regions = covered_RP[:, place].nonzero().flatten()
-                labels = {int(each) for each in batch.label_index_IR[image, regions]}
-                meter.add(picks, [batch.label_ids[label] for label in sorted(labels)])
-    values = {"without_word": meter.share_without_word}
-    for k in range(NUM_ITERATIONS):
-        values[f"precision_{k + 1}"] = float(meter.precision_K[k])
-        values[f"recall_{k + 1}"] = float(meter.recall_K[k])
     return values
 
 
@@ -192,7 +161,8 @@ def summarise(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _table(results: Mapping[str, Any]) -> list[str]:
+def results_table(results: Mapping[str, Any]) -> list[str]:
+    """The main measures of every arm, and the failures that show, in lines."""
     columns = [
         name
         for name in (

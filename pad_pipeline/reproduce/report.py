@@ -46,16 +46,9 @@ img { max-width: 100%; } li { margin: .2rem 0; }
 
 def write_report(results: Mapping[str, Any], path: Path) -> None:
     """Write report.html: what was run, the measures over the seeds, the paper's beside, plots."""
-    seeds = len(results["seeds"])
-    what = (
-        f"Small models on drawn scenes: {results['num_scenes']:,} for training in "
-        f"{results['num_steps']:,} steps, {results['num_held_out']:,} held out, on which all is "
-        f"measured; {seeds} seed{'s' if seeds > 1 else ''}, the same order of samples for every "
-        "row. Such figures say nothing of photographs or of models of billions of parameters."
-    )
     title = _TITLES[results["experiment"]]
     parts = [
-        f"<h1>{escape(title)}</h1><p class=what>{escape(what)}</p>",
+        f"<h1>{escape(title)}</h1><p class=what>{escape(_what(results))}</p>",
         "<h2>Measures</h2>" + _measures(results),
         _paper(results),
         _picture(bars_figure(results["arms"], _MEASURES), "The measures as bars"),
@@ -74,6 +67,24 @@ def write_report(results: Mapping[str, Any], path: Path) -> None:
     storage.write_atomic(str(path), page.encode())
 
 
+def _what(results: Mapping[str, Any]) -> str:
+    """What was measured on what."""
+    if "run" in results:
+        return (
+            f"The run {results['run']} beside a random projector, on {results['num_images']:,} "
+            f"images of {results['annotations']}; seen in training: "
+            f"{results['seen_in_training']}. The labels of a patch are the tags of the masks that "
+            "cover it by half: what they do not name counts as wrong."
+        )
+    seeds = len(results["seeds"])
+    return (
+        f"Small models on drawn scenes: {results['num_scenes']:,} for training in "
+        f"{results['num_steps']:,} steps, {results['num_held_out']:,} held out, on which all is "
+        f"measured; {seeds} seed{'s' if seeds > 1 else ''}, the same order of samples for every "
+        "row. Such figures say nothing of photographs or of models of billions of parameters."
+    )
+
+
 def _measures(results: Mapping[str, Any]) -> str:
     arms = results["arms"]
     shown = [name for name in _MEASURES if all(name in values for values in arms.values())]
@@ -82,7 +93,8 @@ def _measures(results: Mapping[str, Any]) -> str:
     for arm, values in arms.items():
         cells = "".join(_cell(values[name]) for name in shown)
         rows.append(f"<tr><td>{escape(arm)}</td>{cells}</tr>")
-    note = "" if "METEOR" in shown else "<p>Captions are not scored: there was no Java runtime.</p>"
+    scored = "METEOR" in shown or "run" in results
+    note = "" if scored else "<p>Captions are not scored: there was no Java runtime.</p>"
     spread = "Means over the seeds; below them the least and the most."
     said = f"<p class=what>{spread}</p>" if len(results["seeds"]) > 1 else ""
     return (
@@ -109,7 +121,7 @@ def _paper(results: Mapping[str, Any]) -> str:
                 f"<tr><td>{escape(arm)}</td><td>{escape(_MEASURES[measure])}</td>"
                 f"<td>{paper:.3f}</td><td>{ours:.3f}</td></tr>"
             )
-    if not rows:
+    if not rows or "run" in results:
         return ""
     return (
         "<h2>Beside the paper</h2><div class=wide><table><tr><th></th><th>measure</th>"

@@ -111,3 +111,27 @@ def test_images_that_were_held_out_are_measured_beside_a_random_projector(
     found, text = analyze(scenes / "annotations")
     assert found["held_out"] is None
     assert "seen in training   not known: the run was trained on other data" in text
+
+
+def test_pursuit_is_measured_on_a_run_and_annotations_of_ones_own(
+    capfd, scenes: Path, trained_run: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "pursuit"
+    words = ("experiment", "pursuit", "--run", trained_run, "--output", output)
+    done = call(capfd, *words, "--annotations", scenes / "annotations", "--num-images", "3")
+    assert done.code == 0, done.err
+    found = json.loads((output / "results.json").read_text())
+    assert list(found["arms"]) == ["random", trained_run.name]
+    values = found["arms"][trained_run.name]
+    recalls = [values[f"recall_{k}"]["mean"] for k in range(1, 6)]
+    assert recalls == sorted(recalls)
+    assert 0 <= values["precision_1"]["mean"] <= 1
+    for name, failures in found["signatures"].items():
+        assert ("Align below 0.15" in failures) == (found["arms"][name]["align"]["mean"] < 0.15)
+    page = (output / "report.html").read_text()
+    assert "beside a random projector, on 3 images" in page
+    assert "the run held no image of these out" in page
+    for wrong in (words, ("experiment", "beta", *words[2:]), (*words, "--quick")):
+        done = call(capfd, *wrong)
+        assert done.code == 1
+        assert "--run and --annotations go together, with `experiment pursuit` alone" in done.err

@@ -172,7 +172,7 @@ CONVERSATIONS = RAY | {
 OPTIONS = {
     "annotate": CONFIG | SOURCE | RAY | {"--limit", "--sample", "--ids"},
     "plan": CONFIG | SOURCE | {"--gpus", "--num-images", "--json"},
-    "serve": CONFIG
+    "serve": CONFIG - {"--detect.boxes"}
     | RAY
     | {"--host", "--port", "--max-queued", "--max-body-bytes"}
     | {"--batch-wait-s", "--timeout-s", "--api-key-file"},
@@ -225,7 +225,8 @@ OPTIONS = {
     | {"--limit", "--device"},
     "evaluate score": {"--against"},
     "reproduce": {"--output", "--quick", "--no-quick"},
-    "experiment": {"--output", "--quick", "--no-quick"},
+    "experiment": {"--output", "--quick", "--no-quick", "--run", "--annotations", "--images"}
+    | {"--num-images"},
     "completion": set(),
 }
 
