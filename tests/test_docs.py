@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,3 +32,20 @@ def test_the_commands_that_fill_the_papers_tables_are_commands() -> None:
     called = [parse(arguments) for arguments in found]
     assert len(called) >= 18
     assert set(called) >= {"analyze", "captions", "referring", "vqa", "detections", "harness"}
+
+
+def test_every_environment_variable_that_is_read_is_in_the_table() -> None:
+    table = (ROOT / "docs/index.md").read_text(encoding="utf-8").partition("## Environment")[2]
+    named = set(re.findall(r"`([A-Za-z_]+)`", table))
+    patterns = (
+        r'os\.environ(?:\.get|\.setdefault|\.pop)?[(\[]"(\w+)"',
+        r'"(\w+)" (?:not )?in os\.environ',
+    )
+    read = {
+        name
+        for path in (ROOT / "pad_pipeline").rglob("*.py")
+        for pattern in patterns
+        for name in re.findall(pattern, path.read_text(encoding="utf-8"))
+    }
+    assert len(read) > 10
+    assert {name for name in read if not name.startswith("AWS_")} <= named

@@ -5,14 +5,20 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Union
 
 import tyro
-from tyro.conf import CascadeSubcommandArgs, FlagCreatePairsOff, arg, subcommand
+from tyro.conf import CascadeSubcommandArgs, DisallowNone, FlagCreatePairsOff, arg, subcommand
 from tyro.constructors import ConstructorRegistry
 
-from pad_pipeline.cli.help import ALL_OPTIONS, HelpRules, format_overview, similar_names
+from pad_pipeline.cli.help import (
+    ALL_OPTIONS,
+    HelpRules,
+    format_overview,
+    similar_names,
+    with_flat_docstring,
+)
 from pad_pipeline.errors import UserError
 
 PROGRAM = "pad-pipeline"
@@ -78,9 +84,9 @@ def run_command(commands: Commands, argv: Sequence[str]) -> None:
         out.write(format_overview(PROGRAM, _DESCRIPTION, commands))
         raise SystemExit(0 if wants_help else 2)
     if wants_help:
-        rules = HelpRules(show_all)
+        rules = HelpRules(show_all, shlex.join(path))
         try:
-            parse(commands, [*path, "--help"], rules.registry)
+            parse(_for_help(commands), [*path, "--help"], rules.registry, (DisallowNone,))
         finally:
             if rules.any_hidden:
                 command = shlex.join([PROGRAM, *path, ALL_OPTIONS])
@@ -89,6 +95,15 @@ def run_command(commands: Commands, argv: Sequence[str]) -> None:
                 )
     else:
         parse(commands, argv)
+
+
+def _for_help(commands: Commands) -> Commands:
+    return {
+        name: replace(command, commands=_for_help(command.commands))  # type: ignore[arg-type]
+        if isinstance(command, Group)
+        else with_flat_docstring(command)
+        for name, command in commands.items()
+    }
 
 
 def _find_command(commands: Commands, argv: Sequence[str]) -> list[str]:
@@ -114,9 +129,13 @@ def _known(commands: Commands) -> str:
 
 
 def parse(
-    commands: Commands, argv: Sequence[str], registry: ConstructorRegistry | None = None
+    commands: Commands,
+    argv: Sequence[str],
+    registry: ConstructorRegistry | None = None,
+    markers: Sequence[Any] = (),
 ) -> None:
-    """Have tyro parse the words and call the command; `registry` says how to read its options."""
+    """Have tyro parse the words and call the command; `registry` says how to read its options, and
+    `markers` are tyro's for all of them."""
 
     def program(command: Any, version: bool = False, debug: bool = False) -> None:
         """The program.
@@ -129,7 +148,14 @@ def parse(
     version = Annotated[_Everywhere, arg(help_behavior_hint="", aliases=["-V"])]
     debug = Annotated[_Everywhere, arg(help_behavior_hint="")]
     program.__annotations__ = {"command": _choice(commands), "version": version, "debug": debug}
-    tyro.cli(program, prog=PROGRAM, description=_DESCRIPTION, args=argv, registry=registry)
+    tyro.cli(
+        program,
+        prog=PROGRAM,
+        description=_DESCRIPTION,
+        args=argv,
+        registry=registry,
+        config=markers,
+    )
 
 
 def _choice(commands: Commands) -> Any:

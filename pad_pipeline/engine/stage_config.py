@@ -21,7 +21,8 @@ class PoolConfig:
     """Workers with which a run may begin where the cluster has no room for all pools at once; where
     it has, all workers start together."""
     max_workers: Annotated[int | None, Ge(1)] = None
-    """Workers that the pool may grow to; without it, the stage's share of the cluster's GPUs."""
+    """Workers that the pool may grow to; without it, the stage's share of the cluster's GPUs, in
+    the layout `fused` one for each."""
     gpus: Annotated[float | None, Ge(0)] = None
     """Share of a GPU that each worker reserves; without it 1, or less where there are fewer GPUs
     than models."""

@@ -53,6 +53,23 @@ def test_a_description_is_one_paragraph(capfd, monkeypatch) -> None:
     assert "`pools` gives every" in " ".join(line.strip("│ ") for line in lines[start : start + 3])
 
 
+def test_the_pages_say_what_one_types(capfd, monkeypatch) -> None:
+    """No Python: no None among the values, no names of settings, no line breaks of docstrings."""
+    monkeypatch.setenv("COLUMNS", "80")
+    page = call(capfd, "train", "finetune", "--help").out
+    assert "None}" not in page
+    assert "--max-steps INT" in page
+    assert "`--micro-batch`. 0 pads." in page
+    for command, ragged in (("experiment", "caption loss out,"), ("evaluate alignment", "labels,")):
+        lines = [
+            line.strip("│ ") for line in call(capfd, *command.split(), "--help").out.split("\n")
+        ]
+        assert not any(line.endswith(ragged) and len(line) < 40 for line in lines)
+    every = call(capfd, "serve", "--help-all").out
+    assert "--detect.model" in every
+    assert "--detect.boxes" not in every  # a service has no list of images that boxes could be of
+
+
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
