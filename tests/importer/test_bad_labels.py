@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ from pad_pipeline.annotate.resume import open_or_resume
 from pad_pipeline.annotate.status import read_status
 from pad_pipeline.dataset.reader import iter_records, open_dataset
 from pad_pipeline.errors import UserError
+from pad_pipeline.importer import coco as coco_format
 from pad_pipeline.importer import formats
 from pad_pipeline.importer.formats import ImportReport, import_labels
 from pad_pipeline.importer.options import ImportOptions
 from pad_pipeline.records import PadRecord
-from pad_pipeline.sources import json_stream
 
 W, H = 40, 30
 SQUARE = [5, 5, 15, 5, 15, 15, 5, 15]
@@ -327,29 +326,26 @@ def test_yolo_that_is_none_is_refused(tmp_path: Path, file: str, text: str, mess
     assert not (tmp_path / "out").exists()
 
 
-def test_memory_does_not_grow_with_the_file(
+def test_no_more_is_read_than_the_shard_at_hand_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(formats, "ROWS_PER_SHARD", 32)
-    monkeypatch.setattr(json_stream, "_CHUNK_CHARACTERS", 1 << 14)
-    mask = {"segmentation": {"size": [H, W], "counts": COUNTS}}
-    peaks = []
-    for number in (20, 120, 600):
-        content = coco(
-            *({**mask, "image_id": place} for place in range(number)),
-            images=[
-                {"id": place, "file_name": f"{place}.png", "width": W, "height": H}
-                for place in range(number)
-            ],
-        )
-        source = tmp_path / f"{number}.json"
-        source.write_text(json.dumps(content))
-        del content
-        tracemalloc.start()
-        try:
-            report = import_labels(str(source), str(tmp_path / f"out{number}"), "coco")
-            peaks.append(tracemalloc.get_traced_memory()[1])
-        finally:
-            tracemalloc.stop()
-        assert report.num_regions == number
-    assert peaks[2] < 1.5 * peaks[1]  # the first one loads what all need
+    num_read, read_before_writing = 0, []
+    read, write = coco_format._image, formats.write_table
+
+    def counted(*args: Any) -> Any:
+        nonlocal num_read
+        num_read += 1
+        return read(*args)
+
+    def noted(*args: Any, **options: Any) -> None:
+        read_before_writing.append(num_read)
+        write(*args, **options)
+
+    monkeypatch.setattr(coco_format, "_image", counted)
+    monkeypatch.setattr(formats, "write_table", noted)
+    monkeypatch.setattr(formats, "ROWS_PER_SHARD", 100)
+    images = [
+        {"id": place, "file_name": f"{place}.png", "width": W, "height": H} for place in range(350)
+    ]
+    import_json(tmp_path, "coco", coco(GOOD, images=images))
+    assert read_before_writing == [128, 256, 320, 350]  # 64 images are read together
