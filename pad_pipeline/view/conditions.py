@@ -34,7 +34,8 @@ def where_clause(filters: Filters) -> tuple[str, list[Any]]:
             covered_cells(filters.lasso),
         )
     if filters.review == "unmarked":
-        add("position NOT IN (SELECT position FROM review.marked)")
+        own = "m.position = images.position"
+        add(f"NOT EXISTS (SELECT 1 FROM review.marked m WHERE {own})")
     elif filters.review:
         add("position IN (SELECT position FROM review.marked WHERE kind = ?)", filters.review)
     if filters.min_regions is not None:

@@ -31,7 +31,7 @@ _SORT_KEYS = {
     "status": "status",
     "caption": "(SELECT place FROM caption_order c WHERE c.position = images.position)",
 }
-_COUNTS_KEPT = 256
+_COUNTS_KEPT, _ROWS_KEPT = 256, 1024
 _IDS_TOGETHER = 10_000
 
 Row = dict[str, Any]
@@ -64,6 +64,10 @@ class Index:
         self.stats: Stats = summary.read(self._con.cursor())
         # Not a cache on the method: it would keep every index that was ever open.
         self.count = lru_cache(maxsize=_COUNTS_KEPT)(self._count)
+        self.find = lru_cache(maxsize=_ROWS_KEPT)(self._find)
+        """The first image of an id."""
+        self.regions_at = lru_cache(maxsize=_ROWS_KEPT)(lambda at: self.regions([at])[at])
+        """The regions of the image at a position."""
 
     def put_on_map(self, places: pa.Table) -> None:
         """Keep the images' places on the map: "position" and "cell", see `lasso`."""
@@ -183,8 +187,7 @@ class Index:
                 found[row["position"]].append(row)
         return found
 
-    def find(self, image_id: str) -> Row | None:
-        """The first image of this id."""
+    def _find(self, image_id: str) -> Row | None:
         found = self.rows(
             f"SELECT {_COLUMNS} FROM images WHERE image_id = ? ORDER BY position LIMIT 1",
             [image_id],

@@ -19,6 +19,12 @@ SLOW_DOWN = (
 )
 
 
+FAILED_CONDITION = (
+    b'<?xml version="1.0" encoding="UTF-8"?>'
+    b"<Error><Code>PreconditionFailed</Code><Message>It has changed.</Message></Error>"
+)
+
+
 @dataclass(frozen=True)
 class Fault:
     """What happens to one request.
@@ -73,6 +79,11 @@ class Faults:
     requests: list[tuple[str, str]] = field(default_factory=list)
     done: list[Fault] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    checks_conditions: bool = False
+    """Whether writes under a condition are refused where it fails, as AWS does and rclone does not;
+    of what was written through this proxy."""
+    etags: dict[str, str] = field(default_factory=dict)
+    writing: threading.Lock = field(default_factory=threading.Lock)
 
     def next(self, method: str, path: str) -> Fault | None:
         """Note a request and decide on it."""
@@ -105,6 +116,22 @@ def faults_before(upstream: str) -> Iterator[Faults]:
                 return self.reply(503, [("Content-Type", "application/xml")], SLOW_DOWN)
             if kind == "reset":
                 return self.reset()
+            if self.command in ("PUT", "DELETE") and faults.checks_conditions:
+                with faults.writing:
+                    if not self.condition_holds():
+                        xml = [("Content-Type", "application/xml")]
+                        return self.reply(412, xml, FAILED_CONDITION)
+                    return self.forward(body, fault)
+            return self.forward(body, fault)
+
+        def condition_holds(self) -> bool:
+            etag = faults.etags.get(self.path.partition("?")[0])
+            wanted = self.headers.get("If-Match")
+            is_new = self.headers.get("If-None-Match") != "*" or etag is None
+            return is_new and wanted in (None, etag)
+
+        def forward(self, body: bytes, fault: Fault | None) -> None:
+            kind = fault.kind if fault else ""
             connection = http.client.HTTPConnection(upstream, timeout=60)
             connection.putrequest(
                 self.command, self.path, skip_host=True, skip_accept_encoding=True
@@ -116,6 +143,10 @@ def faults_before(upstream: str) -> Iterator[Faults]:
             response = connection.getresponse()
             data, headers = response.read(), response.getheaders()
             connection.close()
+            if self.command == "PUT" and response.status == 200:
+                faults.etags[self.path.partition("?")[0]] = response.headers["ETag"]
+            if self.command == "DELETE":
+                faults.etags.pop(self.path.partition("?")[0], None)
             if kind == "lost":
                 return self.reset()
             if fault and kind == "slow":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Request
@@ -9,6 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 from starlette.concurrency import run_in_threadpool
 
+from pad_pipeline.records import Region
 from pad_pipeline.review.events import Event, Verdict, new_event, region_digest
 from pad_pipeline.review.marks import Marks
 from pad_pipeline.view.addresses import of_image
@@ -105,7 +107,8 @@ def _listed(marks: Marks, event: Event) -> dict[str, Any]:
 @router.get("/api/review/image/{image_id:id}")
 def marks_of_image(viewer: CurrentViewer, image_id: ImageId) -> Response:
     """The marks of one image."""
-    return JSONResponse(_state(viewer, viewer.review.marks(), image_id))
+    regions = _regions(viewer, image_id)
+    return JSONResponse(image_state(viewer.review.marks(), image_id, regions))
 
 
 @router.post("/api/review")
@@ -125,41 +128,38 @@ async def mark(request: Request, viewer: CurrentViewer) -> Response:
 def _write(
     viewer: Viewer, wanted: VerdictMark | TagMark | SavedView | Undo, default_name: str
 ) -> Response:
-    values = wanted.model_dump(exclude={"by"})
+    image, regions = None, []
     if isinstance(wanted, VerdictMark | TagMark):
-        _check_target(viewer, wanted)
-    elif isinstance(wanted, Undo) and viewer.review.marks().find(wanted.value) is None:
-        raise HTTPException(404, "there is no such mark to take back")
-    event = new_event(by=wanted.by or default_name, **values)
+        image, regions = wanted.image, _regions(viewer, wanted.image)
+        _check_region(wanted, regions)
+    event = new_event(by=wanted.by or default_name, **wanted.model_dump(exclude={"by"}))
+    done: Event | None = event
+    if isinstance(wanted, Undo):
+        done = viewer.review.marks().find(wanted.value)
+        if done is None:
+            raise HTTPException(404, "there is no such mark to take back")
+        image = done.image
+        with suppress(HTTPException):  # the data set may have lost the image since
+            regions = [] if image is None else _regions(viewer, image)
     marks = viewer.review.write(event)
-    done = marks.find(wanted.value) if isinstance(wanted, Undo) else event
-    answer: dict[str, Any] = {"id": event.id, "done": _in_words(done)}
-    if done is not None and done.image is not None:
-        answer |= {"image": done.image, "marks": _state(viewer, marks, done.image)}
-    return JSONResponse(answer)
+    state = None if image is None else image_state(marks, image, regions)
+    return JSONResponse({"id": event.id, "done": _in_words(done), "image": image, "marks": state})
 
 
-def _check_target(viewer: Viewer, wanted: VerdictMark | TagMark) -> None:
-    """Raises `HTTPException` where there is no such image, or not the region of the page."""
-    row = find_image(viewer.data, wanted.image)
+def _regions(viewer: Viewer, image_id: str) -> list[Region]:
+    """An image's regions without masks; raises `HTTPException` (404) where there is none."""
+    return regions_of(viewer.data.index.regions_at(find_image(viewer.data, image_id)["position"]))
+
+
+def _check_region(wanted: VerdictMark | TagMark, regions: list[Region]) -> None:
+    """Raises `HTTPException` where it is not the region that the page showed."""
     if wanted.region is None:
         if wanted.digest is not None:
             raise HTTPException(422, "this is no mark: digest without a region")
-        return
-    regions = regions_of(viewer.data.index.regions([row["position"]])[row["position"]])
-    if wanted.region >= len(regions) or region_digest(regions[wanted.region]) != wanted.digest:
+    elif wanted.region >= len(regions) or region_digest(regions[wanted.region]) != wanted.digest:
         raise HTTPException(
             409, "the region has changed since this page was loaded: load it again, then mark it"
         )
-
-
-def _state(viewer: Viewer, marks: Marks, image_id: str) -> dict[str, Any] | None:
-    row = viewer.data.index.find(image_id)
-    if row is None:
-        return None
-    return image_state(
-        marks, image_id, regions_of(viewer.data.index.regions([row["position"]])[row["position"]])
-    )
 
 
 def _in_words(event: Event | None) -> str:
