@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from pad_pipeline.dataset.stats import compute_stats
 from pad_pipeline.review.log import read_marks
 from pad_pipeline.review.marks import verdict_of
 from tests.browser.conftest import CONTRAST, DESKTOP, PHONE, open_tab, running_viewer, until
+from tests.cli.runner import call
 from tests.dataset.example import example_records, write_dataset, write_images
 
 PAGE = "/image/00000%2F00000000.png"
@@ -174,3 +177,51 @@ def test_what_cannot_be_kept_is_said_and_not_shown(browser, shown: Shown) -> Non
         tab.unroute("**/api/review")
         press(tab, "r", "rejected region 1")
     assert shown.state() == [None, "rejected", None, None]
+
+
+def test_three_masks_are_rejected_and_the_rest_is_exported_and_opened(
+    browser, viewer: Shown, capfd, monkeypatch
+) -> None:
+    """By the command that the page shows, in the format that the reader wants."""
+    viewer.review.write_bytes(b"")
+    folder = viewer.review.parents[1]
+    monkeypatch.chdir(folder)
+    with open_tab(browser, viewer.address) as tab:
+        for image, number in (("00000%2F00000000.png", 1), ("00001%2F00000004.png", 1)):
+            tab.goto(f"/image/{image}")
+            press(tab, "j r", f"rejected region {number}")
+        press(tab, "j r", "rejected region 2")
+        tab.goto("/")
+        badges = tab.locator(".badge.marks").all_inner_texts()
+        assert [text.split() for text in badges] == [["✗1", "rejected"], ["✗2", "rejected"]]
+        tab.click("text=Export these images")
+        command = tab.inner_text("#export-command")
+    words = shlex.split(command.replace("export.json --format coco", "reviewed --format yolo-seg"))
+    assert words[0] == "pad-pipeline"
+    assert call(capfd, *words[1:], "--images", "images").code == 0
+    assert call(capfd, "import", "reviewed", "again", "--format", "yolo-seg").code == 0
+    before, after = compute_stats("data"), compute_stats("again")
+    assert before.num_regions - after.num_regions == 3
+    assert dict(after.top_tags) == {"sail boat": 1, "apple": 1, "çay — bardağı": 1}
+
+
+def test_views_are_saved_and_marks_taken_back_from_the_list(browser, shown: Shown) -> None:
+    with open_tab(browser, shown.address) as tab:
+        tab.goto(PAGE)
+        press(tab, "j f", "flagged region 1")
+        tab.goto("/?review=flagged")
+        assert tab.locator(".card").count() == 1
+        tab.fill("#save-view input", "to look at")
+        with tab.expect_navigation():
+            tab.keyboard.press("Enter")
+        assert tab.inner_text("#views .chip[aria-current=true] a") == "to look at"
+        tab.goto("/review")
+        assert tab.evaluate(CONTRAST) == []
+        assert tab.locator(".events tbody tr").count() == 2
+        with tab.expect_navigation():
+            tab.locator(".events tr:has-text('flagged region 1') button").click()
+        assert tab.locator(".events tr.undone").count() == 1
+        with tab.expect_navigation():
+            tab.click("[data-remove='to look at']")
+        assert tab.locator("#views .chip").count() == 0
+    assert shown.state() == [None] * 4

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -25,10 +26,14 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from pad_pipeline.dataset.reader import iter_records, open_dataset
+from pad_pipeline.dataset.stats import compute_stats
 from pad_pipeline.models.convert import convert
 from pad_pipeline.models.references import EMBEDDED_WEIGHTS
 from pad_pipeline.records import PadRecord, Region, records_to_table
 from pad_pipeline.reproduce import bench, miniature
+from pad_pipeline.review.events import new_event, region_digest
+from pad_pipeline.review.log import ReviewLog, review_url
 from pad_pipeline.scenes.writer import write_scenes
 from tests.cli.runner import call
 from tests.golden_data import golden_dir
@@ -164,6 +169,16 @@ def check_here(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert "Traceback" not in done.err, f"{command}\n{done.err}"
 
 
+def reject_three(annotations: Path) -> None:
+    """What a person does in the viewer: the first region of each of three images is rejected."""
+    log = ReviewLog(review_url(str(annotations), None))
+    records = iter_records(open_dataset(str(annotations)))
+    for record in islice((record for record in records if record.labels), 3):
+        place = {"image": record.image_id, "region": 0}
+        digest = region_digest(record.labels[0])
+        log.write(new_event("verdict", "a reader", **place, digest=digest, value="rejected"))
+
+
 @contextmanager
 def served(command: str, place: Path) -> Iterator[str]:
     """The service of a command at a free port, ended by Ctrl-C."""
@@ -226,9 +241,13 @@ def test_every_command_runs(place: Path, monkeypatch, capfd) -> None:
         elif command.startswith(("pad-pipeline annotate", "pad-pipeline retry-failed")):
             check(command, place)
         elif command.startswith("pad-pipeline"):
+            if "--without-rejected" in command:
+                reject_three(place / "annotations")
             check_here(command, capfd)
         else:
             check(command, place)
+    num_regions = compute_stats(str(place / "annotations")).num_regions
+    assert compute_stats(str(place / "reviewed-again")).num_regions == num_regions - 3
     for made in (
         "stats.png",
         "pictures",
@@ -269,7 +288,7 @@ def test_every_option_that_it_names_exists(capfd) -> None:
         for name in ("alignment", "captions", "referring", "vqa", "detections", "harness", "score")
     )
     commands += ("reproduce", "train pretrain", "train finetune", "train inspect", "models verify")
-    commands += ("models fetch", "models check")
+    commands += ("models fetch", "models check", "embed", "import")
     for command in commands:
         done = call(capfd, *command.split(), "--help-all")
         assert done.code == 0, done.err
