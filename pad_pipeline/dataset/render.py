@@ -32,7 +32,7 @@ from pad_pipeline.errors import UserError
 from pad_pipeline.images import ImageError, decode_image
 from pad_pipeline.progress import track
 from pad_pipeline.records import PadRecord
-from pad_pipeline.review.choice import ReviewChoice
+from pad_pipeline.review.choice import ReviewChoice, mention_unused
 from pad_pipeline.storage.atomic import new_folder
 
 __all__ = ["RenderReport", "contact_sheet", "picture_name", "render"]
@@ -74,6 +74,7 @@ def render(
         raise UserError(f"expected a limit of at least 1 image, found {limit}")
     dataset = open_dataset(url)
     report_unfinished(dataset)
+    mention_unused(url, review)
     chooser = Chooser(url, select, review)
     warn_about_unknown_names(dataset, select, chooser.new_tags)
     counts: Counter[str] = Counter()

@@ -17,7 +17,7 @@ from pad_pipeline.dataset.reader import iter_whole_records, open_dataset, report
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.progress import track
 from pad_pipeline.records import PadRecord
-from pad_pipeline.review.choice import ReviewChoice
+from pad_pipeline.review.choice import ReviewChoice, mention_unused
 
 AREA_FRACTION_EDGES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 SCORE_EDGES = tuple(number / 20 for number in range(21))
@@ -79,6 +79,7 @@ def compute_stats(
     """
     dataset = open_dataset(url)
     report_unfinished(dataset)
+    mention_unused(url, review)
     chooser = Chooser(url, select, review)
     warn_about_unknown_names(dataset, select, chooser.new_tags)
     statuses: Counter[str] = Counter()

@@ -27,7 +27,7 @@ from pad_pipeline.export.pad_json import write_pad_json
 from pad_pipeline.export.voc import write_voc
 from pad_pipeline.export.webdataset import write_webdataset
 from pad_pipeline.export.yolo_seg import write_yolo_seg
-from pad_pipeline.review.choice import ReviewChoice
+from pad_pipeline.review.choice import ReviewChoice, mention_unused
 from pad_pipeline.similarity.duplicates import read_groups, representatives
 from pad_pipeline.similarity.store import find_embeddings
 from pad_pipeline.storage.atomic import new_folder
@@ -108,6 +108,7 @@ def export(
     form = FORMATS[format]
     dataset = open_dataset(url)
     report_unfinished(dataset)
+    mention_unused(dataset.url, review)
     chooser = Chooser(dataset.url, select, review)
     warn_about_unknown_names(dataset, select, chooser.new_tags)
     chosen = Chosen(dataset, chooser, options or ExportOptions())

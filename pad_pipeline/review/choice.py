@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from pad_pipeline import storage
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.records import PadRecord
 from pad_pipeline.review.log import read_marks, review_url
 from pad_pipeline.review.marks import ImageMarks, verdict_of
 from pad_pipeline.review.renaming import rename_regions
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,20 @@ class ReviewChoice:
     def is_wanted(self) -> bool:
         """Whether a review is read at all."""
         return self != ReviewChoice()
+
+
+def mention_unused(dataset: str, choice: ReviewChoice | None) -> None:
+    """Logs that a data set has marks where none of them is asked for."""
+    if choice is not None and choice.is_wanted:
+        return
+    url = review_url(dataset, None)
+    if storage.exists(url):
+        logger.info(
+            "the marks of %s are not applied: %s or %s does that",
+            url,
+            Setting("without_rejected", True),
+            Setting("only_accepted", True),
+        )
 
 
 class Reviewed:

@@ -128,3 +128,14 @@ def test_marks_that_fit_nothing_are_counted_and_named_once(
     assert "4 regions or images that" in absent
     assert "'gone-0', 'gone-1', 'gone-2'" in absent
     assert tags(data, review=REJECTED)[4] == ["tree", "tree"]
+
+
+def test_marks_that_nobody_asked_for_are_mentioned(
+    data: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "pad_pipeline")
+    compute_stats(data, review=REJECTED)
+    assert caplog.messages == []
+    compute_stats(data)
+    [line] = caplog.messages
+    assert line.startswith(f"the marks of {data}/_review.jsonl are not applied: without_rejected")

@@ -20,7 +20,7 @@ from typing import Any
 
 from pad_pipeline import __version__, storage
 from pad_pipeline.errors import Setting, UserError
-from pad_pipeline.review.choice import ReviewChoice
+from pad_pipeline.review.choice import ReviewChoice, mention_unused
 from pad_pipeline.train.choices import TrainingStage, is_vlsa
 from pad_pipeline.train.data.left_out import LeftOutSamples
 from pad_pipeline.train.data.sample_file import write_samples
@@ -151,11 +151,16 @@ def check_weights(config: TrainConfig, source: str | Sequence[str]) -> None:
 def check_review(
     review: ReviewChoice | None, source: str | Sequence[str], regions: str | None
 ) -> None:
-    """Raise `UserError` where marks are wanted of no data set, or one file of several."""
-    if review is None or not review.is_wanted:
-        return
+    """Raise `UserError` where marks are wanted of no data set, or one file of several.
+
+    Logs that a data set has marks that are not asked for.
+    """
     datasets = [each for each in as_sources(source) if not is_list(each)]
     datasets += [] if regions is None else [regions]
+    for each in datasets:
+        mention_unused(each, review)
+    if review is None or not review.is_wanted:
+        return
     if not datasets:
         raise UserError(
             "marks are on regions of data sets that `annotate` wrote, and there is none: give one "
