@@ -14,8 +14,8 @@ from pad_pipeline.annotate import retry as retry_module
 from pad_pipeline.annotate.retry import retry_failed
 from pad_pipeline.annotate.run import annotate
 from pad_pipeline.dataset.validate import validate
-from pad_pipeline.engine import config as config_module
-from pad_pipeline.engine.identity import from_manifest
+from pad_pipeline.engine.config import demo
+from pad_pipeline.engine.identity import from_manifest, identity
 from pad_pipeline.errors import UserError
 from pad_pipeline.storage import atomic
 from tests import fakes
@@ -131,10 +131,10 @@ def test_an_unfinished_data_set_is_refused(place: Path) -> None:
 
 
 def test_the_config_comes_back_from_the_manifest() -> None:
-    config = dataclasses.replace(config_module.demo(), device="cpu", dtype="float32", chunk_size=8)
+    config = dataclasses.replace(demo(), device="cpu", dtype="float32", chunk_size=8)
     sums = {"tag": "sum-1", "detect": "sum-2", "segment": "sum-3"}
     manifest = {
-        "identity": json.loads(json.dumps(config_module.identity(config, sums))),
+        "identity": json.loads(json.dumps(identity(config, sums))),
         "models": {name: {"model": "embedded", "checksum": sums[name]} for name in sums},
     }
     assert from_manifest(manifest) == config
