@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -46,6 +47,7 @@ _FIRST_TRAINING_SCENE = 30_000_000
 _FIRST_HELD_OUT_SCENE = 40_000_000
 _IMAGES_TOGETHER = 32
 _CAPTION_TOKENS = 48
+_FRAME: Literal["pad"] = "pad"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Bench:
         self.config = TrainConfig(
             vision="embedded",
             llm="embedded",
-            geometry="pad",
+            geometry=_FRAME,
             global_batch=size.batch,
             micro_batch=size.batch,
             learning_rate=LEARNING_RATE,
@@ -250,7 +252,7 @@ class Bench:
         """The scene of a seed with its caption, in the frame that the tower sees."""
         self.captions[str(seed)] = scene.caption
         height, width = scene.image.shape[:2]
-        placement = geometry(self.config.geometry, width, height, self.image.size)
+        placement = geometry(_FRAME, width, height, self.image.size)
         encoded = encode_caption(self.tokenizer, scene.caption)
         masks = [thing.mask for thing in scene.things]
         coverage = placement.coverage_many(masks, self.image.grid)

@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ class SecondSize:
 
 
 FULL_SECOND = SecondSize(num_scenes=3000, num_steps=250)
-QUICK_SECOND = SecondSize(num_scenes=160, num_steps=20, batch=8)
+QUICK_SECOND = SecondSize(num_scenes=480, num_steps=60, batch=8)
 
 
 class SecondStage:
@@ -195,12 +196,13 @@ def _chosen(seed: int) -> list[SceneQuestion]:
 
 
 def _answer(scene: str, place: int, question: SceneQuestion, text: str) -> Answer:
-    entry = {"question_id": f"{scene}/{place}", "prompt": question.question, "answer": text}
+    name = f"{scene}/{place}"
+    entry: dict[str, Any] = {"question_id": name, "prompt": question.question, "answer": text}
     entry |= {"category": question.topic, "references": [question.answer]}
     if question.size is not None and question.bbox_xyxy is not None:
         width, height = question.size
         entry |= {"references": list(question.bbox_xyxy), "width": width, "height": height}
-    return Answer(entry["question_id"], text, entry, "the miniature")
+    return Answer(name, text, entry, "the miniature")
 
 
 def _sample(

@@ -7,7 +7,6 @@ the held-out questions again, each with its answers of all seeds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from pad_pipeline.evaluate.answers import Answer
 from pad_pipeline.evaluate.choices import Kind
 from pad_pipeline.evaluate.kinds import score
 from pad_pipeline.evaluate.scoring import bootstrap
-from pad_pipeline.evaluate.scoring.scores import Scores
 from pad_pipeline.scenes.questions import TOPICS
 
 ARMS = ("caption", "patch_aligned")
@@ -77,34 +75,34 @@ def _cell(found: Mapping[str, Any]) -> str:
 def _compare(
     kind: Kind, options: Mapping[str, Any], arms: Mapping[str, Seeds], names: Mapping[str, str]
 ) -> Row:
-    pooled = {arm: _pooled(kind, options, arms[arm]) for arm in ARMS}
-    number = sum(len(answers) for answers in arms[ARMS[0]])
-    by_seed = {arm: [score(kind, each, options) for each in arms[arm]] for arm in ARMS}
-    intervals = {arm: bootstrap.intervals(pooled[arm], number) for arm in ARMS}
-    baseline, aligned = (pooled[arm] for arm in ARMS)
-    differences = bootstrap.difference_intervals(aligned, baseline, number)
+    num_seeds, num_questions = len(arms[ARMS[0]]), len(arms[ARMS[0]][0])
+    number = num_seeds * num_questions
+    # First every answer of one seed once and none of the others; then draws of the questions, each
+    # with its answers of all seeds.
+    of_seed = np.repeat(np.eye(num_seeds, dtype=np.int64), num_questions, axis=1)
+    groups = np.tile(np.arange(num_questions), num_seeds)
+    draws_RN = np.concatenate([of_seed, *bootstrap.draws(number, groups)])
+    pooled = {arm: score(kind, [a for seed in arms[arm] for a in seed], options) for arm in ARMS}
     row: Row = {}
     for metric, name in names.items():
+        means = {arm: pooled[arm].metrics[metric].value for arm in ARMS}
+        found = {arm: pooled[arm].metrics[metric].resampled(draws_RN) for arm in ARMS}
+        baseline, aligned = ARMS
         row[name] = {
             arm: {
-                "mean": pooled[arm].metrics[metric].value,
-                "values": [scores.metrics[metric].value for scores in by_seed[arm]],
-                "interval": intervals[arm][metric],
+                "mean": means[arm],
+                "values": found[arm][:num_seeds].tolist(),
+                "interval": bootstrap.percentile_interval(found[arm][num_seeds:]),
             }
             for arm in ARMS
         }
         row[name]["difference"] = {
-            "mean": aligned.metrics[metric].value - baseline.metrics[metric].value,
-            "interval": differences[metric],
+            "mean": means[aligned] - means[baseline],
+            "interval": bootstrap.percentile_interval(
+                (found[aligned] - found[baseline])[num_seeds:]
+            ),
         }
     return row
-
-
-def _pooled(kind: Kind, options: Mapping[str, Any], seeds: Seeds) -> Scores:
-    """The scores of all seeds' answers, of which those to one question are drawn together."""
-    together = [answer for answers in seeds for answer in answers]
-    groups = np.tile(np.arange(len(seeds[0])), len(seeds))
-    return replace(score(kind, together, options), groups=groups)
 
 
 def _of_topics(seeds: Seeds, topics: set[str]) -> list[list[Answer]]:

@@ -72,10 +72,15 @@ def draw_questions(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion
 
 def box_text(bbox_xyxy: Sequence[float], width: int, height: int) -> str:
     """A box in pixels as `[x0, y0, x1, y1]`, shares of the square that LLaVA pads an image to."""
+    shares = on_padded_square(bbox_xyxy, width, height)
+    return "[" + ", ".join(f"{round(share / BOX_STEP) * BOX_STEP:.2f}" for share in shares) + "]"
+
+
+def on_padded_square(bbox_xyxy: Sequence[float], width: int, height: int) -> list[float]:
+    """A box in pixels as shares of the side of the square that LLaVA pads an image to."""
     side = max(width, height)
     shifts = ((side - width) / 2, (side - height) / 2) * 2
-    shares = [(edge + shift) / side for edge, shift in zip(bbox_xyxy, shifts, strict=True)]
-    return "[" + ", ".join(f"{round(share / BOX_STEP) * BOX_STEP:.2f}" for share in shares) + "]"
+    return [(edge + shift) / side for edge, shift in zip(bbox_xyxy, shifts, strict=True)]
 
 
 def box_numbers() -> list[str]:
