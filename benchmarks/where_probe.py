@@ -28,7 +28,7 @@ from pad_pipeline.scenes.questions import draw_questions, on_padded_square
 
 FIRST_SCENE, FIRST_HELD_OUT = 50_000_000, 60_000_000
 COLOURS = sorted({colour for spec in SPECS.values() for colour in spec.variants})
-WIDTH, BATCH, LEARNING_RATE = 128, 256, 2e-3
+WIDTH, BATCH, LEARNING_RATE = 128, 128, 2e-3
 
 
 class Reader(nn.Module):
@@ -55,8 +55,8 @@ def main() -> None:
     """Measure, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--num-scenes", type=int, default=3000)
-    parser.add_argument("--num-steps", type=int, default=1000)
+    parser.add_argument("--num-scenes", type=int, default=1200)
+    parser.add_argument("--num-steps", type=int, default=400)
     arguments = parser.parse_args()
     torch.manual_seed(0)
     bench = Bench(replace(QUICK, num_scenes=0, num_held_out=0))
@@ -91,13 +91,11 @@ def main() -> None:
 
 def queries(bench: Bench, first: int, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(patches of the scenes, and of each question its scene, the names asked for, its box)."""
-    patches, places, names, boxes = [], [], [], []
+    examples, places, names, boxes = [], [], [], []
     for place, seed in enumerate(range(first, first + number)):
         scene = generate_scene(seed)
         height, width = scene.image.shape[:2]
-        example = bench.example(seed, scene)
-        bench.add_patches([example])
-        patches.append(bench.patches.pop(example.id))
+        examples.append(bench.example(seed, scene))
         for question in draw_questions(scene, np.random.default_rng(seed)):
             if question.topic == "where":
                 assert question.bbox_xyxy is not None
@@ -106,8 +104,9 @@ def queries(bench: Bench, first: int, number: int) -> tuple[Tensor, Tensor, Tens
                 number_of = [len(KINDS) + COLOURS.index(one) for one in colour]
                 names.append([KINDS.index(kind), *(number_of or [len(KINDS) + len(COLOURS)])])
                 boxes.append(on_padded_square(question.bbox_xyxy, width, height))
-    tensors = torch.tensor(places), torch.tensor(names), torch.tensor(boxes)
-    return torch.stack(patches), *tensors
+    bench.add_patches(examples)
+    patches = torch.stack([bench.patches[example.id] for example in examples])
+    return patches, torch.tensor(places), torch.tensor(names), torch.tensor(boxes)
 
 
 def position(train: Tensor, test: Tensor) -> dict[str, list[float]]:
