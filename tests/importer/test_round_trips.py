@@ -19,6 +19,8 @@ from pad_pipeline.importer.options import ImportOptions
 from pad_pipeline.records import PadRecord
 from pad_pipeline.train.data.left_out import LeftOutSamples
 from pad_pipeline.train.data.sample_sources import read_samples
+from pad_pipeline.view.compare import Comparison, Rule
+from pad_pipeline.view.source import DataSet
 from tests.dataset.example import (
     HEIGHT,
     WIDTH,
@@ -126,3 +128,20 @@ def test_it_is_compared_with_what_it_was_made_of(whole: str, images: str, tmp_pa
     metrics = report.summary["metrics"]
     assert metrics["AP"] == pytest.approx(1)
     assert metrics["mask_AP"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("format", ["coco", "yolo-seg"])
+def test_the_viewer_finds_no_difference(
+    whole: str, images: str, format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAD_CACHE", str(tmp_path / "cache"))
+    here, there = DataSet(whole), DataSet(through(whole, images, format))
+    comparison = Comparison(here, there)
+    try:
+        for by in ("boxes", "masks"):
+            totals = comparison.totals(Rule(iou=0.95, by=by))
+            assert (totals.shared, totals.differing) == (3, 0)
+    finally:
+        comparison.close()
+        here.index.close()
+        there.index.close()
