@@ -22,7 +22,7 @@ class PatchVqConfig:
     """The sizes of a patch VQ model."""
 
     factor: int = 8
-    width: int = 96
+    width: int = 24
     decoder_blocks: int = 2
     smoothing_channels: int = 12
     code_channels: int = 8
