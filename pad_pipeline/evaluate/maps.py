@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pad_pipeline import storage
+from pad_pipeline.drawing.words import word_colours
 from pad_pipeline.evaluate.english_words import english_words
 from pad_pipeline.evaluate.measures.alignment import AlignmentMeter, Threshold
 from pad_pipeline.evaluate.measures.pursuit import matching_pursuit
-from pad_pipeline.evaluate.tokenmaps import shown_piece, word_colours
+from pad_pipeline.evaluate.tokenmaps import shown_piece
 from pad_pipeline.train.data.batch import Batch
 from pad_pipeline.train.data.examples import Example
 from pad_pipeline.train.model.vlm import VisionLanguageModel

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pad_pipeline.drawing.words import word_colours
 from pad_pipeline.evaluate import figure_style
 from pad_pipeline.evaluate.figure_style import Grid
 
@@ -29,13 +30,7 @@ _SMALL_LETTER = 0.55
 """Height of a small letter in font sizes."""
 _NARROWEST = 0.62
 """How far a long word is squeezed before it is also made smaller."""
-_NUM_COLOURS = 16
-_OTHER = "#5a6472"
 _BLACK = "#000000"
-_HUES = (
-    "#c2364b", "#1f6fb2", "#1d8a5f", "#b0610b", "#7d45b8", "#0c8491", "#b3348e", "#5f7a0e",
-    "#3b4fc4", "#9a5a3c", "#c94f1c", "#2c7a3d", "#8a3f6d", "#8f7400", "#4a6a8c", "#d0447a",
-)  # fmt: skip
 
 
 def tokenmap_figure(
@@ -109,18 +104,6 @@ def shown_piece(piece: str) -> str:
 
 def _is_drawn(sign: str) -> bool:
     return ord(sign) in _signs() and unicodedata.category(sign)[0] not in "CZ"
-
-
-def word_colours(words: Sequence[Sequence[str]], dictionary: Collection[str]) -> dict[str, str]:
-    """Word as drawn -> colour: hues for the most frequent of the dictionary, one tone for its rest.
-
-    Pieces that are not in the dictionary are left out: they are black.
-    """
-    counts = Counter(word.lower() for row in words for word in row if word.lower() in dictionary)
-    by_rank = sorted(counts, key=lambda word: (-counts[word], word))
-    colours = dict.fromkeys(by_rank, _OTHER)
-    colours.update(zip(by_rank[:_NUM_COLOURS], _HUES, strict=False))
-    return {word: colours[word.lower()] for row in words for word in row if word.lower() in colours}
 
 
 def _set_words(

@@ -9,7 +9,8 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from pad_pipeline.evaluate.tokenmaps import shown_piece, tokenmap_figure, word_colours
+from pad_pipeline.drawing.words import word_colours
+from pad_pipeline.evaluate.tokenmaps import shown_piece, tokenmap_figure
 from tests.evaluate.figures import IMAGE, pixels, texts
 
 

@@ -8,17 +8,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import Response
 
+from pad_pipeline.drawing.words import word_colours
 from pad_pipeline.view.dependencies import CurrentViewer
 from pad_pipeline.view.parameters import Parameters
 from pad_pipeline.view.runs import ProjectorVariant, frame_of
 
 router = APIRouter(prefix="/runs")
 
-_NUM_LISTED = 8
-
 
 class RunsQuery(Parameters, frozen=True):
-    """The image that is shown, and the `variant` of the projector that is open at first."""
+    """The image that is shown, and the `variant` of the projector that is shown alone at first;
+    without one, all are side by side."""
 
     image: str | None = None
     variant: str = ""
@@ -47,9 +47,9 @@ def runs(request: Request, viewer: CurrentViewer, query: Annotated[RunsQuery, Qu
     chosen = query.image if query.image is not None else (ids[0] if ids else "")
     if chosen not in ids:
         raise HTTPException(404, f"no run has an image called {chosen[:300]!r}")
-    variants = [
-        _variant(number, run, chosen) for number, run in enumerate(runs) if chosen in run.images
-    ]
+    shown = [(number, run) for number, run in enumerate(runs) if chosen in run.images]
+    colours = _colours([run.images[chosen] for _, run in shown])
+    variants = [_variant(number, run, chosen, colours) for number, run in shown]
     names = [variant["name"] for variant in variants]
     return viewer.page(
         request,
@@ -63,11 +63,19 @@ def runs(request: Request, viewer: CurrentViewer, query: Annotated[RunsQuery, Qu
         chosen=chosen,
         in_data_set=viewer.data.index.find(chosen) is not None,
         variants=variants,
-        selected=names.index(query.variant) if query.variant in names else len(names) - 1,
+        selected=names.index(query.variant) if query.variant in names else None,
     )
 
 
-def _variant(number: int, run: ProjectorVariant, image_id: str) -> dict[str, Any]:
+def _colours(images: list[dict[str, Any]]) -> dict[str, str]:
+    """Of the words that any variant has in colour: one for a word, whichever variant names it."""
+    known = {word.lower() for image in images for word in image["colours"]}
+    return word_colours([words for image in images for words in image["words"]], known)
+
+
+def _variant(
+    number: int, run: ProjectorVariant, image_id: str, colours: dict[str, str]
+) -> dict[str, Any]:
     image, (rows, columns) = run.images[image_id], run.grid
     largest = max((max(row) for row in image["cosines"]), default=0.0)
     return {
@@ -79,7 +87,7 @@ def _variant(number: int, run: ProjectorVariant, image_id: str) -> dict[str, Any
         "columns": columns,
         "regions": [_region(region, columns) for region in image["regions"]],
         "iterations": [
-            _iteration(*pair, image["colours"], columns, max(largest, 1e-6))
+            _iteration(*pair, colours, columns, max(largest, 1e-6))
             for pair in zip(image["words"], image["cosines"], strict=True)
         ],
     }
@@ -108,27 +116,24 @@ def _iteration(
     for token, (word, cosine) in enumerate(zip(words, cosines, strict=True)):
         share = min(max(cosine / largest, 0.0), 1.0)
         size = 0.17 + 0.27 * share
-        wide = len(word) * 0.58 * size
         places.append(
             {
                 "word": word,
                 "x": token % columns + 0.5,
                 "y": token // columns + 0.5,
                 "size": round(size, 3),
-                "fit": round(min(wide, 0.94), 3) if wide > 0.94 else None,
                 "ink": colours.get(word),
                 "cosine": cosine,
                 "shade": heat(share),
             }
         )
-    named = Counter(word for word in words if word in colours)
+    named = Counter(word.lower() for word in words if word in colours)
+    tone = {word.lower(): colour for word, colour in colours.items()}
     return {
         "places": places,
         "share": sum(named.values()) / max(len(words), 1),
         "mean": sum(cosines) / max(len(cosines), 1),
-        "frequent": [
-            (word, count, colours[word]) for word, count in named.most_common(_NUM_LISTED)
-        ],
+        "named": [(word, count, tone[word]) for word, count in named.most_common()],
     }
 
 

@@ -1,4 +1,5 @@
-// The page of trained runs: one variant of the projector and one iteration at a time.
+// The page of trained runs: all variants of the projector side by side, or one at a time; one
+// iteration at a time.
 "use strict";
 
 const sections = [...document.querySelectorAll(".variant")];
@@ -6,20 +7,46 @@ const slider = document.getElementById("variant");
 const buttons = [...document.querySelectorAll("[data-variant]")];
 let iteration = 1;
 
+const together = document.getElementById("side-by-side");
+
+// The variant of a number, null for all.
 function showVariant(index) {
-  sections.forEach((section, number) => { section.hidden = number !== index; });
+  sections.forEach((section, number) => { section.hidden = index !== null && number !== index; });
   buttons.forEach((button, number) => button.setAttribute("aria-pressed", String(number === index)));
-  slider.value = index;
-  const name = sections[index].dataset.name;
+  together.setAttribute("aria-pressed", String(index === null));
+  document.querySelector(".variants").classList.toggle("all", index === null);
+  if (index !== null) slider.value = index;
+  const name = index === null ? "" : sections[index].dataset.name;
   const address = new URL(location.href);
-  address.searchParams.set("variant", name);
+  setOrDelete(address, name);
   history.replaceState(null, "", address);
   for (const link of document.querySelectorAll("[data-keeps-variant]")) {
     const target = new URL(link.href);
-    target.searchParams.set("variant", name);
+    setOrDelete(target, name);
     link.href = target;
   }
   showIteration();
+}
+
+function setOrDelete(address, name) {
+  if (name) address.searchParams.set("variant", name);
+  else address.searchParams.delete("variant");
+}
+
+// No word is wider than its patch: a little too wide, it is squeezed; far too wide, made smaller.
+const ROOM = 0.94;
+const NARROWEST = 0.62;
+function fitWords(map) {
+  if (map.dataset.fitted || !map.checkVisibility()) return;
+  map.dataset.fitted = "1";
+  const words = [...map.querySelectorAll(".words text")].map((word) => [word, word.getComputedTextLength()]);
+  for (const [word, width] of words) {
+    if (width <= ROOM) continue;
+    const size = Number(word.getAttribute("font-size"));
+    if (ROOM / width < NARROWEST) word.setAttribute("font-size", (size * ROOM) / width / NARROWEST);
+    word.setAttribute("textLength", ROOM);
+    word.setAttribute("lengthAdjust", "spacingAndGlyphs");
+  }
 }
 
 function showIteration() {
@@ -29,6 +56,7 @@ function showIteration() {
     field.nextElementSibling.textContent = iteration;
     for (const map of section.querySelectorAll("[data-iteration]")) {
       map.hidden = Number(map.dataset.iteration) !== Number(field.value);
+      fitWords(map);
     }
   }
 }
@@ -42,5 +70,7 @@ if (sections.length) {
       showIteration();
     });
   }
-  showVariant(Number(slider.value));
+  together.addEventListener("click", () => showVariant(null));
+  const alone = buttons.findIndex((button) => button.getAttribute("aria-pressed") === "true");
+  showVariant(alone < 0 ? null : alone);
 }

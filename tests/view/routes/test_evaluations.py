@@ -15,10 +15,10 @@ from tests.view.conftest import open_client
 from tests.view.html import page
 
 
-@pytest.fixture
-def compared(tmp_path: Path) -> Path:
+def write_answers(folder: Path) -> tuple[str, str]:
     """Three questions with answers of one word; the first two differ, each once for the better."""
     image = example_records()[0].image_id
+    paths = []
     for name, answers in (("before", ("red", "<b>two</b>", "x")), ("after", ("blue", "two", "x"))):
         lines = [
             {
@@ -30,14 +30,19 @@ def compared(tmp_path: Path) -> Path:
             }
             for number, answer in enumerate(answers)
         ]
-        path = tmp_path / f"{name}.jsonl"
+        path = folder / f"{name}.jsonl"
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        paths.append(str(path))
+    return paths[0], paths[1]
+
+
+@pytest.fixture
+def compared(tmp_path: Path) -> Path:
+    before, after = write_answers(tmp_path)
     options = {"benchmark": "exact"}
-    score_answers(str(tmp_path / "before.jsonl"), str(tmp_path / "before"), "vqa", options)
-    score_answers(
-        *(str(tmp_path / "after.jsonl"), str(tmp_path / "after"), "vqa", options),
-        against=str(tmp_path / "before"),
-    )
+    score_answers(before, str(tmp_path / "before"), "vqa", options)
+    against = str(tmp_path / "before")
+    score_answers(after, str(tmp_path / "after"), "vqa", options, against=against)
     return tmp_path / "after"
 
 

@@ -51,7 +51,7 @@ def test_every_variant_has_its_maps(shared_data: Path, analysis: Path) -> None:
     found = page(client, "/runs")
     variants = [attrs for kind, attrs in found.elements if attrs.get("class") == "variant"]
     assert [attrs["data-name"] for attrs in variants] == ["random", "patch-aligned"]
-    assert ["hidden" in attrs for attrs in variants] == [True, False]
+    assert ["hidden" in attrs for attrs in variants] == [False, False]  # side by side
     paths = {kind: [] for kind in ("covered", "hit", "outside")}
     for tag, attrs in found.elements:
         if tag == "path" and attrs["class"] in paths:
@@ -60,6 +60,13 @@ def test_every_variant_has_its_maps(shared_data: Path, analysis: Path) -> None:
     assert paths["hit"] == ["", "M0 0h1v1h-1z"]
     assert paths["outside"] == ["M1 0h1v1h-1z", ""]
     assert found.text.count("apple") >= 6
+    inks = {
+        attrs.get("fill")
+        for tag, attrs in found.elements
+        if tag == "text" and "known" in str(attrs)
+    }
+    assert len(inks) == 4  # apple, the, red, of: a colour each, the same in both variants
+    assert example_records()[0].image_id in found.text
     assert "<b>" in found.text
     for source in {source for source in found.all("image", "href") if "/runs/frame/" in source}:
         assert client.get(source).content.startswith(b"\x89PNG")
