@@ -27,6 +27,7 @@ def export(
         "labelme",
         "label-studio",
         "cvat",
+        "fiftyone",
         "hf",
         "grit",
     ],

@@ -16,6 +16,7 @@ from pad_pipeline.errors import UserError, plural
 from pad_pipeline.export.chosen import Chosen
 from pad_pipeline.export.coco import write_coco
 from pad_pipeline.export.cvat import write_cvat
+from pad_pipeline.export.fiftyone import write_fiftyone
 from pad_pipeline.export.grit import write_grit
 from pad_pipeline.export.grounded_captions import write_grounded_captions
 from pad_pipeline.export.huggingface import write_hf
@@ -78,6 +79,7 @@ FORMATS: dict[str, Format] = {
     "labelme": Format(write_labelme, None, holds_parts=True),
     "label-studio": Format(write_label_studio, ".json"),
     "cvat": Format(write_cvat, ".xml"),
+    "fiftyone": Format(write_fiftyone, None, holds_parts=True),
     "hf": Format(write_hf, None, holds_parts=True),
     "grit": Format(write_grit, ".jsonl"),
 }

@@ -55,6 +55,9 @@ def image_names(dest: Path, format: str) -> list[str]:
             return [member.name.partition(".")[0] for member in tar if "json" not in member.name]
     if format == "hf":
         return pq.read_table(dest / "data/train-00000.parquet").column("image_id").to_pylist()
+    if format == "fiftyone":
+        samples = json.loads((dest / "samples.json").read_text())["samples"]
+        return [sample["filepath"] for sample in samples]
     if format in ("yolo-seg", "voc", "labelme"):
         pattern = {"yolo-seg": "labels/train/*/*", "voc": "Annotations/*/*", "labelme": "*/*.json"}
         return [path.stem for path in dest.glob(pattern[format])]
