@@ -77,8 +77,8 @@ def import_labels(
         if problems.counts and not written.num_regions:
             reason, number = problems.counts.most_common(1)[0]
             raise UserError(
-                f"not one region of {source} could be taken; most of all {number:,} {reason} are "
-                f"left out, as {problems.names[reason][0]}"
+                f"not one region of {source} could be taken; left out most of all: {reason} "
+                f"({number:,}, such as {problems.names[reason][0]})"
             )
         write_manifest(folder, _manifest(source, format, options, problems, written))
     return ImportReport(

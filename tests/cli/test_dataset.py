@@ -47,7 +47,7 @@ def test_what_is_exported_can_be_imported(here: Path, tmp_path: Path, capfd) -> 
     del content["annotations"][0]["segmentation"]
     (tmp_path / "y.json").write_text(json.dumps(content))
     outcome = call(capfd, "import", tmp_path / "y.json", tmp_path / "b", "--format", "coco")
-    assert "left out: 1 boxes without a mask (00000/00000000.png)" in outcome.out
+    assert "left out: boxes without a mask: 1 (00000/00000000.png)" in outcome.out
 
 
 def test_the_formats_of_imports_are_those_of_the_library() -> None:

@@ -38,7 +38,7 @@ def print_import(report: ImportReport) -> None:
     for reason, count in report.left_out.items():
         named = report.examples[reason]
         more = ", …" if count > len(named) else ""
-        say(f"left out: {count:,} {reason} ({', '.join(named)}{more})")
+        say(f"left out: {reason}: {count:,} ({', '.join(named)}{more})")
 
 
 def print_validation(report: ValidationReport) -> None:
