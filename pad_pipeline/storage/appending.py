@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Protocol
 
 from pad_pipeline.errors import UserError
 from pad_pipeline.storage.errors import user_errors
+from pad_pipeline.storage.files import exists, read_bytes
 from pad_pipeline.storage.filesystems import filesystem
 from pad_pipeline.storage.locks import NO_LOCKS
 from pad_pipeline.storage.urls import local_path, protocol
@@ -50,16 +51,13 @@ class LinesFile(Protocol):
 
 
 def lines_file(url: str) -> LinesFile:
-    """The file at a local path or an S3 URL; it need not be there yet."""
+    """The file at a path or URL; it need not be there yet. Only local ones and S3's can grow."""
     path = local_path(url)
     if path is not None:
         return _LocalLines(url, path)
     if protocol(url) in ("s3", "s3a"):
         return _S3Lines(url)
-    raise UserError(
-        f"expected a file on this machine or s3://, found {url}: only there can several people "
-        "write to one file"
-    )
+    return _OtherLines(url)
 
 
 class _LocalLines:
@@ -200,6 +198,27 @@ class _S3Lines:
                     " so that several people would lose lines to each other; use a local file"
                 )
             _checked_buckets.add(bucket)
+
+
+class _OtherLines:
+    """A file elsewhere, where no condition of a write is known."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self._seen = url, b""
+
+    def read_new(self) -> bytes | None:
+        whole = _whole_lines(read_bytes(self._url)) if exists(self._url) else b""
+        before, self._seen = self._seen, whole
+        if not whole.startswith(before):
+            self._seen = b""
+            return None
+        return whole[len(before) :]
+
+    def append(self, lines: bytes) -> None:
+        raise UserError(
+            f"cannot write {self._url}: several people can write to a file on this machine or "
+            "s3:// alone; choose one there"
+        )
 
 
 def _whole_lines(data: bytes) -> bytes:

@@ -54,3 +54,15 @@ def renamed(record: PadRecord, marks: Marks) -> PadRecord:
     """The record with the tags that its regions were given."""
     image = marks.images.get(record.image_id)
     return record if image is None else rename_regions(record, image.of_regions(record.labels))
+
+
+def renamed_rows(rows: Sequence[Row], marks: Marks, image_id: str) -> list[Row]:
+    """The rows of an image's regions with the tags that these were given."""
+    image = marks.images.get(image_id)
+    if image is None:
+        return list(rows)
+    of_regions = image.of_regions(regions_of(rows))
+    return [
+        row if mark.tag is None else {**row, "tag": str(mark.tag.value)}
+        for row, mark in zip(rows, of_regions, strict=True)
+    ]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pad_pipeline import storage
 from pad_pipeline.errors import UserError
 from pad_pipeline.storage.appending import lines_file
 
@@ -87,5 +88,17 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UserError, match=r"cannot write .*: a part of this path is a file"):
         lines_file(str(tmp_path / "file" / "lines")).append(b"one\n")
-    with pytest.raises(UserError, match=r"expected a file on this machine or s3://, found gs://"):
-        lines_file("gs://bucket/lines")
+
+
+def test_a_file_elsewhere_is_read_and_not_written() -> None:
+    url = "memory://appending/lines"
+    file = lines_file(url)
+    assert file.read_new() == b""
+    storage.write_atomic(url, b"one\ntwo\nhalf")
+    assert file.read_new() == b"one\ntwo\n"
+    storage.write_atomic(url, b"new\n")
+    assert file.read_new() is None
+    assert file.read_new() == b"new\n"
+    with pytest.raises(UserError, match="several people can write to a file on this machine or"):
+        file.append(b"three\n")
+    assert storage.read_bytes(url) == b"new\n"

@@ -14,7 +14,7 @@ from pad_pipeline.view.addresses import of_image
 from pad_pipeline.view.dependencies import CurrentViewer, QueryFilters
 from pad_pipeline.view.filters import MARKED, SORTS, STATUSES, Filters
 from pad_pipeline.view.histograms import image_chart, region_charts, tag_counts
-from pad_pipeline.view.marked import image_state, regions_of
+from pad_pipeline.view.marked import image_state, regions_of, renamed_rows
 from pad_pipeline.view.pages import TEMPLATES, bars
 from pad_pipeline.view.parameters import PageNumber
 from pad_pipeline.view.queries import Row
@@ -43,11 +43,13 @@ def grid(
         {
             **row,
             "href": of_image(row["image_id"], query=filters.query()),
-            "tags": _main_tags(regions[row["position"]]),
-            "marks": _card_marks(marks, row["image_id"], regions[row["position"]]),
-            "colours": distinct_colours(region["tag"] for region in regions[row["position"]]),
+            "tags": _main_tags(named),
+            "marks": _card_marks(marks, row["image_id"], own),
+            "colours": distinct_colours(region["tag"] for region in named),
         }
         for row in rows
+        for own in [regions[row["position"]]]
+        for named in [renamed_rows(own, marks, row["image_id"])]
     ]
     return viewer.page(
         request,

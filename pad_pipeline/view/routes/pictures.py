@@ -12,6 +12,7 @@ from fastapi.responses import Response
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import PadRecord
 from pad_pipeline.view.dependencies import CurrentViewer, ImageId, find_image
+from pad_pipeline.view.marked import renamed
 from pad_pipeline.view.pictures import NoPicture
 from pad_pipeline.view.queries import Row
 from pad_pipeline.view.routes.assets import STATIC
@@ -27,9 +28,18 @@ Draw = Callable[[Callable[[PadRecord], bytes], str], Response]
 
 def _drawing(viewer: CurrentViewer, image_id: ImageId, other: str | None = None) -> Draw:
     """Answers with a picture of the path's image, in the data set or in the compared `other`."""
-    data_set = viewer.data if other is None else viewer.comparisons.opened(other)
-    row = find_image(data_set, image_id)
-    return partial(picture_answer, data_set, row)
+    if other is not None:
+        data_set = viewer.comparisons.opened(other)
+        return partial(picture_answer, data_set, find_image(data_set, image_id))
+    row = find_image(viewer.data, image_id)
+    marks, _ = viewer.read_review()
+
+    def answer(draw: Callable[[PadRecord], bytes], media_type: str) -> Response:
+        return picture_answer(
+            viewer.data, row, lambda record: draw(renamed(record, marks)), media_type
+        )
+
+    return answer
 
 
 def picture_answer(

@@ -55,6 +55,7 @@ def test_regions_and_images_are_marked_renamed_and_taken_back(data: Path) -> Non
     shown = page(client, PAGE)
     assert "yacht" in shown.text
     assert "sail boat" in shown.text  # what it was
+    assert "yacht" in page(client, "/").text
     back = mark(client, kind="undo", value=last["id"])
     assert back["done"] == "renamed region 2 to yacht"
     assert back["marks"]["regions"][1]["tag"] is None
