@@ -60,8 +60,8 @@ def analyze(
 def experiment(
     name: Positional[
         Annotated[
-            Literal["beta", "patch-only", "projectors", "pursuit"],
-            arg(metavar="{beta,patch-only,projectors,pursuit}"),
+            Literal["beta", "patch-only", "projectors", "llms", "pursuit"],
+            arg(metavar="{beta,patch-only,projectors,llms,pursuit}"),
         ]
     ],
     output: str = "experiment",
@@ -75,8 +75,8 @@ def experiment(
 
     Args:
         name: `beta` varies the weight of the patch loss, `patch-only` leaves the caption loss out,
-            `projectors` compares the three kinds, `pursuit` asks whether matching pursuit names
-            what a patch shows.
+            `projectors` compares their kinds, `llms` does so on two language models with tokenizers
+            of different kinds, `pursuit` asks whether matching pursuit names what a patch shows.
         output: Folder for results.json and report.html.
         quick: One seed and fewer steps.
         run: Of `pursuit`, a finished run of training to measure in place of drawn scenes.

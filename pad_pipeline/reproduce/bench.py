@@ -18,6 +18,7 @@ from pad_pipeline.evaluate.generation.greedy import embed_prompts, generate_text
 from pad_pipeline.evaluate.generation.prompts import encode_prompt
 from pad_pipeline.evaluate.maps import image_maps, write_maps
 from pad_pipeline.geometry import coverage_float32, geometry
+from pad_pipeline.models.references import EMBEDDED
 from pad_pipeline.progress import track
 from pad_pipeline.scenes.generator import Scene, generate_scene
 from pad_pipeline.train.choices import ProjectorKind
@@ -72,6 +73,8 @@ class Arm:
     """Whether the patch loss's weight rises from 0, or is the same at all steps."""
     caption_weight: float = 1.0
     is_trained: bool = True
+    tokenizer: Literal["sentencepiece", "byte-level"] = "sentencepiece"
+    """Kind of the language model's; the embedded one has the first."""
 
 
 FULL = Size(seeds=(0, 1, 2), num_scenes=1000, num_held_out=150, num_steps=120)
@@ -81,18 +84,19 @@ QUICK = Size(seeds=(0,), num_scenes=320, num_held_out=60, num_steps=40)
 class Bench:
     """Scenes, tower and language model, the same for all runs; patches are encoded once."""
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: Size, llm: str = EMBEDDED) -> None:
+        """`llm` is a directory with a language model, in place of the embedded one."""
         self.size = size
         self.config = TrainConfig(
             vision="embedded",
-            llm="embedded",
+            llm=llm,
             geometry=_FRAME,
             global_batch=size.batch,
             micro_batch=size.batch,
             learning_rate=LEARNING_RATE,
             num_validation=0,
         )
-        self.tokenizer = load_tokenizer(locate("embedded", "language"))
+        self.tokenizer = load_tokenizer(locate(llm, "language"))
         self.model = self._model("mlp")
         image = vision_input(self.model, "embedded")
         self.image = image
@@ -230,7 +234,7 @@ class Bench:
 
     def _model(self, kind: ProjectorKind) -> VisionLanguageModel:
         if not hasattr(self, "model"):
-            vision, llm = locate("embedded", "vision"), locate("embedded", "language")
+            vision, llm = locate("embedded", "vision"), locate(self.config.llm, "language")
             return load_model(vision, llm, kind, dtype=torch.float32)
         ours = self.model
         old = ours.projector

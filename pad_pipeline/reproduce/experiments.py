@@ -1,7 +1,7 @@
 """The experiments that the paper leaves open, on generated scenes: one command each, and a report.
 
-The weight of the patch loss, the patch loss alone, other projectors, and whether matching pursuit
-names what a patch shows.
+The weight of the patch loss, the patch loss alone, other projectors, another language model with a
+tokenizer of another kind, and whether matching pursuit names what a patch shows.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 import math
 import shutil
 import statistics
+import tempfile
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -23,7 +24,8 @@ from pad_pipeline.evaluate.analysis import measure
 from pad_pipeline.evaluate.named_patches import measure_named_patches
 from pad_pipeline.evaluate.scoring.captions import score_captions
 from pad_pipeline.progress import track
-from pad_pipeline.reproduce.bench import FULL, QUICK, Arm, Bench
+from pad_pipeline.reproduce.bench import FULL, QUICK, Arm, Bench, Size
+from pad_pipeline.reproduce.byte_level_llm import write_byte_level_llm
 from pad_pipeline.reproduce.report import write_report
 from pad_pipeline.train.choices import ProjectorKind
 from pad_pipeline.train.distributed import OneWorker
@@ -32,7 +34,7 @@ from pad_pipeline.train.step import evaluation_step
 
 logger = logging.getLogger(__name__)
 
-Experiment = Literal["beta", "patch-only", "projectors", "pursuit"]
+Experiment = Literal["beta", "patch-only", "projectors", "llms", "pursuit"]
 
 _CAPTIONS = Arm(name="captions alone", patch_weight=0.0)
 _BOTH = Arm(name="patch-aligned")
@@ -50,6 +52,17 @@ ARMS: dict[Experiment, tuple[Arm, ...]] = {
     "projectors": tuple(
         Arm(name=f"{kind}, {name}", kind=kind, patch_weight=weight)
         for kind in get_args(ProjectorKind)
+        for name, weight in (("captions alone", 0.0), ("patch-aligned", 5.0))
+    ),
+    "llms": tuple(
+        Arm(
+            name=f"{kind}, {tokenizer}, {name}",
+            kind=kind,
+            tokenizer=tokenizer,
+            patch_weight=weight,
+        )
+        for tokenizer in ("sentencepiece", "byte-level")
+        for kind in ("linear", "mlp", "c-abstractor")
         for name, weight in (("captions alone", 0.0), ("patch-aligned", 5.0))
     ),
     "pursuit": (Arm(name="random", is_trained=False), _CAPTIONS, _BOTH),
@@ -70,10 +83,11 @@ def run_experiment(name: Experiment, output: str, *, quick: bool = False) -> lis
         raise UserError(f"{folder} should be a folder to write to, but it is a file")
     folder.mkdir(parents=True, exist_ok=True)
     size = QUICK if quick else FULL
-    bench = Bench(size)
+    benches = _benches(size, ARMS[name])
     found: dict[str, list[dict[str, float]]] = {arm.name: [] for arm in ARMS[name]}
     plan = list(product(size.seeds, ARMS[name]))
     for seed, arm in track(plan, len(plan), "training and measuring"):
+        bench = benches[arm.tokenizer]
         values = measure_arm(bench, bench.train_arm(arm, seed))
         found[arm.name].append(values)
         logger.info(
@@ -92,6 +106,17 @@ def run_experiment(name: Experiment, output: str, *, quick: bool = False) -> lis
     storage.write_json(str(folder / "results.json"), results)
     write_report(results, folder / "report.html")
     return [*results_table(results), f"wrote {folder}/results.json and report.html"]
+
+
+def _benches(size: Size, arms: Sequence[Arm]) -> dict[str, Bench]:
+    """A bench for each kind of tokenizer; the second LLM learns the captions for training."""
+    benches = {"sentencepiece": Bench(size)}
+    if any(arm.tokenizer == "byte-level" for arm in arms):
+        first = benches["sentencepiece"]
+        with tempfile.TemporaryDirectory() as folder:
+            write_byte_level_llm(Path(folder), [first.captions[each.id] for each in first.train])
+            benches["byte-level"] = Bench(size, folder)
+    return benches
 
 
 @torch.no_grad()
@@ -129,7 +154,14 @@ def failure_signatures(
     for arm in arms:
         values = {name: each["mean"] for name, each in found[arm.name].items()}
         baseline = next(
-            (a for a in arms if a.kind == arm.kind and not a.patch_weight and a.is_trained), None
+            (
+                other
+                for other in arms
+                if (other.kind, other.tokenizer) == (arm.kind, arm.tokenizer)
+                and not other.patch_weight
+                and other.is_trained
+            ),
+            None,
         )
         names = []
         if values["align"] < LEAST_ALIGN:

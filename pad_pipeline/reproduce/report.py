@@ -17,6 +17,7 @@ _TITLES = {
     "beta": "The weight β of the patch loss",
     "patch-only": "The patch loss alone",
     "projectors": "Linear, MLP and C-Abstractor",
+    "llms": "Two language models with tokenizers of different kinds",
     "pursuit": "Does matching pursuit name what a patch shows?",
 }
 _MEASURES = {

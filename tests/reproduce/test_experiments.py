@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,6 +14,7 @@ import pytest
 from pad_pipeline.errors import UserError
 from pad_pipeline.reproduce import experiments
 from pad_pipeline.reproduce.bench import QUICK, Arm
+from pad_pipeline.reproduce.byte_level_llm import learn_tokenizer
 from pad_pipeline.reproduce.experiments import (
     ARMS,
     Experiment,
@@ -21,6 +23,8 @@ from pad_pipeline.reproduce.experiments import (
     summarise,
 )
 from pad_pipeline.reproduce.report import write_report
+from pad_pipeline.train.run.models import locate
+from pad_pipeline.train.text.encode import encode_label, load_tokenizer
 
 
 def test_every_experiment_has_arms_of_their_own_name() -> None:
@@ -105,3 +109,42 @@ def test_captions_of_a_projector_are_scored(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(seen["texts"]) == len(seen["truth"]) == 3
     assert all(len(text.split()) > 3 for text in seen["texts"])
     assert all(re.search(r"\w+ \w+", several[0]) for several in seen["truth"])
+
+
+def test_two_language_models_have_tokenizers_of_different_kinds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms = ARMS["llms"]
+    assert {(arm.kind, arm.tokenizer) for arm in arms} == {
+        *product(("linear", "mlp", "c-abstractor"), ("sentencepiece", "byte-level"))
+    }
+    tiny = replace(QUICK, num_scenes=8, num_held_out=4, num_steps=2, batch=4)
+    monkeypatch.setattr(experiments, "QUICK", tiny)
+    monkeypatch.setattr(experiments.shutil, "which", lambda name: None)  # as without Java
+    shown = tuple(arm for arm in arms if arm.kind == "linear")
+    monkeypatch.setitem(ARMS, "llms", shown)
+    seen = []
+    real = experiments.write_byte_level_llm
+
+    def write(folder: Path, texts: list[str]) -> None:
+        seen.extend([real(folder, texts, num_steps=steps) for steps in (5, 20)])
+
+    monkeypatch.setattr(experiments, "write_byte_level_llm", write)
+    run_experiment("llms", str(tmp_path / "out"), quick=True)
+    assert seen[1] < seen[0] - 0.5, "the language model should learn the captions"
+    found = json.loads((tmp_path / "out/results.json").read_text())["arms"]
+    assert list(found) == [arm.name for arm in shown]
+    for kind in ("sentencepiece", "byte-level"):
+        baseline, aligned = (
+            found[f"linear, {kind}, {name}"]["cosine"]["mean"]
+            for name in ("captions alone", "patch-aligned")
+        )
+        assert baseline < aligned
+
+
+def test_the_second_tokenizer_has_other_pieces() -> None:
+    ours = load_tokenizer(locate("embedded", "language"))
+    theirs = learn_tokenizer(["a red car and two green trees", "a red snail"] * 4)
+    assert ours.convert_ids_to_tokens(encode_label(ours, "car"))[0].startswith("▁")
+    assert theirs.convert_ids_to_tokens(encode_label(theirs, "car"))[0].startswith("Ġ")
+    assert theirs.decode(theirs("a snail: naïve ☃\n").input_ids[1:]) == "a snail: naïve ☃\n"
