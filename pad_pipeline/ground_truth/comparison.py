@@ -1,4 +1,4 @@
-"""A data set against a ground truth: reads both, pairs what belongs together, in small batches."""
+"""A data set against a ground truth: reads both, pairs what belongs together, in batches."""
 
 # pyarrow.compute makes its functions at import
 # pyright: reportAttributeAccessIssue=false
@@ -17,7 +17,7 @@ from pad_pipeline.ground_truth.coco import GroundTruth, read_coco
 from pad_pipeline.ground_truth.entries import KINDS, Kind, Pair
 from pad_pipeline.ground_truth.names import pair_images, pair_tags
 
-_BATCH_IMAGES = 64
+_BATCH_IMAGES = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Comparison:
         return Counter(found.category for image in self.truth.images for found in image.objects)
 
     def batches(self) -> Iterator[list[Pair]]:
-        """All images that have a truth, in the data set's order, a few dozen at a time."""
+        """All images that have a truth, in the data set's order, some hundred at a time."""
         batch: list[Pair] = []
         for record in iter_records(self.dataset, masks=self.truth.has_masks):
             place = self.place_of.get(record.image_id)
