@@ -75,8 +75,9 @@ class Matcher:
         """
         found: Matches = ([], [])
         for start in range(0, len(pairs), _TOGETHER):
-            for kept, more in zip(found, self._add(pairs[start : start + _TOGETHER]), strict=True):
-                kept.extend(more)
+            regions, objects = self._add(pairs[start : start + _TOGETHER])
+            found[0].extend(regions)
+            found[1].extend(objects)
         return found
 
     def _add(self, pairs: Sequence[Pair]) -> Matches:

@@ -162,7 +162,9 @@ class Comparison:
     def pair(self, image_id: str) -> tuple[Row, Row] | None:
         """One image of this data set with that of the other; None where not both have it."""
         here = self.here.find(image_id)
-        found = here and self._rows(
+        if here is None:
+            return None
+        found = self._rows(
             Rule(), "SELECT here, there FROM pairs WHERE here = ?", [here["position"]]
         )
         return self._both(found)[0] if found else None

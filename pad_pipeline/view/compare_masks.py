@@ -97,13 +97,13 @@ def _ious(
     """(N,) the IoU of each pair of masks, 0 where one cannot be read, and which can be."""
     is_read_N = _are_sound(first, height_N * width_N) & _are_sound(second, height_N * width_N)
     iou_N = np.zeros(len(first), np.float32)
-    for place in np.flatnonzero(is_read_N):
+    for place in np.flatnonzero(is_read_N).tolist():
         if first[place] == second[place]:
             iou_N[place] = 1
             continue
         size = [int(height_N[place]), int(width_N[place])]
         pair: list[Any] = [{"size": size, "counts": c} for c in (first[place], second[place])]
-        iou_N[place] = coco_mask.iou(pair[:1], pair[1:], [0])[0, 0]
+        iou_N[place] = np.asarray(coco_mask.iou(pair[:1], pair[1:], [0]))[0, 0]
     return iou_N, is_read_N
 
 

@@ -80,11 +80,17 @@ def read_comparison(url: str) -> EvaluationComparison:
             )
             for name, each in found["metrics"].items()
         )
-        sides = (
+        wins, losses = (
             tuple(_verdict(each, entries) for each in found[name]) for name in ("wins", "losses")
         )
         return EvaluationComparison(
-            url, str(found["against"]), str(found["by"]), metrics, *sides, int(found["num_ties"])
+            url,
+            str(found["against"]),
+            str(found["by"]),
+            metrics,
+            wins,
+            losses,
+            int(found["num_ties"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise UserError(

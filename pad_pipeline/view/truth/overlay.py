@@ -84,8 +84,11 @@ def picture(
     scale = longest / max(*size, 1)
     units = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
     of_number = {row["number"]: row for row in regions}
-    drawn: list[tuple[Side, Row, Row]] = [("truth", row, row) for row in objects]
-    drawn += [("found", row, of_number[row["number"]]) for row in found]
+    of_truth: list[tuple[Side, Row, Row]] = [("truth", row, row) for row in objects]
+    of_regions: list[tuple[Side, Row, Row]] = [
+        ("found", row, of_number[row["number"]]) for row in found
+    ]
+    drawn = of_truth + of_regions
     drawn.sort(key=lambda each: -each[2]["area"])
     boxes = [shown_box(_region(place), scale, units) for _, _, place in drawn]
     named = [
