@@ -12,12 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pad_pipeline import storage
-from pad_pipeline.dataset.reader import Dataset, iter_batches, iter_records, open_dataset
+from pad_pipeline.dataset.reader import (
+    Dataset,
+    columns_without_masks,
+    iter_batches,
+    open_dataset,
+)
 from pad_pipeline.ground_truth.coco import GroundTruth, read_coco
 from pad_pipeline.ground_truth.entries import KINDS, Kind, Pair
 from pad_pipeline.ground_truth.names import pair_images, pair_tags
-
-_BATCH_IMAGES = 512
+from pad_pipeline.records import batch_to_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +53,17 @@ class Comparison:
 
     def batches(self) -> Iterator[list[Pair]]:
         """All images that have a truth, in the data set's order, some hundred at a time."""
-        batch: list[Pair] = []
-        for record in iter_records(self.dataset, masks=self.truth.has_masks):
-            place = self.place_of.get(record.image_id)
-            if place is None:
+        columns = None if self.truth.has_masks else columns_without_masks()
+        for _, rows in iter_batches(self.dataset, columns):
+            chosen = [each in self.place_of for each in rows.column("image_id").to_pylist()]
+            if not any(chosen):
                 continue
-            batch.append(Pair(place, self.truth.images[place], record))
-            if len(batch) == _BATCH_IMAGES:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
+            found = batch_to_records(rows.filter(pa.array(chosen)), masks=self.truth.has_masks)
+            places = [self.place_of[record.image_id] for record in found]
+            yield [
+                Pair(place, self.truth.images[place], record)
+                for place, record in zip(places, found, strict=True)
+            ]
 
 
 def compare_with_truth(annotations: str, truth: str, match: str | None = None) -> Comparison:
