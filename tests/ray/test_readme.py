@@ -288,7 +288,8 @@ def test_every_option_that_it_names_exists(capfd) -> None:
         for name in ("alignment", "captions", "referring", "vqa", "detections", "harness", "score")
     )
     commands += ("reproduce", "train pretrain", "train finetune", "train inspect", "models verify")
-    commands += ("models fetch", "models check", "embed", "import")
+    commands += ("models fetch", "models check", "embed", "import", "conversations", "experiment")
+    commands += ("train export", "train vlsa", "train compare")
     for command in commands:
         done = call(capfd, *command.split(), "--help-all")
         assert done.code == 0, done.err
