@@ -28,7 +28,7 @@ from pad_pipeline.scenes.questions import draw_questions, on_padded_square
 
 FIRST_SCENE, FIRST_HELD_OUT = 50_000_000, 60_000_000
 COLOURS = sorted({colour for spec in SPECS.values() for colour in spec.variants})
-WIDTH, BATCH, LEARNING_RATE = 128, 128, 2e-3
+WIDTH, BATCH, LEARNING_RATE = 128, 256, 2e-3
 
 
 class Reader(nn.Module):
@@ -55,8 +55,8 @@ def main() -> None:
     """Measure, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--num-scenes", type=int, default=1200)
-    parser.add_argument("--num-steps", type=int, default=400)
+    parser.add_argument("--num-scenes", type=int, default=8000)
+    parser.add_argument("--num-steps", type=int, default=1500)
     arguments = parser.parse_args()
     torch.manual_seed(0)
     bench = Bench(replace(QUICK, num_scenes=0, num_held_out=0))
