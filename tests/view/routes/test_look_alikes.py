@@ -96,6 +96,7 @@ def test_a_part_of_the_map_filters_the_images(alike: TestClient) -> None:
     assert chosen(f"{a}.{b}-{c}.{d}") == inside.sum()
     assert chosen(f"{a}.{b}-{c}.{b}-{c}.{d}-{a}.{d}") == inside.sum()
     assert chosen(f"{c}.{d}-{a}.{b}&tag=nothing") == 0
+    assert len(alike.get("/api/ids?lasso=0.0-999.999").text.split()) == 8  # what `export` takes
     grid = alike.get(f"/?lasso={a}.{b}-{c}.{d}").text
     assert len(ids_on(grid)) == inside.sum()
     assert "a part of the map" in grid
