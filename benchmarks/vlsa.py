@@ -41,8 +41,8 @@ from pad_pipeline.train.vlsa.config import PRESETS
 
 FIRST_SCENE = 60_000_000
 FIRST_HELD_OUT = 70_000_000
-CODES = CognitionConfig(codes="embedded", size=96, rgb_grid=2)
-"""Quarters of 96 pixels have 36 indices: what the embedded language model's context holds."""
+CODES = CognitionConfig(codes="embedded", size=64, rgb_grid=1)
+"""Quarters of 64 pixels have 16 indices: what the embedded language model's context holds."""
 EPOCHS: dict[VlsaStage, int] = {"vlsa-1": 6, "vlsa-2": 6, "vlsa-3": 6}
 
 
