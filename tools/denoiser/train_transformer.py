@@ -1,7 +1,8 @@
 """Training of the embedded denoising transformer: latents of scenes, given the tower's patches.
 
 It stands for a text-to-image model trained beforehand. What it is given are not words but the patch
-features of the embedded vision tower (64 × 128), which say of every place what is there.
+features of the embedded vision tower (64 × 128), which say what is there, and their places, which
+the features do not say.
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModel
 
 from pad_pipeline.models.references import EMBEDDED_WEIGHTS
+from pad_pipeline.train.model.perceiver import sine_positions
 from pad_pipeline.train.model.towers import encode_patches
 from tools.annotators.training_loop import Schedule, fit
 from tools.denoiser.train_autoencoder import to_square
-from tools.language.frames import FramePack
+from tools.language.frames import GRID, FramePack
 from tools.language.train_vision import USED_LAYER, to_pixels
 
 logger = logging.getLogger(__name__)
 
 BATCH = 16
-SCHEDULE = Schedule(steps=2900, learning_rate=1e-3, warm_up_steps=100, weight_decay=0.0)
+SCHEDULE = Schedule(steps=4000, learning_rate=1e-3, warm_up_steps=100, weight_decay=0.0)
 CONFIG = {
     "num_attention_heads": 4,
     "attention_head_dim": 32,
@@ -68,7 +70,8 @@ def denoising_loss(
 
 @torch.no_grad()
 def inputs_of(autoencoder: AutoencoderKL, pack: FramePack) -> tuple[Tensor, Tensor]:
-    """Latents (N, 4, 16, 16) and the tower's patches (N, 64, 128) of frames of both kinds."""
+    """Latents (N, 4, 16, 16) and the tower's patches with places (N, 64, 128), of all frames."""
+    places = sine_positions(GRID, 128)
     tower = CLIPVisionModel.from_pretrained(EMBEDDED_WEIGHTS / "vision", dtype="float32").eval()
     scale = autoencoder.config["scaling_factor"]
     latents, patches = [], []
@@ -76,7 +79,7 @@ def inputs_of(autoencoder: AutoencoderKL, pack: FramePack) -> tuple[Tensor, Tens
     for start in range(0, len(frames), 32):
         part = frames[start : start + 32]
         latents.append(autoencoder.encode(to_square(part)).latent_dist.mode() * scale)
-        patches.append(encode_patches(tower, to_pixels(part), USED_LAYER))
+        patches.append(encode_patches(tower, to_pixels(part), USED_LAYER) + places)
     return torch.cat(latents), torch.cat(patches)
 
 

@@ -7,11 +7,26 @@ width of the LLM.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 _LAYERS = 2
 _HEAD_WIDTH = 64
+
+
+def sine_positions(side: int, width: int) -> Tensor:
+    """(side², width): sines and cosines of a square grid's rows and columns, row by row.
+
+    A quarter of the channels each for the sines and cosines of rows and of columns; channels that
+    four does not divide are 0.
+    """
+    number = width // 4
+    rates = 10000 ** (-torch.arange(number) / max(number, 1))
+    angles = torch.arange(side).unsqueeze(1) * rates
+    line = torch.cat([angles.sin(), angles.cos()], dim=1)
+    rows, columns = line.repeat_interleave(side, 0), line.repeat(side, 1)
+    return functional.pad(torch.cat([rows, columns], dim=1), (0, width - 4 * number))
 
 
 class _Layer(nn.Module):
@@ -47,6 +62,7 @@ class Perceiver(nn.Module):
         super().__init__()
         self.grid = grid
         self.token_grid = token_grid
+        self.positions = nn.Parameter(sine_positions(token_grid, vision_width))
         self.layers = nn.ModuleList(_Layer(vision_width, hidden_width) for _ in range(_LAYERS))
         self.norm = nn.LayerNorm(vision_width)
         self.projection = nn.Linear(vision_width, llm_width)
@@ -55,7 +71,7 @@ class Perceiver(nn.Module):
         """The tokens; patches are row by row."""
         grid_BVHW = patches_BSV.transpose(1, 2).unflatten(-1, (self.grid, self.grid))
         coarse_BVHW = functional.adaptive_avg_pool2d(grid_BVHW, self.token_grid)
-        tokens_BPV = coarse_BVHW.flatten(2).transpose(1, 2)
+        tokens_BPV = coarse_BVHW.flatten(2).transpose(1, 2) + self.positions
         for layer in self.layers:
             tokens_BPV = layer(tokens_BPV, patches_BSV)
         return self.projection(self.norm(tokens_BPV))
