@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 
@@ -27,7 +27,7 @@ from pad_pipeline.progress import track
 from pad_pipeline.reproduce.bench import FULL, QUICK, Arm, Bench, Size
 from pad_pipeline.reproduce.byte_level_llm import write_byte_level_llm
 from pad_pipeline.reproduce.report import write_report
-from pad_pipeline.train.choices import ProjectorKind
+from pad_pipeline.train.choices import PAPER_PROJECTORS
 from pad_pipeline.train.distributed import OneWorker
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.step import evaluation_step
@@ -51,7 +51,7 @@ ARMS: dict[Experiment, tuple[Arm, ...]] = {
     ),
     "projectors": tuple(
         Arm(name=f"{kind}, {name}", kind=kind, patch_weight=weight)
-        for kind in get_args(ProjectorKind)
+        for kind in PAPER_PROJECTORS
         for name, weight in (("captions alone", 0.0), ("patch-aligned", 5.0))
     ),
     "llms": tuple(

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from rich.console import Console
 
@@ -23,7 +23,7 @@ from pad_pipeline.progress import track
 from pad_pipeline.reproduce.bench import FULL, QUICK, REGIMES, Bench
 from pad_pipeline.reproduce.second_stage import FULL_SECOND, QUICK_SECOND, SecondStage
 from pad_pipeline.reproduce.tables import ARMS, answer_row, caption_row, table_lines, where_row
-from pad_pipeline.train.choices import ProjectorKind
+from pad_pipeline.train.choices import PAPER_PROJECTORS, ProjectorKind
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def reproduce(
     answers: dict[str, dict[str, list[list[Answer]]]] = {
         kind: {arm: [] for arm in ARMS} for kind in _IN_STAGE_2
     }
-    kinds: tuple[ProjectorKind, ...] = get_args(ProjectorKind)
+    kinds: tuple[ProjectorKind, ...] = PAPER_PROJECTORS
     runs: dict[str, dict[str, list[dict[str, float]]]] = {
         kind: {regime: [] for regime in REGIMES} for kind in kinds
     }

@@ -10,6 +10,9 @@ VlsaStage = Literal["vlsa-1", "vlsa-2", "vlsa-3"]
 
 ProjectorKind = Literal["linear", "mlp", "c-abstractor", "perceiver"]
 
+PAPER_PROJECTORS: tuple[ProjectorKind, ...] = ("linear", "mlp", "c-abstractor")
+"""Those of the paper's Tables 1 to 3 and 8."""
+
 PatchLossKind = Literal["region", "patch", "contrastive"]
 
 Template = Literal["vicuna-v1", "llama-3", "tokenizer"]

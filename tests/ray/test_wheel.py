@@ -19,7 +19,7 @@ import pytest
 import pad_pipeline
 
 ROOT = Path(__file__).parents[2]
-MAX_WHEEL_BYTES = int(12.5 * 1024 * 1024)
+MAX_WHEEL_BYTES = 16 * 1024 * 1024
 
 pytestmark = pytest.mark.ray
 
