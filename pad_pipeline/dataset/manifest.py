@@ -11,6 +11,16 @@ from pad_pipeline.errors import UserError
 from pad_pipeline.records import SCHEMA_VERSION, SCHEMAS
 
 MANIFEST = "_manifest.json"
+DATA_FILES = ".huggingface.yaml"
+"""Says to Hugging Face's `load_dataset` which files are shards. Unlike a card, README.md, it is no
+shard to pyarrow and pandas, which leave hidden files out."""
+_DATA_FILES = """\
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: "*.parquet"
+"""
 RUN = "_run"
 """The folder of the files of an unfinished run, beside the manifest."""
 FORMAT = "pad"
@@ -93,7 +103,10 @@ def check_run(dataset_url: str, manifest: Mapping[str, Any]) -> None:
 
 
 def write_manifest(dataset_url: str, manifest: Mapping[str, Any]) -> None:
-    """Writes the manifest, whole or not at all."""
+    """Writes the manifest, whole or not at all; a finished data set's is the last of its files."""
+    shards = [str(shard["name"]) for shard in manifest.get("shards", [])]
+    if state_of(manifest) == "finished" and all(name.endswith(".parquet") for name in shards):
+        storage.write_atomic(storage.join(dataset_url, DATA_FILES), _DATA_FILES.encode())
     storage.write_json(manifest_url(dataset_url), manifest)
 
 

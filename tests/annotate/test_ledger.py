@@ -31,7 +31,7 @@ def reference(tmp_path: Path) -> dict[str, str]:
 def test_shards_hold_the_images_in_their_order(tmp_path: Path, reference) -> None:
     output = tmp_path / "reference"
     names = [f"pad-{k:05d}.parquet" for k in range(3)]
-    assert sorted(reference) == ["_manifest.json", *names]
+    assert sorted(reference) == [".huggingface.yaml", "_manifest.json", *names]
     ids = [pq.read_table(output / name)["image_id"].to_pylist() for name in names]
     assert [len(shard) for shard in ids] == [8, 8, 5]
     assert [name for shard in ids for name in shard] == [row.image_id for row in ROWS]

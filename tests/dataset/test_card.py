@@ -13,6 +13,7 @@ import yaml
 from datasets import load_dataset
 
 from pad_pipeline.dataset.card import format_card
+from pad_pipeline.dataset.manifest import write_manifest
 from tests.dataset.example import example_records, write_dataset
 
 MANIFEST = {"models": {"tag": {"model": "a|b", "checksum": "sha256:" + "0" * 64}}}
@@ -26,15 +27,17 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_datasets_loads_the_shards(folder: Path, tmp_path: Path) -> None:
-    cache = str(tmp_path / "cache")
-    files = str(folder / "*.parquet")
-    loaded = load_dataset("parquet", data_files=files, cache_dir=cache)["train"]
+    manifest = {"state": "finished", "shards": [{"name": "pad-00000.parquet"}]}
+    write_manifest(str(folder), manifest)
+    loaded = load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))["train"]
     assert [row["image_id"] for row in loaded] == [one.image_id for one in example_records()]
     assert loaded[0]["labels"][0]["tag"] == "apple"
     assert loaded[0]["labels"][0]["bbox"] == list(example_records()[0].labels[0].bbox)
 
 
 def test_data_frames_and_databases_read_the_folder(folder: Path) -> None:
+    write_manifest(str(folder), {"state": "finished"})
+    assert (folder / ".huggingface.yaml").is_file()
     wanted = [one.image_id for one in example_records()]
     assert pq.read_table(folder)["image_id"].to_pylist() == wanted
     assert pd.read_parquet(folder)["image_id"].tolist() == wanted
