@@ -16,35 +16,22 @@ threads give the same weights again, and others equally good ones;
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import logging
 from pathlib import Path
 
-import torch
-
-from tools.annotators import data, training_loop
+from tools.annotators import data
+from tools.command import begin, make_parser, shortened
 
 
 def main() -> None:
     """Read the command line and train."""
-    parser = argparse.ArgumentParser(prog="python -m tools.annotators", description=__doc__)
+    parser = make_parser("tools.annotators", __doc__, num_scenes=20_000, threads=2)
     parser.add_argument("model", choices=("tagger", "detector", "segmenter"))
-    parser.add_argument("--output", type=Path, required=True, help="where the run writes")
-    parser.add_argument("--scenes", type=Path, help="packed scenes (default: OUTPUT/scenes)")
-    parser.add_argument("--num-scenes", type=int, default=20_000)
     parser.add_argument(
         "--backbone", type=Path, help="a trained tagger's directory, for the detector"
     )
-    parser.add_argument("--steps", type=int, help="instead of the model's own number")
-    parser.add_argument("--minutes", type=float, help="stop after these")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    training_loop.keep_freed_memory()
-    torch.set_num_threads(arguments.threads)
-    scenes = arguments.scenes or arguments.output / "scenes"
+    scenes = begin(arguments)
     if arguments.model == "detector" and arguments.backbone is None:
         logging.warning(
             "without --backbone the detector learns to see first: plan for 3x the steps"
@@ -64,9 +51,7 @@ def main() -> None:
         from tools.annotators import train_segmenter as module
 
         run, extra = module.train_segmenter, {}
-    plan = module.SCHEDULE
-    if arguments.steps:
-        plan = dataclasses.replace(plan, steps=arguments.steps)
+    plan = shortened(module.SCHEDULE, arguments.steps)
     run(pack, held_out, arguments.output, schedule=plan, **extra, **common)
 
 

@@ -10,34 +10,17 @@ the same weights again on the same machine.
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import logging
-from pathlib import Path
-
-import torch
-
 from tools.annotators.data import MONITOR_SEED
-from tools.annotators.training_loop import keep_freed_memory
+from tools.command import begin, make_parser, shortened
 from tools.language.frames import open_frames
 
 
 def main() -> None:
     """Read the command line and train."""
-    parser = argparse.ArgumentParser(prog="python -m tools.denoiser", description=__doc__)
+    parser = make_parser("tools.denoiser", __doc__, num_scenes=6_000)
     parser.add_argument("part", choices=("autoencoder", "transformer"))
-    parser.add_argument("--output", type=Path, required=True, help="where the run writes")
-    parser.add_argument("--scenes", type=Path, help="scenes drawn (default: OUTPUT/scenes)")
-    parser.add_argument("--num-scenes", type=int, default=6_000)
-    parser.add_argument("--steps", type=int, help="instead of the model's own number")
-    parser.add_argument("--minutes", type=float, help="stop after these")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    keep_freed_memory()
-    torch.set_num_threads(arguments.threads)
-    scenes = arguments.scenes or arguments.output / "scenes"
+    scenes = begin(arguments)
     train = open_frames(scenes / "train", arguments.num_scenes, workers=arguments.threads)
     held_out = open_frames(scenes / "monitor", 64, MONITOR_SEED)
     if arguments.part == "autoencoder":
@@ -48,9 +31,7 @@ def main() -> None:
         from tools.denoiser import train_transformer as module
 
         run = module.train_transformer
-    plan = module.SCHEDULE
-    if arguments.steps:
-        plan = dataclasses.replace(plan, steps=arguments.steps)
+    plan = shortened(module.SCHEDULE, arguments.steps)
     run(
         train,
         held_out,

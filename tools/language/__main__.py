@@ -12,31 +12,15 @@ machine.
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import logging
-from pathlib import Path
-
-import torch
-
-from tools.annotators import training_loop
+from tools.command import begin, make_parser, shortened
 
 
 def main() -> None:
     """Read the command line and train."""
-    parser = argparse.ArgumentParser(prog="python -m tools.language", description=__doc__)
+    parser = make_parser("tools.language", __doc__, num_scenes=12_000)
     parser.add_argument("part", choices=("tokenizer", "vision", "language"))
-    parser.add_argument("--output", type=Path, required=True, help="where the run writes")
-    parser.add_argument("--scenes", type=Path, help="scenes drawn (default: OUTPUT/scenes)")
-    parser.add_argument("--num-scenes", type=int, default=12_000)
-    parser.add_argument("--steps", type=int, help="instead of the model's own number")
-    parser.add_argument("--minutes", type=float, help="stop after these")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    training_loop.keep_freed_memory()
-    torch.set_num_threads(arguments.threads)
+    scenes = begin(arguments)
     pieces = arguments.output / "tokenizer"
     if arguments.part == "tokenizer":
         from tools.language.tokenizer import learn_pieces, save_tokenizer
@@ -53,22 +37,17 @@ def main() -> None:
     if arguments.part == "language":
         from tools.language import train_language
 
-        plan = _shortened(train_language.SCHEDULE, arguments.steps)
+        plan = shortened(train_language.SCHEDULE, arguments.steps)
         train_language.train_language(tokenizer, output, schedule=plan, **common)
     else:
         from tools.annotators.data import MONITOR_SEED
         from tools.language import train_vision
         from tools.language.frames import open_frames
 
-        scenes = arguments.scenes or arguments.output / "scenes"
-        plan = _shortened(train_vision.SCHEDULE, arguments.steps)
+        plan = shortened(train_vision.SCHEDULE, arguments.steps)
         train = open_frames(scenes / "train", arguments.num_scenes, workers=arguments.threads)
         held_out = open_frames(scenes / "monitor", 192, MONITOR_SEED)
         train_vision.train_vision(train, held_out, tokenizer, output, schedule=plan, **common)
-
-
-def _shortened(plan: training_loop.Schedule, steps: int | None) -> training_loop.Schedule:
-    return dataclasses.replace(plan, steps=steps) if steps else plan
 
 
 if __name__ == "__main__":
