@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ BATCH = 16
 SCHEDULE = Schedule(steps=1000, learning_rate=2e-3, warm_up_steps=100, weight_decay=0.0)
 KL_WEIGHT = 1e-5
 EDGE_WEIGHT = 0.5
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "in_channels": 3,
     "out_channels": 3,
     "down_block_types": ["DownEncoderBlock2D"] * 3,
@@ -37,7 +38,7 @@ CONFIG = {
 
 def to_square(frames: np.ndarray) -> Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, 64, 64) float32 in -1..1, as `train vlsa` makes its targets."""
-    pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    pixels = torch.tensor(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
     return F.interpolate(pixels, IMAGE_SIZE, mode="bilinear", antialias=True, align_corners=False)
 
 
@@ -105,8 +106,8 @@ def train_autoencoder(
         on_checkpoint=keep,
         max_minutes=max_minutes,
     )
-    model.register_to_config(scaling_factor=latent_scale(model, to_square(pack.pixels[:256, 0])))
-    half = AutoencoderKL.from_config(model.config)
-    half.load_state_dict(model.state_dict())
-    half.half().save_pretrained(output / "model" / "vae")
+    scale = latent_scale(model, to_square(pack.pixels[:256, 0]))
+    scaled = AutoencoderKL(**CONFIG, scaling_factor=scale)  # pyright: ignore[reportArgumentType]
+    scaled.load_state_dict(model.state_dict())
+    scaled.half().save_pretrained(output / "model" / "vae")
     return model
