@@ -122,7 +122,7 @@ def right_indices(run: Path, folder: Path, images: Path) -> dict[str, Any]:
     for entry in read_folder(folder):
         question, answer = _code_turn(entry["conversations"])
         wanted = read_indices(answer)
-        row = ManifestRow(entry["image"], str(images / entry["image"]))
+        row = ManifestRow(entry["image"], str(images / entry["image"]), None)
         prepared = answerer.prepare(Question(entry["id"], question, row))
         [text] = answerer.answer([prepared], 200)
         try:

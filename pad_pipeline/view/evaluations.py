@@ -1,4 +1,4 @@
-"""Comparisons of two evaluations, as `evaluate … --against` writes them."""
+"""Comparisons of two evaluations, as `evaluate` writes them."""
 
 from __future__ import annotations
 

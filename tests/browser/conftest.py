@@ -53,7 +53,9 @@ CONTRAST = """
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(
+    scope="package"
+)  # it has an event loop, which tests of other folders begin themselves
 def browser():
     """Chromium."""
     if CHROMIUM is None:

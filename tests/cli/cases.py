@@ -8,7 +8,7 @@ from pathlib import Path
 ERRORS: dict[str, tuple[str, tuple[str, ...]]] = {
     "unknown preset": (
         "annotate images OUT --preset best",
-        ("unknown preset 'best'", "paper, fast, demo"),
+        ("unknown preset 'best'", "paper, fast, sam3, demo"),
     ),
     "unknown preset, written with =": (
         "annotate images OUT --preset=best",

@@ -6,7 +6,7 @@ import copy
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from pad_pipeline.reproduce.bench import QUICK, Bench
 from pad_pipeline.reproduce.second_stage import SecondSize, SecondStage, add_numbers
 from pad_pipeline.reproduce.tables import answer_row, table_lines, where_row
 from pad_pipeline.scenes.questions import box_numbers
-from pad_pipeline.train.choices import ProjectorKind
+from pad_pipeline.train.choices import PAPER_PROJECTORS
 
 TINY = replace(QUICK, num_scenes=8, num_held_out=3, num_steps=2, batch=4)
 TINY_SECOND = SecondSize(num_scenes=6, num_steps=2, batch=2)
@@ -94,7 +94,7 @@ def test_a_small_reproduction_runs_to_its_tables(
     monkeypatch.setattr(miniature.shutil, "which", lambda name: None)  # as without Java
     lines = miniature.reproduce(tmp_path, quick=True)
     found = json.loads((tmp_path / "results.json").read_text())
-    assert set(found) == {*get_args(ProjectorKind), "table_4", "table_5", "table_8"}
+    assert set(found) == {*PAPER_PROJECTORS, "table_4", "table_5", "table_8"}
     assert set(found["table_8"]) == {"mlp", "c-abstractor"}
     assert found["table_4"].startswith("METEOR needs Java")
     assert found["table_5"]["mlp"]["yes or no"]["caption"]["interval"]

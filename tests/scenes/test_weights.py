@@ -18,7 +18,7 @@ from tools.annotators.detector_data import make_batch
 
 def test_all_weights_together_are_small() -> None:
     sizes = [file.stat().st_size for file in EMBEDDED_WEIGHTS.rglob("*") if file.is_file()]
-    assert sum(sizes) < 15e6
+    assert sum(sizes) < 17e6
 
 
 def test_the_chain_passes_the_bars_on_unseen_scenes() -> None:
