@@ -86,7 +86,7 @@ def test_in_process_the_stages_say_the_same(images: Path, reference: Path) -> No
     from pad_pipeline.annotate.annotator import to_sample
     from pad_pipeline.engine.sample import to_record
 
-    samples = [to_sample(i, p) for i, p in enumerate(sorted(images.iterdir()))]
+    samples = [to_sample(i, p.read_bytes()) for i, p in enumerate(sorted(images.iterdir()))]
     chain = fakes.build_all({})
     here = [
         to_record(sample)

@@ -122,7 +122,10 @@ def as_json(record: PadRecord) -> dict:
     """A record as the service answers it, which names a body without a name `image`."""
     told = asdict(replace(record, image_id="image"))
     told["tags"] = list(told["tags"])
-    told["labels"] = [{**region, "bbox": list(region["bbox"])} for region in told["labels"]]
+    for region in told["labels"]:
+        region["bbox"] = list(region["bbox"])
+        del region["size"]  # that of the image
+    told["labels"] = list(told["labels"])
     return told
 
 
