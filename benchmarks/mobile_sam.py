@@ -113,6 +113,8 @@ def annotated_ap(photos: Path, every: int, model: str, folder: Path) -> dict[str
     (folder / "images").mkdir(parents=True)
     (folder / "labels").mkdir()
     for path in sorted(photos.glob("images/**/*.jpg"))[::every]:
+        if not label_of(path).is_file():
+            continue
         shutil.copy(path, folder / "images")
         shutil.copy(label_of(path), folder / "labels")
         with Image.open(path) as picture:
