@@ -96,7 +96,7 @@ def test_killed_at_any_chunk_and_begun_again(
     run(images, tmp_path, in_flight=2, kill_after=kill_after)
     run(images, tmp_path, in_flight=2)
     assert digests(tmp_path) == reference
-    assert len(reference) == 4
+    assert len(reference) == 5
 
 
 def test_the_company_of_an_image_shows_in_its_record(images: Path) -> None:
