@@ -23,6 +23,7 @@ from pad_pipeline.train.vlsa.load import (
     EPIGONE_FILE,
     VISION_FOLDER,
     save_auxiliaries,
+    weights_below,
 )
 from pad_pipeline.train.vlsa.model import VlsaModel
 
@@ -41,9 +42,9 @@ def write_results(
     llm_weights = None
     if weights is not None:
         projector = build_projector(**projector.settings())
-        own = _below(weights, "projector.")
+        own = weights_below(weights, "projector.")
         load_strictly(projector, own, source="the sharded model")
-        llm_weights = _below(weights, "llm.")
+        llm_weights = weights_below(weights, "llm.")
     with tempfile.TemporaryDirectory() as name, quiet():
         folder = Path(name)
         for path in save_projector(projector, folder):
@@ -67,10 +68,6 @@ def _upload(folder: Path, name: str, url: str) -> None:
     for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
         if path.is_file():
             storage.upload(path, storage.join(url, *path.relative_to(folder).parts))
-
-
-def _below(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {n.removeprefix(prefix): t for n, t in weights.items() if n.startswith(prefix)}
 
 
 def export_run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from pad_pipeline.errors import Setting, UserError
@@ -27,17 +27,15 @@ def with_denoiser(
     config: VlsaConfig,
     image: VisionInput,
     *,
-    denoiser: str | Path | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> VlsaModel:
     """The model around `base`, on its device, with a new Epigone (torch's generator).
 
-    `denoiser` stands for the config's where given. Raises `UserError` where it cannot be loaded.
+    Raises `UserError` where the denoiser cannot be loaded.
     """
     place = base.device
-    reference = denoiser or config.denoiser
-    if reference == EMBEDDED:
-        reference = EMBEDDED_WEIGHTS / "denoiser"
+    is_embedded = config.denoiser == EMBEDDED
+    reference = EMBEDDED_WEIGHTS / "denoiser" if is_embedded else config.denoiser
     loaded = load_denoiser(reference, dtype=dtype, device=place.type)
     with torch.device(place):
         epigone = Epigone(
@@ -54,23 +52,25 @@ def save_auxiliaries(
     """Write tower, Epigone and denoiser; `weights` are the model's, whole, where it is sharded."""
     state = weights if weights is not None else model.state_dict()
     save_file(
-        {name: each.float().contiguous().cpu() for name, each in _below(state, "epigone.").items()},
+        {
+            name: each.float().contiguous().cpu()
+            for name, each in weights_below(state, "epigone.").items()
+        },
         folder / EPIGONE_FILE,
     )
-    model.vision.save_pretrained(folder / VISION_FOLDER, state_dict=_below(state, "vision."))
+    model.vision.save_pretrained(folder / VISION_FOLDER, state_dict=weights_below(state, "vision."))
     denoiser = model.denoiser
     transformer = type(denoiser.transformer).from_config(denoiser.transformer.config)
-    load_strictly(transformer, _below(state, "denoiser.transformer."), source="the trained model")
+    load_strictly(
+        transformer, weights_below(state, "denoiser.transformer."), source="the trained model"
+    )
     transformer.save_pretrained(folder / DENOISER_FOLDER / "transformer")
     autoencoder = type(denoiser.autoencoder).from_config(denoiser.autoencoder.config)
-    load_strictly(autoencoder, _below(state, "denoiser.autoencoder."), source="the trained model")
+    load_strictly(
+        autoencoder, weights_below(state, "denoiser.autoencoder."), source="the trained model"
+    )
     autoencoder.save_pretrained(folder / DENOISER_FOLDER / "vae")
     denoiser.noise.save_pretrained(folder / DENOISER_FOLDER / "scheduler")
-
-
-def load_epigone(model: VlsaModel, folder: Path) -> None:
-    """Give the model the Epigone that a run has trained."""
-    load_strictly(model.epigone, load_file(folder / EPIGONE_FILE), source=str(folder))
 
 
 def check_predecessor(stage: str, init_from: str | None, other: str | None) -> None:
@@ -89,5 +89,6 @@ def check_predecessor(stage: str, init_from: str | None, other: str | None) -> N
         )
 
 
-def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def weights_below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The weights of the part that a prefix names, under the names that they have in it."""
     return {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
