@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from pad_pipeline.cli.options import DataSet, Images
+from collections.abc import Mapping
+from typing import Any
+
+from pad_pipeline.cli.options import DataSet, Images, to_flag
 from pad_pipeline.cli.reports.output import say
+from pad_pipeline.cognition.decoding import IndexDecoder, load_decoder
 from pad_pipeline.cognition.folder import is_conversations
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.ports import listen
@@ -13,6 +17,7 @@ def view(
     output: DataSet,
     images: Images = None,
     run: tuple[str, ...] = (),
+    codes: str | None = None,
     ground_truth: str | None = None,
     match: str | None = None,
     service: str | None = None,
@@ -28,7 +33,9 @@ def view(
 
     Args:
         run: Folders that `analyze` or `reproduce` wrote: what projectors find in single images;
-            or that `evaluate … --against` wrote: how two evaluations differ.
+            that `train vlsa` wrote: reconstructed images; or that `evaluate … --against` wrote: how
+            two evaluations differ.
+        codes: VQ model of conversations, if it is not where it was when they were written.
         ground_truth: COCO's instances JSON of the images: pages of what was found, missed and
             mistaken, tag by tag and image by image. Matching takes a while the first time.
         match: JSON object of tag -> category, for tags with another name than their category.
@@ -42,6 +49,7 @@ def view(
         from pad_pipeline.view.app import make_app
         from pad_pipeline.view.conversations import app as of_conversations
         from pad_pipeline.view.conversations.entries import ConversationPages
+        from pad_pipeline.view.reconstructions import is_vlsa_run, read_vlsa_run
         from pad_pipeline.view.server import open_viewer, serve
     except ImportError as error:
         raise UserError(
@@ -50,7 +58,6 @@ def view(
         ) from error
     if is_conversations(output):
         options = {
-            "run": run,
             "ground_truth": ground_truth,
             "match": match,
             "service": service,
@@ -62,10 +69,22 @@ def view(
                     Setting(name), f" is for data sets, and {output} holds conversations"
                 )
         pages = ConversationPages(output, images)
+        for folder in run:
+            if not is_vlsa_run(folder):
+                raise UserError(
+                    f"{folder} is no run of `train vlsa`, which alone can be shown beside "
+                    "conversations; give it with a data set"
+                )
+        vlsa_runs = [read_vlsa_run(folder) for folder in run]
+        decoder = _decoder(pages.manifest, codes)
+        if isinstance(decoder, str):
+            say(f"note: the indices are not decoded to pictures: {decoder}")
         with listen(host, port) as listening:
-            app = of_conversations.make_app(pages, host)
+            app = of_conversations.make_app(pages, host, decoder=decoder, vlsa_runs=vlsa_runs)
             serve(app, listening, host, lambda url: say(f"serving at {url} (Ctrl-C stops)"))
         return
+    if codes is not None:
+        raise UserError(Setting("codes"), f" is for conversations, and {output} holds none")
     with listen(host, port) as listening:
         viewer = open_viewer(
             output,
@@ -86,3 +105,13 @@ def view(
                 say(f"to mark regions, open it once as {url}/?token={viewer.writing.token}")
 
         serve(make_app(viewer, host), listening, host, announce)
+
+
+def _decoder(manifest: Mapping[str, Any], codes: str | None) -> IndexDecoder | str:
+    """The VQ model of conversations; where nobody named one and it is not there, the reason."""
+    try:
+        return load_decoder(manifest, codes)
+    except UserError as error:
+        if codes is not None:
+            raise
+        return error.spell(to_flag)

@@ -16,6 +16,7 @@ from pad_pipeline.review.events import user_name
 from pad_pipeline.review.log import ReviewLog, review_url
 from pad_pipeline.view.evaluations import has_comparison, read_comparison
 from pad_pipeline.view.pictures import Pictures
+from pad_pipeline.view.reconstructions import is_vlsa_run, read_vlsa_run
 from pad_pipeline.view.runs import read_runs
 from pad_pipeline.view.safety import LOOPBACK
 from pad_pipeline.view.source import DataSet
@@ -56,7 +57,9 @@ def open_viewer(
             Setting("match"), " says which tag is which category of a ", Setting("ground_truth")
         )
     compared = [folder for folder in runs if has_comparison(folder)]
-    found = [run for folder in runs if folder not in compared for run in read_runs(folder)]
+    vlsa = [folder for folder in runs if folder not in compared and is_vlsa_run(folder)]
+    others = [folder for folder in runs if folder not in compared and folder not in vlsa]
+    found = [run for folder in others for run in read_runs(folder)]
     distinct = {}
     for run in found:  # every analysis brings the random projector along
         distinct.setdefault((run.name, tuple(run.images)), run)
@@ -70,6 +73,7 @@ def open_viewer(
         pictures=Pictures(images),
         review=ReviewLog(review_url(url, review)),
         runs=list(distinct.values()),
+        vlsa_runs=[read_vlsa_run(folder) for folder in vlsa],
         evaluations=[read_comparison(folder) for folder in compared],
         service=service,
         truth=truth,

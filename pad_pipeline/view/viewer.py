@@ -21,6 +21,7 @@ from pad_pipeline.view.filters import Filters
 from pad_pipeline.view.look_alikes import CurrentLookAlikes
 from pad_pipeline.view.pages import TEMPLATES
 from pad_pipeline.view.pictures import Pictures
+from pad_pipeline.view.reconstructions import VlsaRun
 from pad_pipeline.view.runs import ProjectorVariant
 from pad_pipeline.view.source import DataSet
 from pad_pipeline.view.truth.queries import TruthIndex
@@ -39,6 +40,7 @@ class Viewer:
     pictures: Pictures
     review: ReviewLog
     runs: list[ProjectorVariant] = field(default_factory=list)
+    vlsa_runs: list[VlsaRun] = field(default_factory=list)
     evaluations: list[EvaluationComparison] = field(default_factory=list)
     service: str | None = None
     truth: TruthIndex | None = None
@@ -63,7 +65,7 @@ class Viewer:
             "name": self.data.url.rstrip("/").rsplit("/", 1)[-1] or self.data.url,
             "notices": self.notices(),
             "num_failed": self.data.index.stats.images_by_status["failed"],
-            "has_runs": bool(self.runs),
+            "has_runs": bool(self.runs or self.vlsa_runs),
             "has_evaluations": bool(self.evaluations),
             "service": self.service,
             "has_truth": self.truth is not None,

@@ -210,7 +210,7 @@ OPTIONS = {
     "train push": {"--dtype", "--private", "--no-private", "--dry-run", "--no-dry-run"},
     "conversations": CONVERSATIONS,
     "view": {
-        *("--images", "--run", "--ground-truth", "--match", "--service", "--review"),
+        *("--images", "--run", "--codes", "--ground-truth", "--match", "--service", "--review"),
         *("--host", "--port"),
     },
     "show": {"--images", "--width"},

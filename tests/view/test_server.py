@@ -67,6 +67,7 @@ def test_a_port_that_is_taken_is_one_sentence(capfd, shared_data: Path) -> None:
         (("nowhere",), "expected a data set of PAD records at nowhere"),
         (("{data}", "--images", "nowhere"), "expected the images at nowhere"),
         (("{data}", "--run", "nowhere"), "expected a folder on this machine with an analysis"),
+        (("{data}", "--codes", "embedded"), "--codes is for conversations"),
         (("{data}", "--service", "there"), "expected an address such as http://127.0.0.1:8000"),
         (("{data}", "--host", "no.such.host.invalid"), "is no address of this machine"),
         (("{data}", "--port", "70000"), "expected a port from 0 to 65535, found 70000"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request
@@ -10,6 +11,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException as StarletteError
 from starlette.middleware.base import BaseHTTPMiddleware
 
+from pad_pipeline.cognition.decoding import IndexDecoder
 from pad_pipeline.errors import UserError
 from pad_pipeline.images import ImageError, decode_image
 from pad_pipeline.sources import read_many
@@ -20,9 +22,15 @@ from pad_pipeline.view.conversations.entries import (
     notes_of,
     shown_turns,
 )
-from pad_pipeline.view.conversations.pictures import draw_colours, draw_frame, draw_indices
+from pad_pipeline.view.conversations.pictures import (
+    draw_colours,
+    draw_decoded,
+    draw_frame,
+    draw_indices,
+)
 from pad_pipeline.view.pages import TEMPLATES
 from pad_pipeline.view.parameters import LARGEST_PAGE, describe
+from pad_pipeline.view.reconstructions import VlsaRun
 from pad_pipeline.view.routes.assets import STATIC, CachedFiles, favicon
 from pad_pipeline.view.safety import guard
 
@@ -31,8 +39,18 @@ _PER_PAGE = 6
 Number = Annotated[int, Query(ge=0, le=LARGEST_PAGE)]
 
 
-def make_app(pages: ConversationPages, host: str = "127.0.0.1") -> FastAPI:
-    """The application; `host` is the address that it is bound to."""
+def make_app(
+    pages: ConversationPages,
+    host: str = "127.0.0.1",
+    *,
+    decoder: IndexDecoder | str = "no VQ model was given",
+    vlsa_runs: Sequence[VlsaRun] = (),
+) -> FastAPI:
+    """The application; `host` is the address that it is bound to.
+
+    `decoder` makes pictures of indices, or is the reason why there is none. `vlsa_runs` are trained
+    runs whose reconstructions stand above.
+    """
     app = FastAPI(title="pad-pipeline view", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(BaseHTTPMiddleware, dispatch=guard(host))
     app.mount("/static", CachedFiles(directory=STATIC))
@@ -45,6 +63,8 @@ def make_app(pages: ConversationPages, host: str = "127.0.0.1") -> FastAPI:
             "settings": pages.settings,
             "counts": pages.counts,
             "num_shards": pages.num_shards,
+            "decoder": decoder,
+            "vlsa_runs": vlsa_runs,
             **values,
         }
         return TEMPLATES.TemplateResponse(request, "conversations.html", context, status)
@@ -98,6 +118,24 @@ def make_app(pages: ConversationPages, host: str = "127.0.0.1") -> FastAPI:
         if found is None:
             raise HTTPException(404, "this conversation has no indices")
         return _png(draw_indices(found[0], found[1]["grid"]))
+
+    @app.get("/decoded/{shard}/{row}")
+    def decoded(shard: int, row: int) -> Response:
+        """What the VQ model makes of the indices."""
+        found = answer_of(entry(shard, row), "high")
+        if found is None:
+            raise HTTPException(404, "this conversation has no indices")
+        if isinstance(decoder, str):
+            raise HTTPException(404, decoder)
+        return _png(draw_decoded(found[0], found[1]["grid"], decoder))
+
+    @app.get("/runs/reconstructions/{number}")
+    def reconstructions(number: int) -> Response:
+        """Images and their reconstructions of a run of `train vlsa`."""
+        data = vlsa_runs[number].picture() if 0 <= number < len(vlsa_runs) else None
+        if data is None:
+            raise HTTPException(404, "there is no such picture")
+        return _png(data)
 
     @app.get("/colours/{shard}/{row}")
     def colours(shard: int, row: int) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,18 @@ def draw_indices(answer: str, grid: Sequence[int]) -> bytes:
     found, places = np.unique(indices, return_inverse=True)
     colours = np.array([_colour(int(index)) for index in found], np.uint8)
     return _png(_enlarged(colours[places].reshape(*indices.shape, 3)))
+
+
+def draw_decoded(
+    answer: str,
+    grid: Sequence[int],
+    decode: Callable[[NDArray[np.integer]], NDArray[np.uint8]],
+) -> bytes:
+    """What a VQ model makes of the indices, as PNG.
+
+    Raises `AnswerError` where the answer is none, `UserError` for indices past the codebook.
+    """
+    return _png(_enlarged(decode(as_grid(read_indices(answer), *grid))))
 
 
 def draw_colours(answer: str, grid: Sequence[int]) -> bytes:

@@ -1,4 +1,4 @@
-"""The page of trained runs: what a projector finds in single images, variant by variant."""
+"""The page of trained runs: what projectors find in images, and what denoisers reconstruct."""
 
 from __future__ import annotations
 
@@ -34,18 +34,29 @@ def frame(viewer: CurrentViewer, number: int, image_id: str) -> Response:
     return Response(data, media_type="image/png")
 
 
+@router.get("/reconstructions/{number}")
+def reconstructions(viewer: CurrentViewer, number: int) -> Response:
+    """Images and their reconstructions of a run of `train vlsa`."""
+    run = viewer.vlsa_runs[number] if 0 <= number < len(viewer.vlsa_runs) else None
+    data = run.picture() if run is not None else None
+    if data is None:
+        raise HTTPException(404, "there is no such picture")
+    return Response(data, media_type="image/png")
+
+
 @router.get("")
 def runs(request: Request, viewer: CurrentViewer, query: Annotated[RunsQuery, Query()]) -> Response:
-    """What every variant finds in one image."""
+    """What every variant finds in one image, below the reconstructions of `train vlsa`."""
     runs = viewer.runs
-    if not runs:
+    if not runs and not viewer.vlsa_runs:
         raise HTTPException(
             404,
-            "no trained run is shown: start `pad-pipeline view` with --run FOLDER of `analyze`",
+            "no trained run is shown: start `pad-pipeline view` with --run FOLDER of `analyze` or "
+            "`train vlsa`",
         )
     ids = list(dict.fromkeys(image_id for run in runs for image_id in run.images))
     chosen = query.image if query.image is not None else (ids[0] if ids else "")
-    if chosen not in ids:
+    if chosen not in ids and (ids or query.image is not None):
         raise HTTPException(404, f"no run has an image called {chosen[:300]!r}")
     shown = [(number, run) for number, run in enumerate(runs) if chosen in run.images]
     colours = _colours([run.images[chosen] for _, run in shown])
@@ -63,6 +74,7 @@ def runs(request: Request, viewer: CurrentViewer, query: Annotated[RunsQuery, Qu
         chosen=chosen,
         in_data_set=viewer.data.index.find(chosen) is not None,
         variants=variants,
+        vlsa_runs=viewer.vlsa_runs,
         selected=names.index(query.variant) if query.variant in names else None,
     )
 

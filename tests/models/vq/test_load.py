@@ -154,6 +154,7 @@ def test_models_of_transformers(tmp_path: Path) -> None:
                 coder.decode([first])
         else:
             assert coder.decode([first])[0].shape == (32, 48, 3)
+            coder.decode([np.zeros((2, 2), np.int64)])  # as small a grid as is tried for a decoder
     with pytest.raises(UserError, match="is a Janus model; expected `embedded`"):
         load_vq_network(tmp_path / "janus")
     # Janus' own `decode` takes the square grid of its config alone

@@ -9,11 +9,18 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from pad_pipeline.cognition.decoding import load_decoder
 from pad_pipeline.cognition.run import make_conversations
+from pad_pipeline.errors import UserError
+from pad_pipeline.models.base import Runtime
+from pad_pipeline.models.vq.load import load_image_coder
 from pad_pipeline.view.conversations.app import make_app
 from pad_pipeline.view.conversations.entries import ConversationPages, answer_of
+from pad_pipeline.view.reconstructions import read_vlsa_run
+from tests.cli.runner import call
 from tests.cognition.samples import entry, read_lines, small_config, write_model, write_source
 from tests.view.html import page
+from tests.view.vlsa_run import write_vlsa_run
 
 TEXT = {"id": "text", "conversations": [{"from": "human", "value": "<b>Hi</b>"}]}
 
@@ -76,6 +83,48 @@ def test_the_pictures_are_those_of_the_answers(client: TestClient, output: Path)
     x0, y0, x1, _ = (side * 336 // 32 for side in line["cognition"][0]["box"])
     assert (frame[y0, x0:x1] == 255).all()
     assert frame.shape == (336, 336, 3)
+
+
+def test_indices_are_decoded_by_the_model_that_gave_them(output: Path) -> None:
+    pages = ConversationPages(str(output), None)
+    decoder = load_decoder(pages.manifest)
+    client = TestClient(make_app(pages, decoder=decoder), base_url="http://127.0.0.1:8500")
+    assert "/decoded/0/0" in page(client, "/").all("img", "src")
+    found = answer_of(read_lines(output)[0], "high")
+    assert found is not None
+    drawn = picture(client, "/decoded/0/0")
+    indices = values_of(found[0]).reshape(found[1]["grid"])
+    coder = load_image_coder(output.parent / "vq8", Runtime())
+    assert np.array_equal(drawn[::21, ::21], coder.decode([indices])[0])  # 336 for 16 pixels
+
+
+def test_a_page_says_why_indices_are_not_decoded(output: Path, tmp_path: Path, capfd) -> None:
+    pages = ConversationPages(str(output), None)
+    hub = {"codes": {"model": "owner/name", "checksum": "hub:owner/name@1"}}
+    with pytest.raises(UserError, match="is a model of the hub; give it by codes='owner/name'"):
+        load_decoder(hub)
+    with pytest.raises(UserError, match="its checksum is another; give that one by codes"):
+        load_decoder(pages.manifest, "embedded")
+    client = TestClient(make_app(pages, decoder="it is gone"), base_url="http://127.0.0.1:8500")
+    assert "not decoded to pictures: it is gone." in page(client, "/").text
+    assert not any("decoded" in address for address in page(client, "/").all("img", "src"))
+    assert "it is gone" in page(client, "/decoded/0/0", 404).text
+    for flag, value, sentence in (
+        ("--codes", "nowhere.ckpt", "there is no model 'nowhere.ckpt'"),
+        ("--codes", "embedded", "its checksum is another; give that one by --codes"),
+        ("--run", tmp_path, "is no run of `train vlsa`, which alone can be shown beside"),
+        ("--review", "marks", "--review is for data sets"),
+    ):
+        assert sentence in call(capfd, "view", output, flag, value, "--port", 0).sentence
+
+
+def test_reconstructions_of_a_run_stand_above(output: Path, tmp_path: Path) -> None:
+    run = read_vlsa_run(str(write_vlsa_run(tmp_path / "stage3", "vlsa-3")))
+    pages = ConversationPages(str(output), None)
+    client = TestClient(make_app(pages, vlsa_runs=[run]), base_url="http://127.0.0.1:8500")
+    assert "stage 3 after VLSA" in page(client, "/").text
+    assert picture(client, "/runs/reconstructions/0").shape == (12, 20, 3)
+    assert "there is no such picture" in page(client, "/runs/reconstructions/1", 404).text
 
 
 def values_of(answer: str) -> np.ndarray:

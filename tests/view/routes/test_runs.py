@@ -14,6 +14,7 @@ from pad_pipeline.view.runs import read_runs
 from tests.dataset.example import example_records
 from tests.view.conftest import open_client
 from tests.view.html import page
+from tests.view.vlsa_run import write_vlsa_run
 
 
 def maps(shift: int) -> ImageMaps:
@@ -82,6 +83,44 @@ def test_the_random_projector_of_two_analyses_is_shown_once(
 ) -> None:
     client = open_client(shared_data, runs=[str(analysis), str(analysis)])
     assert page(client, "/runs").text.count("IoU 0.00") == 1
+
+
+def test_reconstructions_of_vlsa_runs_stand_above(
+    shared_data: Path, analysis: Path, tmp_path: Path
+) -> None:
+    runs = [write_vlsa_run(tmp_path / stage, stage) for stage in ("vlsa-1", "vlsa-2")]
+    client = open_client(shared_data, runs=[str(runs[0]), str(analysis), str(runs[1])])
+    found = page(client, "/runs")
+    assert "vlsa-1 stage 1 after VLSA" in found.text
+    assert "12.5 dB" in found.text
+    assert "0.250" in found.text
+    assert found.text.index("vlsa-2") < found.text.index("Align")
+    pictures = [src for src in found.all("img", "src") if "reconstructions" in src]
+    assert pictures == ["/runs/reconstructions/0", "/runs/reconstructions/1"]
+    assert client.get(pictures[1]).content == (runs[1] / "reconstructions.png").read_bytes()
+    alone = open_client(shared_data, runs=[str(runs[0])])
+    assert "Tokenmaps" not in page(alone, "/runs").text
+    assert "no run has an image" in page(alone, "/runs?image=other", 404).text
+    (runs[0] / "reconstructions.png").unlink()
+    assert "there is no such picture" in page(alone, "/runs/reconstructions/0", 404).text
+
+
+@pytest.mark.parametrize(
+    ("facts", "sentence"),
+    [
+        ({"state": "running"}, "is not finished, and reconstructs images at its end"),
+        ({"reconstruction_psnr": None}, "reconstructed no image: none of its held-out samples"),
+        ({"last": [1]}, r"run\.json is damaged"),
+        ({"reconstruction_psnr": "much"}, r"run\.json is damaged"),
+        ({"stage": "pretrain"}, "has no maps of single images"),
+    ],
+)
+def test_a_run_without_reconstructions_says_why(
+    shared_data: Path, tmp_path: Path, facts: dict, sentence: str
+) -> None:
+    run = write_vlsa_run(tmp_path / "run", **facts)
+    with pytest.raises(UserError, match=sentence):
+        open_client(shared_data, runs=[str(run)])
 
 
 def damage(change) -> object:
