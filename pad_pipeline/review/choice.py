@@ -65,10 +65,7 @@ class Reviewed:
     def new_tags(self) -> frozenset[str]:
         """All names that regions were given."""
         return frozenset(
-            str(region.tag.value)
-            for image in self.marks.images.values()
-            for region in image.regions.values()
-            if region.tag is not None
+            tag for image in self.marks.images.values() for _, _, tag in image.new_tags
         )
 
     def apply(self, record: PadRecord) -> tuple[PadRecord, Sequence[int]] | None:

@@ -19,6 +19,10 @@ class RegionMarks:
     tag: Event | None = None
 
 
+NewTags = tuple[tuple[int, str, str], ...]
+"""Number, digest and new tag of each region that was renamed."""
+
+
 @dataclass(slots=True)
 class ImageMarks:
     """The events that hold for an image and its regions; those by their number and digest."""
@@ -34,6 +38,15 @@ class ImageMarks:
             self.regions.get((number, region_digest(region)), RegionMarks())
             for number, region in enumerate(labels)
         ]
+
+    @property
+    def new_tags(self) -> NewTags:
+        """The tags that regions of this image were given."""
+        return tuple(
+            (*key, str(marks.tag.value))
+            for key, marks in tuple(self.regions.items())
+            if marks.tag is not None
+        )
 
     def unmatched(self, record: PadRecord) -> list[str]:
         """The marked regions that the record does not have, or not as they were, in words."""
@@ -87,16 +100,21 @@ class Marks:
 
         An accepted region of a rejected image does not make it "accepted".
         """
-        for image_id, image in self._images.items():
+        for image_id, image in tuple(self._images.items()):  # others may mark at the same time
             own = verdict_of(image.verdict)
-            kinds = {own, *(verdict_of(region.verdict) for region in image.regions.values())}
+            regions = tuple(image.regions.values())
+            kinds = {own, *(verdict_of(region.verdict) for region in regions)}
             if own == "rejected":
                 kinds.discard("accepted")
             for kind in kinds:
                 if kind is not None:
                     yield image_id, kind
-            if any(region.tag is not None for region in image.regions.values()):
+            if image.new_tags:
                 yield image_id, "renamed"
+
+    def renamed_images(self) -> dict[str, ImageMarks]:
+        """The images with a region that was renamed."""
+        return {name: image for name, image in tuple(self._images.items()) if image.new_tags}
 
     def is_undone(self, event: Event) -> bool:
         """Whether somebody has taken the event back."""

@@ -30,14 +30,14 @@ def where_clause(filters: Filters) -> tuple[str, list[Any]]:
         add("contains(image_id, ?)", filters.image)
     if filters.lasso:
         add(
-            "position IN (SELECT position FROM plane.places WHERE get_bit(?::BLOB::BIT, cell) = 1)",
+            "position IN (SELECT position FROM places WHERE get_bit(?::BLOB::BIT, cell) = 1)",
             covered_cells(filters.lasso),
         )
     if filters.review == "unmarked":
         own = "m.position = images.position"
-        add(f"NOT EXISTS (SELECT 1 FROM review.marked m WHERE {own})")
+        add(f"NOT EXISTS (SELECT 1 FROM marked m WHERE {own})")
     elif filters.review:
-        add("position IN (SELECT position FROM review.marked WHERE kind = ?)", filters.review)
+        add("position IN (SELECT position FROM marked WHERE kind = ?)", filters.review)
     if filters.min_regions is not None:
         add("num_regions >= ?", filters.min_regions)
     if filters.max_regions is not None:

@@ -16,11 +16,16 @@ def _viewer(request: Request) -> Viewer:
     return request.app.state.viewer
 
 
+def _marked_viewer(request: Request) -> Viewer:
+    viewer = _viewer(request)
+    viewer.index_marks()
+    return viewer
+
+
 def _filters(request: Request, query: Annotated[Filters, Query()]) -> Filters:
     if query.lasso:  # its condition reads the map
         _viewer(request).look_alikes.get()
-    if query.review:  # its condition reads the marks
-        _viewer(request).index_marks()
+    _viewer(request).index_marks()
     return query
 
 
@@ -30,6 +35,8 @@ def _image_id(image_id: str, query_id: Annotated[str, Query(alias="id")] = "") -
 
 
 CurrentViewer = Annotated[Viewer, Depends(_viewer)]
+MarkedViewer = Annotated[Viewer, Depends(_marked_viewer)]
+"""For pages without filters whose figures go by the marks."""
 QueryFilters = Annotated[Filters, Depends(_filters)]
 ImageId = Annotated[str, Depends(_image_id)]
 

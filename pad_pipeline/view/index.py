@@ -40,7 +40,7 @@ from pad_pipeline.view.loading import TABLES, load_shard
 
 logger = logging.getLogger(__name__)
 
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 """Begins the name of an index: raised whenever its tables change."""
 LIMITS = {
     "memory_limit": "400MB",
@@ -49,10 +49,12 @@ LIMITS = {
     "autoload_known_extensions": False,
 }
 """Of every database: memory and threads are bounded, and no extension is loaded."""
-_READING_MEMORY = "250MB"
+READING_LIMITS = {**LIMITS, "memory_limit": "250MB"}
 _STALE_S = 24 * 3600.0
 _LOG_PERIOD_S = 5.0
 
+Row = dict[str, Any]
+"""What a query finds, by column."""
 
 _DROP_UNFINISHED = f"""
 CREATE TEMP TABLE gone AS
@@ -169,9 +171,8 @@ def build(contents: Contents) -> Path:
 
 def connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     """A connection with bounded memory and threads, which loads no extension."""
-    options = {**LIMITS, "enable_external_access": not read_only}
-    if read_only:
-        options["memory_limit"] = _READING_MEMORY
+    limits = READING_LIMITS if read_only else LIMITS
+    options = {**limits, "enable_external_access": not read_only}
     con = duckdb.connect(str(path), read_only=read_only, config=options)
     con.execute("SET enable_progress_bar = false")  # it would be on stdout
     return con

@@ -31,7 +31,9 @@ CREATE TABLE IF NOT EXISTS regions (
     position INTEGER, number INTEGER, tag_id INTEGER, score FLOAT, area BIGINT, share FLOAT,
     predicted_iou FLOAT, x0 FLOAT, y0 FLOAT, x1 FLOAT, y1 FLOAT
 );
-CREATE TABLE IF NOT EXISTS image_tags (position INTEGER, tag_id INTEGER, score FLOAT);
+CREATE TABLE IF NOT EXISTS image_tags (
+    position INTEGER, tag_id INTEGER, score FLOAT, in_caption BOOLEAN
+);
 """
 
 
@@ -118,12 +120,18 @@ def _insert(
     image_tags, _, parents = _flat(batch.column("tags"))
     tag_ids = _tag_ids(image_tags.field("tag"), tags)
     # One that is there from several origins or phrases counts once.
-    _, first = np.unique(parents * max(len(tags), 1) + tag_ids, return_index=True)
-    first.sort()
+    _, first, which = np.unique(
+        parents * max(len(tags), 1) + tag_ids, return_index=True, return_inverse=True
+    )
+    in_caption = np.zeros(len(first), bool)
+    in_caption[which[_in_caption(image_tags)]] = True
+    order = np.argsort(first)
+    first = first[order]
     rows = {
         "position": positions[parents[first]],
         "tag_id": tag_ids[first],
         "score": image_tags.field("score").take(pa.array(first)),
+        "in_caption": in_caption[order],
     }
     _append(con, "image_tags", pa.table(rows))
 
@@ -134,6 +142,13 @@ def _flat(column: pa.ListArray) -> tuple[pa.StructArray, np.ndarray, np.ndarray]
     offsets = column.offsets.to_numpy()
     structs = column.values.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
     return structs, counts, np.repeat(np.arange(len(counts)), counts)
+
+
+def _in_caption(tags: pa.StructArray) -> np.ndarray:
+    """Which of an image's tags are phrases of a caption; none before version 2."""
+    if tags.type.get_field_index("caption_start") < 0:
+        return np.zeros(len(tags), bool)
+    return pc.is_valid(tags.field("caption_start")).to_numpy(zero_copy_only=False)
 
 
 def _tag_ids(column: pa.Array, tags: dict[str, int]) -> np.ndarray:

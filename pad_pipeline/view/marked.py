@@ -9,7 +9,7 @@ from pad_pipeline.records import PadRecord, Region
 from pad_pipeline.review.events import Event, region_digest
 from pad_pipeline.review.marks import ImageMarks, Marks
 from pad_pipeline.review.renaming import rename_regions
-from pad_pipeline.view.queries import Row
+from pad_pipeline.view.index import Row
 
 
 def regions_of(rows: Sequence[Row]) -> list[Region]:

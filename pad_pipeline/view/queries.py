@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -12,11 +12,13 @@ import numpy as np
 import pyarrow as pa
 
 from pad_pipeline.dataset.stats import Stats
+from pad_pipeline.review.marks import ImageMarks
 from pad_pipeline.view import summary
 from pad_pipeline.view.conditions import CAUSE, where_clause
 from pad_pipeline.view.filters import Filters
-from pad_pipeline.view.index import connect
+from pad_pipeline.view.index import Row
 from pad_pipeline.view.lasso import CELLS
+from pad_pipeline.view.renames import lay_over, open_with_views
 
 _COLUMNS = (
     "position, shard, shard_row, image_id, width, height, caption, status, stage, type, message, "
@@ -34,7 +36,6 @@ _SORT_KEYS = {
 _COUNTS_KEPT, _ROWS_KEPT = 256, 1024
 _IDS_TOGETHER = 10_000
 
-Row = dict[str, Any]
 TagSort = Literal["regions", "images", "given", "unboxed", "score", "tag"]
 
 
@@ -53,15 +54,15 @@ class Index:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._con = connect(path, read_only=True)
+        self._con = open_with_views(path)
         shards = self.rows("SELECT shard, name, problem FROM shards ORDER BY name", [])
         self.problems: dict[str, str] = {
             row["name"]: row["problem"] for row in shards if row["problem"] is not None
         }
         self.shard_names: dict[int, str] = {row["shard"]: row["name"] for row in shards}
-        names = self.rows("SELECT tag_id, tag FROM tag_names", [])
-        self.tag_names: dict[int, str] = {row["tag_id"]: row["tag"] for row in names}
+        self.tag_names: dict[int, str] = self._read_tag_names()
         self.stats: Stats = summary.read(self._con.cursor())
+        """With the tags of `put_renames`, once there are such."""
         # Not a cache on the method: it would keep every index that was ever open.
         self.count = lru_cache(maxsize=_COUNTS_KEPT)(self._count)
         self.find = lru_cache(maxsize=_ROWS_KEPT)(self._find)
@@ -72,9 +73,8 @@ class Index:
     def put_on_map(self, places: pa.Table) -> None:
         """Keep the images' places on the map: "position" and "cell", see `lasso`."""
         con = self._con.cursor()
-        con.execute("ATTACH IF NOT EXISTS ':memory:' AS plane (READ_WRITE)")
         con.register("places_to_keep", places)
-        con.execute("CREATE OR REPLACE TABLE plane.places AS FROM places_to_keep")
+        con.execute("CREATE OR REPLACE TABLE places AS FROM places_to_keep")
         con.unregister("places_to_keep")
         self.count.cache_clear()
 
@@ -82,7 +82,7 @@ class Index:
         """Cells and main tags (-1 where an image has no region) of the images that pass."""
         where, values = where_clause(filters)
         found = self._con.cursor().execute(
-            "SELECT cell, coalesce(main_tag, -1) AS main_tag FROM plane.places "
+            "SELECT cell, coalesce(main_tag, -1) AS main_tag FROM places "
             f"JOIN images USING (position) WHERE {where} ORDER BY position",
             values,
         )
@@ -94,7 +94,7 @@ class Index:
         where, values = where_clause(filters)
         distance = f"(cell % {CELLS} - ?) ** 2 + (cell // {CELLS} - ?) ** 2"
         found = self.rows(
-            f"SELECT position, {distance} AS distance FROM plane.places "
+            f"SELECT position, {distance} AS distance FROM places "
             f"JOIN images USING (position) WHERE {where} "
             f"AND cell // {CELLS} BETWEEN ? AND ? AND distance <= ? "
             "ORDER BY distance, position LIMIT 1",
@@ -105,13 +105,23 @@ class Index:
     def put_marks(self, marked: pa.Table) -> None:
         """Keep which images are marked: "image_id" and "kind", for the filter `review`."""
         con = self._con.cursor()
-        con.execute("ATTACH IF NOT EXISTS ':memory:' AS review (READ_WRITE)")
         con.register("marks_to_keep", marked)
         con.execute(
-            "CREATE OR REPLACE TABLE review.marked AS "
+            "CREATE OR REPLACE TABLE marked AS "
             "SELECT position, kind FROM marks_to_keep JOIN images USING (image_id)"
         )
         con.unregister("marks_to_keep")
+        self.count.cache_clear()
+
+    def put_renames(self, images: Mapping[str, ImageMarks]) -> None:
+        """Take the tags that regions of these images were given, by image id, for their own.
+
+        Filters, counts and statistics go by them; `regions` and `regions_at` do not.
+        """
+        con = self._con.cursor()
+        lay_over(con, images)
+        self.tag_names = self._read_tag_names()
+        self.stats = replace(self.stats, **summary.tag_figures(con))
         self.count.cache_clear()
 
     def iter_ids(self, filters: Filters) -> Iterator[str]:
@@ -161,14 +171,14 @@ class Index:
         return [found[position] for position in positions]
 
     def regions(self, positions: Sequence[int]) -> dict[int, list[Row]]:
-        """The regions of images by position, without masks, in the record's order."""
+        """The regions of images by position, as annotated, without masks, in the record's order."""
         found: dict[int, list[Row]] = {position: [] for position in positions}
         if found:
             marks = ", ".join("?" * len(positions))
             for row in self.rows(
                 "SELECT position, number, tag, score, area, predicted_iou, x0, y0, x1, y1 "
-                f"FROM regions JOIN tag_names USING (tag_id) WHERE position IN ({marks}) "
-                "ORDER BY position, number",
+                "FROM stored.regions JOIN stored.tag_names USING (tag_id) "
+                f"WHERE position IN ({marks}) ORDER BY position, number",
                 positions,
             ):
                 found[row["position"]].append(row)
@@ -186,6 +196,10 @@ class Index:
             ):
                 found[row["position"]].append(row)
         return found
+
+    def _read_tag_names(self) -> dict[int, str]:
+        names = self.rows("SELECT tag_id, tag FROM tag_names", [])
+        return {row["tag_id"]: row["tag"] for row in names}
 
     def _find(self, image_id: str) -> Row | None:
         found = self.rows(

@@ -23,41 +23,55 @@ NUM_COOCCURRING = 12
 _MOST_TAGS_PAIRED = 30
 """Different tags of one image that are paired; the pairs of hundreds would outgrow the rest."""
 
-_TABLES = f"""
-CREATE TEMP TABLE detected_tags AS
-    SELECT position, tag_id, count(*)::INTEGER AS regions FROM regions GROUP BY ALL;
-CREATE OR REPLACE TABLE tags AS
+TAG_COUNTS = """(
+    WITH detected AS (
+        SELECT position, tag_id, count(*)::INTEGER AS regions FROM regions {only} GROUP BY ALL
+    )
     SELECT tag_id, tag, row_number() OVER (ORDER BY tag)::INTEGER AS alphabetical,
         coalesce(r.num_regions, 0) AS num_regions, coalesce(r.num_images, 0) AS num_images,
         coalesce(g.num_tagged, 0) AS num_tagged, coalesce(g.num_undetected, 0) AS num_undetected,
         s.mean_score
-    FROM tag_names
+    FROM (FROM tag_names {only})
     LEFT JOIN (
         SELECT tag_id, sum(regions) AS num_regions, count(*) AS num_images
-        FROM detected_tags GROUP BY 1
+        FROM detected GROUP BY 1
     ) r USING (tag_id)
-    LEFT JOIN (SELECT tag_id, avg(score) AS mean_score FROM regions GROUP BY 1) s USING (tag_id)
+    LEFT JOIN (
+        SELECT tag_id, avg(score) AS mean_score FROM regions {only} GROUP BY 1
+    ) s USING (tag_id)
     LEFT JOIN (
         SELECT tag_id, count(DISTINCT position) AS num_tagged,
-            count(*) FILTER (WHERE detected_tags.regions IS NULL) AS num_undetected
-        FROM image_tags LEFT JOIN detected_tags USING (position, tag_id) GROUP BY 1
+            count(*) FILTER (WHERE detected.regions IS NULL) AS num_undetected
+        FROM (FROM image_tags {only}) LEFT JOIN detected USING (position, tag_id) GROUP BY 1
     ) g USING (tag_id)
-    ORDER BY num_regions DESC, tag;
-CREATE OR REPLACE TABLE cooccurring_tags AS
+)"""
+"""The counts of tags, as a query; `only` is empty, or "WHERE" and a condition on `tag_id`."""
+
+
+def tag_pairs(regions: str) -> str:
+    """The query that counts the images in which two tags are detected; `regions` is its source."""
+    return f"""
+    WITH detected AS (SELECT DISTINCT position, tag_id FROM {regions})
     SELECT a.tag_id, b.tag_id AS other_id, count(*) AS num_images
-    FROM detected_tags a JOIN detected_tags b USING (position)
+    FROM detected a JOIN detected b USING (position)
     WHERE a.tag_id <> b.tag_id AND position IN (
-        SELECT position FROM detected_tags GROUP BY position HAVING count(*) <= {_MOST_TAGS_PAIRED}
+        SELECT position FROM detected GROUP BY position HAVING count(*) <= {_MOST_TAGS_PAIRED}
     )
     GROUP BY a.tag_id, b.tag_id
-    QUALIFY row_number() OVER (
-        PARTITION BY a.tag_id ORDER BY count(*) DESC, b.tag_id
+    """
+
+
+_TABLES = f"""
+CREATE OR REPLACE TABLE tags AS
+    FROM {TAG_COUNTS.format(only="")} ORDER BY num_regions DESC, tag;
+CREATE OR REPLACE TABLE cooccurring_tags AS
+    FROM ({tag_pairs("regions")}) QUALIFY row_number() OVER (
+        PARTITION BY tag_id ORDER BY num_images DESC, other_id
     ) <= {NUM_COOCCURRING};
 CREATE OR REPLACE TABLE caption_order AS
     SELECT position, row_number() OVER (ORDER BY words, position)::INTEGER AS place
     FROM images ORDER BY position;
 CREATE OR REPLACE TABLE facts AS SELECT ''::VARCHAR AS name, ''::VARCHAR AS value LIMIT 0;
-DROP TABLE detected_tags;
 """
 
 
@@ -83,6 +97,19 @@ def read(con: duckdb.DuckDBPyConnection) -> Stats:
     return Stats(**found)
 
 
+def tag_figures(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """The figures of `Stats` that are of tags."""
+    num_tagged, num_undetected = _row(con, "SELECT sum(num_tagged), sum(num_undetected) FROM tags")
+    return {
+        "num_region_tags": _one(con, "SELECT count(*) FROM tags WHERE num_regions > 0"),
+        "num_image_tags": _one(con, "SELECT count(*) FROM tags WHERE num_tagged > 0"),
+        "num_tags_given": int(num_tagged or 0),
+        "num_tags_without_region": int(num_undetected or 0),
+        "top_tags": _top(con, "num_regions"),
+        "top_tags_without_region": _top(con, "num_undetected"),
+    }
+
+
 def _plain(value: Any) -> Any:
     return [value.edges, value.counts] if isinstance(value, Histogram) else list(value)
 
@@ -97,7 +124,6 @@ def _stats(con: duckdb.DuckDBPyConnection, url: str, state: State) -> Stats:
     ).fetchall():
         per_image[number] = count
     num_regions = _one(con, "SELECT count(*) FROM regions")
-    num_tagged, num_undetected = _row(con, "SELECT sum(num_tagged), sum(num_undetected) FROM tags")
     decoded = sum(per_image)
     return Stats(
         url=url,
@@ -107,12 +133,7 @@ def _stats(con: duckdb.DuckDBPyConnection, url: str, state: State) -> Stats:
         num_regions=num_regions,
         mean_regions=num_regions / decoded if decoded else 0.0,
         regions_per_image=tuple(per_image),
-        num_region_tags=_one(con, "SELECT count(*) FROM tags WHERE num_regions > 0"),
-        num_image_tags=_one(con, "SELECT count(*) FROM tags WHERE num_tagged > 0"),
-        num_tags_given=int(num_tagged or 0),
-        num_tags_without_region=int(num_undetected or 0),
-        top_tags=_top(con, "num_regions"),
-        top_tags_without_region=_top(con, "num_undetected"),
+        **tag_figures(con),
         area_share=_histogram(con, "share", AREA_FRACTION_EDGES, "regions"),
         score=_histogram(con, "score", SCORE_EDGES, "regions"),
         predicted_iou=_histogram(con, "predicted_iou", SCORE_EDGES, "regions"),

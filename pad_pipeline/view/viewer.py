@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from fastapi.responses import Response
 
 from pad_pipeline.errors import UserError
 from pad_pipeline.review.log import ReviewLog
-from pad_pipeline.review.marks import Marks
+from pad_pipeline.review.marks import Marks, NewTags
 from pad_pipeline.view.compare import Comparisons
 from pad_pipeline.view.evaluations import EvaluationComparison
 from pad_pipeline.view.export_command import export_commands
@@ -52,6 +53,8 @@ class Viewer:
     """With other data sets."""
     look_alikes: CurrentLookAlikes = field(init=False)
     _indexed: tuple[Path, int, int] | None = None
+    _renamed: tuple[Path, dict[str, NewTags]] | None = None
+    _indexing: threading.Lock = field(default_factory=threading.Lock)
     _probed: tuple[Path, str | None] | None = None
 
     def __post_init__(self) -> None:
@@ -101,13 +104,21 @@ class Viewer:
             return Marks(), str(error)
 
     def index_marks(self) -> None:
-        """Put the marks where the filter `review` finds them, where they are not there yet."""
+        """Have the index go by the marks, where it does not do so yet: verdicts and new tags."""
         marks, _ = self.read_review()
-        state = (self.data.index.path, id(marks), len(marks.events))
-        if self._indexed != state:
+        with self._indexing:
+            index = self.data.index
+            state = (index.path, id(marks), len(marks.events))
+            if self._indexed == state:
+                return
             pairs = list(marks.iter_kinds())
             columns = {"image_id": [p[0] for p in pairs], "kind": [p[1] for p in pairs]}
-            self.data.index.put_marks(pa.table(columns, schema=_MARKED))
+            index.put_marks(pa.table(columns, schema=_MARKED))
+            images = marks.renamed_images()
+            renamed = (index.path, {name: image.new_tags for name, image in images.items()})
+            if self._renamed != renamed and (images or self._renamed is not None):
+                index.put_renames(images)
+                self._renamed = renamed
             self._indexed = state
 
     def _images_missing(self) -> str | None:

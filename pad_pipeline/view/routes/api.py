@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from pad_pipeline.record_json import to_pad_json
 from pad_pipeline.view.dependencies import CurrentViewer, ImageId, QueryFilters, find_image
+from pad_pipeline.view.marked import renamed, renamed_rows
 from pad_pipeline.view.parameters import LARGEST_PAGE, OptionalInForm
 from pad_pipeline.view.queries import Row
 
@@ -22,9 +23,10 @@ MAX_RECORDS = 1000
 
 @router.get("/record/{image_id:id}")
 def record(viewer: CurrentViewer, image_id: ImageId) -> Response:
-    """One record as PAD JSON, with masks."""
+    """One record as PAD JSON, with masks and with the tags that its regions were given."""
     row = find_image(viewer.data, image_id)
-    return JSONResponse(to_pad_json(viewer.data.record_of(row)))
+    marks, _ = viewer.read_review()
+    return JSONResponse(to_pad_json(renamed(viewer.data.record_of(row), marks)))
 
 
 @router.get("/records")
@@ -40,6 +42,7 @@ def records(
     rows = index.images(filters, limit, offset)
     positions = [row["position"] for row in rows]
     regions, tags = index.regions(positions), index.tags_of(positions)
+    marks, _ = viewer.read_review()
     return JSONResponse(
         {
             "total": index.count(filters),
@@ -47,7 +50,12 @@ def records(
             "offset": offset,
             "state": viewer.data.contents.state,
             "records": [
-                _without_masks(row, regions[row["position"]], tags[row["position"]]) for row in rows
+                _without_masks(
+                    row,
+                    renamed_rows(regions[row["position"]], marks, row["image_id"]),
+                    tags[row["position"]],
+                )
+                for row in rows
             ],
         }
     )

@@ -8,7 +8,7 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import Response
 
 from pad_pipeline.view.crops import CROP_SORTS, CropsQuery, list_crops
-from pad_pipeline.view.dependencies import CurrentViewer
+from pad_pipeline.view.dependencies import MarkedViewer
 
 router = APIRouter()
 
@@ -18,7 +18,7 @@ _SUGGESTED_TAGS = 200
 
 @router.get("/crops")
 def crops(
-    request: Request, viewer: CurrentViewer, query: Annotated[CropsQuery, Query()]
+    request: Request, viewer: MarkedViewer, query: Annotated[CropsQuery, Query()]
 ) -> Response:
     """A page of regions."""
     index = viewer.data.index

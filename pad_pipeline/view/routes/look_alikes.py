@@ -13,6 +13,7 @@ from pad_pipeline.drawing.colours import colour_number
 from pad_pipeline.view.addresses import of_image
 from pad_pipeline.view.dependencies import CurrentViewer, ImageId, QueryFilters, find_image
 from pad_pipeline.view.lasso import CELLS
+from pad_pipeline.view.marked import renamed_rows
 from pad_pipeline.view.parameters import Count, Fraction, PageNumber
 from pad_pipeline.view.routes.grid import chips
 from pad_pipeline.view.viewer import Viewer
@@ -157,11 +158,12 @@ def _cards(viewer: Viewer, positions: list[int]) -> list[dict[str, Any]]:
     distinct = list(dict.fromkeys(positions))
     rows = dict(zip(distinct, index.at(distinct), strict=True))
     regions = index.regions(distinct)
+    marks, _ = viewer.read_review()
     return [
         {
             **rows[position],
             "href": of_image(rows[position]["image_id"]),
-            "regions": regions[position],
+            "regions": renamed_rows(regions[position], marks, rows[position]["image_id"]),
         }
         for position in positions
     ]

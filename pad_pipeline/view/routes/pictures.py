@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+import hashlib
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, HTTPException
+from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import Response
 
+from pad_pipeline import __version__
 from pad_pipeline.errors import UserError
 from pad_pipeline.records import PadRecord
+from pad_pipeline.review.marks import ImageMarks, Marks
 from pad_pipeline.view.dependencies import CurrentViewer, ImageId, find_image
 from pad_pipeline.view.marked import renamed
 from pad_pipeline.view.pictures import NoPicture
@@ -21,29 +23,46 @@ from pad_pipeline.view.source import DataSet
 router = APIRouter()
 
 _CACHED = {"Cache-Control": "private, max-age=300"}
+_ASKED_AGAIN = {"Cache-Control": "private, no-cache"}
+"""Kept as well, but not shown again before the server has said that nothing has changed."""
 _MISSING = {"Cache-Control": "no-store", "X-Picture": "missing"}
 
 Draw = Callable[[Callable[[PadRecord], bytes], str], Response]
 
 
-def _drawing(viewer: CurrentViewer, image_id: ImageId, other: str | None = None) -> Draw:
+def _drawing(
+    request: Request, viewer: CurrentViewer, image_id: ImageId, other: str | None = None
+) -> Draw:
     """Answers with a picture of the path's image, in the data set or in the compared `other`."""
-    if other is not None:
-        data_set = viewer.comparisons.opened(other)
-        return partial(picture_answer, data_set, find_image(data_set, image_id))
-    row = find_image(viewer.data, image_id)
-    marks, _ = viewer.read_review()
+    data_set = viewer.data if other is None else viewer.comparisons.opened(other)
+    row = find_image(data_set, image_id)
+    marks = viewer.read_review()[0] if other is None else Marks()
+    version = _version(data_set, row, marks)
 
     def answer(draw: Callable[[PadRecord], bytes], media_type: str) -> Response:
+        headers = {**_ASKED_AGAIN, "ETag": version}
+        if version in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
         return picture_answer(
-            viewer.data, row, lambda record: draw(renamed(record, marks)), media_type
+            data_set, row, lambda record: draw(renamed(record, marks)), media_type, headers
         )
 
     return answer
 
 
+def _version(data_set: DataSet, row: Row, marks: Marks) -> str:
+    """An entity tag: another one once the record, its new tags or the way of drawing differ."""
+    image = marks.images.get(row["image_id"], ImageMarks())
+    drawn = (__version__, data_set.index.path.name, row["position"], image.new_tags)
+    return f'"{hashlib.sha256(repr(drawn).encode()).hexdigest()[:24]}"'
+
+
 def picture_answer(
-    data_set: DataSet, row: Row, draw: Callable[[PadRecord], bytes], media_type: str
+    data_set: DataSet,
+    row: Row,
+    draw: Callable[[PadRecord], bytes],
+    media_type: str,
+    headers: Mapping[str, str] = _CACHED,
 ) -> Response:
     """What `draw` makes of a row's record, or the picture that stands in for a missing one."""
     try:
@@ -52,7 +71,7 @@ def picture_answer(
         # A picture all the same: the page of the image gives the reason in words.
         data = (STATIC / "missing.svg").read_bytes()
         return Response(data, media_type="image/svg+xml", headers=_MISSING)
-    return Response(data, media_type=media_type, headers=_CACHED)
+    return Response(data, media_type=media_type, headers=dict(headers))
 
 
 Drawing = Annotated[Draw, Depends(_drawing)]

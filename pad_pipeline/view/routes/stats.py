@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from pad_pipeline.dataset.stats import AREA_FRACTION_EDGES, MANY_REGIONS, Histogram
-from pad_pipeline.view.dependencies import CurrentViewer
+from pad_pipeline.view.dependencies import MarkedViewer
 from pad_pipeline.view.filters import Filters, tag_address
 from pad_pipeline.view.pages import bars
 
@@ -20,7 +20,7 @@ _TOP_TAGS = 24
 
 
 @router.get("/stats")
-def stats(request: Request, viewer: CurrentViewer) -> Response:
+def stats(request: Request, viewer: MarkedViewer) -> Response:
     """Bar charts of regions, tags and scores."""
     stats = viewer.data.index.stats
     last = max((n for n, count in enumerate(stats.regions_per_image) if count), default=0)
@@ -57,7 +57,7 @@ def stats(request: Request, viewer: CurrentViewer) -> Response:
 
 
 @router.get("/stats.png")
-def stats_png(viewer: CurrentViewer) -> Response:
+def stats_png(viewer: MarkedViewer) -> Response:
     """The same as one picture."""
     from pad_pipeline.dataset.stats_plot import draw_page  # matplotlib takes a second
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import Response
 
 from pad_pipeline.view.addresses import of_image
-from pad_pipeline.view.dependencies import CurrentViewer
+from pad_pipeline.view.dependencies import MarkedViewer
 from pad_pipeline.view.filters import Filters
 from pad_pipeline.view.parameters import OptionalInForm, PageNumber, Parameters
 from pad_pipeline.view.queries import TagSort
@@ -32,7 +32,7 @@ class TagsQuery(Parameters, frozen=True):
 
 
 @router.get("/tags")
-def tags(request: Request, viewer: CurrentViewer, query: Annotated[TagsQuery, Query()]) -> Response:
+def tags(request: Request, viewer: MarkedViewer, query: Annotated[TagsQuery, Query()]) -> Response:
     """The list, or one tag."""
     if query.name is not None:
         return _one(request, viewer, query.name)
