@@ -7,16 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import ray
-import ray.exceptions
-from ray.util import ActorPool
 
 from pad_pipeline.cognition.config import CognitionConfig
 from pad_pipeline.cognition.counts import Counts
 from pad_pipeline.cognition.entries import Entry
 from pad_pipeline.cognition.run import Shard, build_worker
 from pad_pipeline.engine import ray_session
-from pad_pipeline.engine.ray_errors import to_user_error
-from pad_pipeline.errors import UserError
+from pad_pipeline.engine.ray_pool import actor_pool
 
 _MAX_RESTARTS = 3
 _PER_WORKER = 2
@@ -52,26 +49,16 @@ def work_on_ray(
             max_task_retries=_MAX_RESTARTS,
         )(_ShardWorker)
         threads = max(1, (os.cpu_count() or 1) // workers)
-        actors = ActorPool([actor.remote(config, gpus, threads) for _ in range(workers)])
         in_hand = 0
-
-        def next_done() -> Any:
-            return actors.get_next_unordered()
-
-        try:
+        with actor_pool([actor.remote(config, gpus, threads) for _ in range(workers)]) as actors:
             for number, entries in shards:
                 actors.submit(lambda each, shard: each.work.remote(*shard), (number, entries))
                 in_hand += 1
                 if in_hand == _PER_WORKER * workers:
-                    yield next_done()
+                    yield actors.get_next_unordered()  # pyright: ignore[reportReturnType]
                     in_hand -= 1
             while actors.has_next():
-                yield next_done()
-        except ray.exceptions.RayTaskError as error:
-            cause = getattr(error, "cause", None)
-            raise cause if isinstance(cause, UserError) else to_user_error(error) from error
-        except ray.exceptions.RayError as error:
-            raise to_user_error(error) from error
+                yield actors.get_next_unordered()  # pyright: ignore[reportReturnType]
 
 
 class _ShardWorker:

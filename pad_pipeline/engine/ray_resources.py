@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 
 import ray
@@ -16,6 +17,9 @@ logger = logging.getLogger(__name__)
 READ_CPUS = 0.25
 """CPU slots that a task which reads images reserves."""
 
+_SETTLE_S = 3.0
+"""How long Ray may take to say that what has just ended reserves nothing any more."""
+
 
 def required_cpus(specs: Sequence[StageSpec]) -> int:
     """CPU slots that the stages reserve at most, and one for reading."""
@@ -23,7 +27,10 @@ def required_cpus(specs: Sequence[StageSpec]) -> int:
 
 
 def warn_if_insufficient_resources(cluster: Cluster, specs: Sequence[StageSpec]) -> None:
-    """Warn where the cluster cannot hold the stages' smallest pools at present."""
+    """Warn where the cluster cannot hold the stages' smallest pools at present.
+
+    Because it is too small, or because others use it.
+    """
     wanted_cpus = sum(spec.pool.min_workers * spec.pool.cpus for spec in specs)
     wanted_gpus = sum(spec.pool.min_workers * spec.pool.gpus for spec in specs)
     for what, field, wanted, there in (
@@ -40,6 +47,25 @@ def warn_if_insufficient_resources(cluster: Cluster, specs: Sequence[StageSpec])
                 Setting(f"tag.pool.{field}"),
                 Setting("layout", "fused"),
             )
+        elif (free := _free("CPU" if field == "cpus" else "GPU", wanted)) < wanted:
+            logger.warning(
+                "the stages reserve %g %s, and others use all but %g of the cluster's %g: "
+                "waiting until these are free",
+                wanted,
+                what,
+                free,
+                there,
+            )
+
+
+def _free(resource: str, wanted: float) -> float:
+    """How much of a resource nobody uses, once that is enough or Ray's figures have settled."""
+    deadline = time.monotonic() + _SETTLE_S
+    while True:
+        free = ray.available_resources().get(resource, 0.0)
+        if free >= wanted or time.monotonic() > deadline:
+            return free
+        time.sleep(0.1)
 
 
 def fits_cluster(specs: Sequence[StageSpec]) -> bool:

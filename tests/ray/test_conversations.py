@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import ray
 
 from pad_pipeline.cognition.on_ray import work_on_ray
 from pad_pipeline.cognition.run import make_conversations
@@ -29,5 +31,10 @@ def test_a_pool_writes_the_bytes_that_one_process_writes(tmp_path: Path) -> None
     make_conversations(str(source), str(tmp_path / "ray"), pool, work_on_ray=work_on_ray)
     assert read_bytes(tmp_path / "ray") == read_bytes(tmp_path / "here")
     broken = replace(pool, device="cuda")
-    with pytest.raises(UserError, match="needs a GPU, but the Ray cluster has no GPU"):
+    with pytest.raises(UserError, match="needs a GPU, but the Ray cluster has no GPU") as refused:
         make_conversations(str(source), str(tmp_path / "cuda"), broken, work_on_ray=work_on_ray)
+    assert refused.tb is not None  # what holds the frames of the run, and with them its workers
+    deadline = time.monotonic() + 10
+    while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
+        assert time.monotonic() < deadline, "workers still reserve CPU slots"
+        time.sleep(0.1)

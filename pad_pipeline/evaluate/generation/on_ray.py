@@ -7,12 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
-import ray.exceptions
-from ray.util import ActorPool
 
 from pad_pipeline.engine import ray_session
-from pad_pipeline.engine.ray_errors import to_user_error
-from pad_pipeline.errors import UserError
+from pad_pipeline.engine.ray_pool import actor_pool
 from pad_pipeline.evaluate.generation.config import GenerationConfig
 from pad_pipeline.evaluate.generation.model import open_answerer
 from pad_pipeline.evaluate.questions.question import Question
@@ -51,17 +48,12 @@ def answer_on_ray(
         shared = ray.put(list(questions))
         threads = max(1, (os.cpu_count() or 1) // workers)
         number = min(workers, len(batches))
-        pool = ActorPool(
-            [actor.remote(model, config, shared, max_new_tokens, threads) for _ in range(number)]
-        )
-        try:
+        actors = [
+            actor.remote(model, config, shared, max_new_tokens, threads) for _ in range(number)
+        ]
+        with actor_pool(actors) as pool:
             answered: Any = pool.map_unordered(lambda a, batch: a.answer.remote(*batch), [*batches])
             yield from answered
-        except ray.exceptions.RayTaskError as error:
-            cause = getattr(error, "cause", None)
-            raise cause if isinstance(cause, UserError) else to_user_error(error) from error
-        except ray.exceptions.RayError as error:
-            raise to_user_error(error) from error
 
 
 class _Worker:
