@@ -17,6 +17,7 @@ from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.evaluate.choices import Benchmark, Kind
 from pad_pipeline.evaluate.generation.config import GenerationConfig
 from pad_pipeline.limits import AtLeastOne
+from pad_pipeline.review.choice import ReviewChoice
 
 Model = Positional[
     Annotated[
@@ -101,6 +102,7 @@ def detections(
     dataset: DataSet,
     truth: Positional[Annotated[str, arg(metavar="TRUTH")]],
     output: str,
+    review: Annotated[ReviewChoice, arg(name="")],
     match: str | None = None,
     against: str | None = None,
 ) -> None:
@@ -110,11 +112,12 @@ def detections(
         truth: COCO's instances JSON of the same images.
         output: Folder for summary.json and pr_curves.png.
         match: JSON object of tag -> category, for tags with another name than their category.
-        against: Another data set of the same images to compare with, on the same draws of images.
+        against: Another data set of the same images to compare with, on the same draws of images
+            and as it was annotated; it may be the same one.
     """
     from pad_pipeline.evaluate.detections import evaluate_detections
 
-    for line in evaluate_detections(dataset, truth, output, match, against).lines():
+    for line in evaluate_detections(dataset, truth, output, match, against, review).lines():
         say(line)
 
 

@@ -129,12 +129,13 @@ def render(
 def show(
     dataset: DataSet,
     image_id: Positional[Annotated[str, arg(metavar="IMAGE_ID")]],
+    review: Annotated[ReviewChoice, arg(name="")],
     images: Images = None,
     width: int = 72,
 ) -> None:
     """Show one image of a data set in the terminal.
 
-    A small picture and its regions.
+    A small picture, its regions, and their marks.
 
     Args:
         image_id: Which image; `bus.jpg` also finds `sub/bus.jpg` where there is one such.
@@ -142,4 +143,4 @@ def show(
     """
     from pad_pipeline.dataset.preview import print_preview
 
-    print_preview(dataset, image_id, images=images, width=width)
+    print_preview(dataset, image_id, images=images, width=width, review=review)

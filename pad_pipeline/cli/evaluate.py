@@ -10,12 +10,14 @@ from tyro.conf import Positional, arg
 from pad_pipeline.cli.options import Run, TrainingImages
 from pad_pipeline.cli.reports.output import say
 from pad_pipeline.errors import Setting, UserError
+from pad_pipeline.review.choice import ReviewChoice
 
 
 def analyze(
     run: Run,
     annotations: str,
     output: str,
+    review: Annotated[ReviewChoice, arg(name="")],
     images: TrainingImages = None,
     num_images: int = 100,
     threshold: Literal["otsu", "mean-sigma", "quantile", "oracle"] = "otsu",
@@ -52,6 +54,7 @@ def analyze(
         num_pictures=num_pictures,
         spectrum=spectrum,
         held_out=held_out,
+        review=review,
     )
     for line in report.lines():
         say(line)

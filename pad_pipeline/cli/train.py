@@ -109,6 +109,7 @@ def inspect(
     source: Positional[Annotated[str, arg(metavar="SOURCE")]],
     output: str,
     config: Annotated[TrainConfig, arg(name="")],
+    review: Annotated[ReviewChoice, arg(name="")],
     preset: TrainingPreset = "paper",
     images: TrainingImages = None,
     sample: str | None = None,
@@ -123,7 +124,7 @@ def inspect(
     from pad_pipeline.train.inspect.sample import inspect_sample
 
     del preset
-    say(inspect_sample(source, images, config, sample, output))
+    say(inspect_sample(source, images, config, sample, output, review))
 
 
 def export(

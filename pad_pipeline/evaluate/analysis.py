@@ -23,12 +23,13 @@ from pad_pipeline.evaluate.measures.alignment import AlignmentMeter, CosineMeter
 from pad_pipeline.evaluate.measures.entropy import EntropyMeter, delta_entropy
 from pad_pipeline.evaluate.measures.spectrum import Spectrum
 from pad_pipeline.evaluate.spectra import measure_spectra, spectra_lines, spectra_to_json
+from pad_pipeline.review.choice import ReviewChoice
 from pad_pipeline.train.data.batch import Batch
 from pad_pipeline.train.data.examples import Example
 from pad_pipeline.train.data.loader import Loader
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.regions import covered_tokens
-from pad_pipeline.train.run.folder import read_run
+from pad_pipeline.train.run.folder import check_review, read_run
 from pad_pipeline.train.run.models import load_finished_model, vision_input
 
 _IMAGES_TOGETHER = 8
@@ -134,16 +135,19 @@ def analyze_run(
     num_pictures: int = 8,
     spectrum: bool = False,
     held_out: bool = True,
+    review: ReviewChoice | None = None,
 ) -> AnalysisReport:
     """Measure the projector of a finished run; writes analysis.json and pictures into `output`.
 
     The same of a random projector beside it. Of the data set that the run was trained on, the
     images that it held out are measured if there are some; without `held_out`, and of other data
     sets, the first ones. With `spectrum` also what lies behind ΔH: `spectra.measure_spectra`.
+    `review` says which marks on the annotations count.
 
     Raises `UserError` where the run has not finished or the annotations have no regions.
     """
     trained = read_run(storage.absolute(run))
+    check_review(review, annotations, None)
     model, tokenizer, config = load_finished_model(trained)
     target = storage.local_path(output)
     if target is None:
@@ -152,7 +156,13 @@ def analyze_run(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "samples.arrow")
         found = choose_samples(
-            trained, storage.absolute(annotations), images, num_images, path, held_out=held_out
+            trained,
+            storage.absolute(annotations),
+            images,
+            num_images,
+            path,
+            held_out=held_out,
+            review=review,
         )
         loader = Loader(found.samples, tokenizer, config, vision_input(model, config.vision))
         chosen = found.places

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pad_pipeline import storage
+from pad_pipeline.dataset.chooser import LEFT_OUT
 from pad_pipeline.errors import plural
 from pad_pipeline.evaluate.comparison import Comparison, compare
 from pad_pipeline.evaluate.detection_scores import detection_scores
@@ -15,11 +16,13 @@ from pad_pipeline.evaluate.figure_style import png
 from pad_pipeline.evaluate.pr_curves import pr_curves_figure
 from pad_pipeline.evaluate.scoring import bootstrap
 from pad_pipeline.evaluate.scoring.scores import Scores
+from pad_pipeline.ground_truth.coco import GroundTruth, read_coco
 from pad_pipeline.ground_truth.comparison import Comparison as TruthComparison
 from pad_pipeline.ground_truth.comparison import compare_with_truth
 from pad_pipeline.ground_truth.curves import Curves
 from pad_pipeline.ground_truth.entries import Kind
 from pad_pipeline.ground_truth.matching import Matcher
+from pad_pipeline.review.choice import ReviewChoice, mention_unused, review_facts
 
 _PREFIXES: dict[Kind, str] = {"boxes": "", "masks": "mask_"}
 """Of the figures' names."""
@@ -58,6 +61,9 @@ class DetectionReport:
         if found["num_failed"]:
             failed = plural(found["num_failed"], "image")
             lines.append(f"{failed} that failed counted as without regions")
+        if found["num_images_left_out"]:
+            number = plural(found["num_images_left_out"], "image")
+            lines.append(f"{number} {LEFT_OUT} in the review left out, objects and regions")
         if self.comparison is not None:
             lines += ["", *self.comparison.lines()]
         lines.append(f"wrote {storage.join(self.output, 'summary.json')} and pr_curves.png")
@@ -79,27 +85,35 @@ def evaluate_detections(
     output: str,
     match: str | None = None,
     against: str | None = None,
+    review: ReviewChoice | None = None,
 ) -> DetectionReport:
     """Compare a data set of PAD records with COCO's instances JSON at `truth`.
 
     Images belong together by the file's name or its path; tags and categories by their names in
     lower case, or by `match`, a JSON object of tag -> category. Failed images have no regions.
+    `review` says which marks on the data set count; images that it leaves out are left out of the
+    truth and of the other data set too, which is taken as annotated otherwise.
     Writes summary.json and pr_curves.png into `output`; with `against`, another data set of the
     same images, also comparison.json. Intervals are those of drawing the truth's images again.
     Raises `UserError` where the truth has images that a data set lacks, and where no tag names a
     category.
     """
-    measured = _measure(annotations, truth, match)
-    other = None if against is None else _measure(against, truth, match)
+    mention_unused(annotations, review)
+    measured = _measure(annotations, read_coco(truth), match, review)
     compared, curves = measured.compared, measured.curves
+    other = None if against is None else _measure(against, compared.truth, match)
     names, num_objects = compared.truth.names, compared.num_objects
     summary = {
         "kind": "detections",
         "annotations": storage.absolute(annotations),
         "truth": storage.absolute(truth),
         "num_images": len(compared.place_of),
-        "num_images_without_truth": compared.dataset.num_rows - len(compared.place_of),
+        "num_images_without_truth": compared.dataset.num_rows
+        - len(compared.place_of)
+        - compared.num_left_out,
         "num_failed": compared.num_failed,
+        "num_images_left_out": compared.num_left_out,
+        "review": review_facts(review),
         "num_objects": num_objects.total(),
         "num_regions": compared.num_regions,
         "metrics": _metrics(curves),
@@ -137,8 +151,10 @@ def evaluate_detections(
     return DetectionReport(summary, folder, comparison)
 
 
-def _measure(annotations: str, truth: str, match: str | None) -> _Measured:
-    compared = compare_with_truth(annotations, truth, match)
+def _measure(
+    annotations: str, truth: GroundTruth, match: str | None, review: ReviewChoice | None = None
+) -> _Measured:
+    compared = compare_with_truth(annotations, truth, match, review)
     matchers = [Matcher(kind, compared.category_of) for kind in compared.kinds]
     for batch in compared.batches():
         for matcher in matchers:

@@ -58,6 +58,8 @@ class ImageMaps:
     regions: list[RegionMap]
     words: list[list[str]]
     cosines_KP: NDArray[np.float32]
+    caption: str | None = None
+    """What the image shows, for images that no data set has."""
 
 
 @torch.no_grad()
@@ -142,6 +144,7 @@ def _to_dict(found: ImageMaps) -> dict[str, Any]:
     words = [[shown_piece(piece) for piece in row] for row in found.words]
     return {
         "image_id": found.image_id,
+        "caption": found.caption,
         "regions": [
             {
                 "tag": region.tag,

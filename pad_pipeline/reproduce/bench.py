@@ -142,13 +142,17 @@ class Bench:
     ) -> None:
         shown = self.held_out[:_NUM_MAPS]
         found = [
-            image_maps(
-                model,
-                self.tokenizer,
-                self.batches(model, [example])[0],
-                example,
-                threshold="otsu",
-                num_iterations=5,
+            replace(
+                image_maps(
+                    model,
+                    self.tokenizer,
+                    self.batches(model, [example])[0],
+                    example,
+                    threshold="otsu",
+                    num_iterations=5,
+                ),
+                image_id=f"scene {example.id}",
+                caption=self.captions[example.id],
             )
             for example in shown
         ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from pad_pipeline import storage
 from pad_pipeline.errors import Setting, UserError
@@ -31,6 +32,11 @@ class ReviewChoice:
     def is_wanted(self) -> bool:
         """Whether a review is read at all."""
         return self != ReviewChoice()
+
+
+def review_facts(choice: ReviewChoice | None) -> dict[str, Any] | None:
+    """What files keep of the marks that their figures are by; None where none count."""
+    return asdict(choice) if choice is not None and choice.is_wanted else None
 
 
 def mention_unused(dataset: str, choice: ReviewChoice | None) -> None:

@@ -27,7 +27,7 @@ class ProjectorVariant:
     """One variant of a projector: its name, its figures, and its maps of single images.
 
     `grid` is (rows, columns) of tokens. An image of `images` has `frame`, the name of the picture
-    as the model sees it, `regions` of {tag, covered, predicted, iou} with numbers of tokens,
+    as the model sees it, perhaps a `caption`, `regions` of {tag, covered, predicted, iou} with numbers of tokens,
     `words` (iteration, token) and `cosines` of matching pursuit, and the `colours` of some words.
     """
 
@@ -77,6 +77,8 @@ def _read(path: Path) -> ProjectorVariant:
 
 
 def _check(image: dict[str, Any], num_tokens: int) -> None:
+    if not isinstance(image.get("caption"), str | None):
+        raise ValueError("a caption is not a string")
     name = image["frame"]
     if not isinstance(name, str) or Path(name).name != name:
         raise ValueError(f"{name!r} is not a file in the same folder")

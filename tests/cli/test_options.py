@@ -150,10 +150,14 @@ TRAINING = {
 
 TRAINING_RUN = {"--init-from", "--output", "--images", "--dry-run", "--no-dry-run"} | RAY
 
-ALIGNMENT = {"--annotations", "--output", "--images", "--num-images", "--threshold"} | {
-    *("--iterations", "--num-pictures", "--spectrum", "--no-spectrum"),
-    *("--held-out", "--no-held-out"),
-}
+ALIGNMENT = (
+    REVIEW
+    | {"--annotations", "--output", "--images", "--num-images", "--threshold"}
+    | {
+        *("--iterations", "--num-pictures", "--spectrum", "--no-spectrum"),
+        *("--held-out", "--no-held-out"),
+    }
+)
 
 EVALUATION = RAY | {
     *("--answers", "--output", "--against", "--questions", "--images", "--split", "--workers"),
@@ -204,7 +208,7 @@ OPTIONS = {
     | REVIEW
     | {"--stage", "--denoiser", "--epigone-width", "--reconstruction-weight", "--num-pictures"}
     | {"--denoiser-learning-rate", "--vision-learning-rate", "--llm-learning-rate"},
-    "train inspect": TRAINING | {"--output", "--images", "--sample"},
+    "train inspect": TRAINING | REVIEW | {"--output", "--images", "--sample"},
     "train export": {"--format", "--dtype"},
     "train compare": set(),
     "train push": {"--dtype", "--private", "--no-private", "--dry-run", "--no-dry-run"},
@@ -213,14 +217,14 @@ OPTIONS = {
         *("--images", "--run", "--codes", "--ground-truth", "--match", "--service", "--review"),
         *("--host", "--port"),
     },
-    "show": {"--images", "--width"},
+    "show": REVIEW | {"--images", "--width"},
     "analyze": ALIGNMENT,
     "evaluate": set(),
     "evaluate alignment": ALIGNMENT,
     "evaluate captions": EVALUATION | {"--spice-home"},
     "evaluate referring": EVALUATION | {"--split-by"},
     "evaluate vqa": EVALUATION | {"--benchmark"},
-    "evaluate detections": {"--output", "--match", "--against"},
+    "evaluate detections": REVIEW | {"--output", "--match", "--against"},
     "evaluate harness": {"--tasks", "--output", "--python", "--include-path", "--batch-size"}
     | {"--limit", "--device"},
     "evaluate score": {"--against"},

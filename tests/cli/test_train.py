@@ -10,6 +10,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from pad_pipeline.dataset.reader import iter_records, open_dataset
+from pad_pipeline.review.events import new_event, region_digest
+from pad_pipeline.review.log import ReviewLog
 from pad_pipeline.train.run.folder import read_run
 from pad_pipeline.train.run.hub import model_card
 from tests.cli.runner import call
@@ -63,6 +66,21 @@ def test_one_sample_is_drawn_as_the_model_sees_it(capfd, scenes: Path, tmp_path:
     assert re.search(r"0003\.png, \d+ regions of which \d+ cover a patch, \d+ tokens", done.out)
     assert picture.stat().st_size > 10_000
     assert "has no sample 'x.png'" in call(capfd, *command, "--sample", "x.png").sentence
+
+
+def test_a_sample_is_drawn_without_what_was_rejected(capfd, tmp_path: Path) -> None:
+    data = str(write_annotations(tmp_path, 3))
+    first = next(iter_records(open_dataset(data)))
+    for number, region in enumerate(first.labels[1:], 1):
+        mark = {"image": first.image_id, "region": number, "digest": region_digest(region)}
+        event = new_event("verdict", "anna", value="rejected", **mark)
+        ReviewLog(f"{data}/_review.jsonl").write(event)
+    command = ("train", "inspect", data, "--output", tmp_path / "sample.png", *DEMO)
+    done = call(capfd, *command, "--sample", first.image_id)
+    assert f"{len(first.labels)} regions of which" in done.out
+    assert "are not applied" in done.err
+    done = call(capfd, *command, "--sample", first.image_id, "--without-rejected")
+    assert "1 region of which" in done.out
 
 
 def test_an_export_loads_in_transformers_and_llava_names_fit(

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pad_pipeline.review.events import new_event, region_digest
+from pad_pipeline.review.log import ReviewLog
 from tests.cli.runner import call
 from tests.dataset.example import example_records, record, write_dataset, write_images
 
@@ -76,3 +78,28 @@ def test_the_end_of_an_id_is_enough_where_it_is_the_only_one(capfd, tmp_path: Pa
     several = call(capfd, "show", data, "car.jpg").sentence
     assert "several images called 'car.jpg': a/car.jpg, b/car.jpg" in several
     assert "no image called 'us.jpg'" in call(capfd, "show", data, "us.jpg").sentence
+
+
+def test_marks_are_shown_and_leave_out_what_is_asked_for(capfd, data: str) -> None:
+    first, second = example_records()[0], example_records()[3]
+    digests = [region_digest(region) for region in first.labels]
+    log = ReviewLog(f"{data}/_review.jsonl")
+    for kind, values in (
+        ("verdict", {"image": first.image_id, "value": "flagged"}),
+        ("verdict", {"image": first.image_id, "region": 0, "digest": digests[0]}),
+        ("tag", {"image": first.image_id, "region": 1, "digest": digests[1], "value": "yacht"}),
+        ("verdict", {"image": second.image_id, "value": "rejected"}),
+    ):
+        log.write(new_event(kind, "anna", **{"value": "rejected", **values}))
+    shown = call(capfd, "show", data, first.image_id)
+    for text in ("flagged by anna", "rejected by anna", "apple", "yacht (was sail boat)"):
+        assert text in shown.out
+    left = call(capfd, "show", data, first.image_id, "--without-rejected")
+    assert "yacht" in left.out
+    assert "0.90" not in left.out
+    gone = call(capfd, "show", data, second.image_id, "--without-rejected")
+    assert gone.code == 1
+    assert "is rejected or not accepted in" in gone.err
+    assert "show it without --only-accepted and --without-rejected" in gone.err
+    assert "rejected by anna" in call(capfd, "show", data, second.image_id).out
+    assert call(capfd, "show", data, second.image_id, "--review", "no.jsonl").code == 1

@@ -14,6 +14,9 @@ from pad_pipeline import masks
 from pad_pipeline.errors import UserError
 from pad_pipeline.evaluate.detections import evaluate_detections
 from pad_pipeline.records import PadRecord, Region, records_to_table
+from pad_pipeline.review.choice import ReviewChoice
+from pad_pipeline.review.events import new_event, region_digest
+from pad_pipeline.review.log import ReviewLog
 
 SIZE = 40
 
@@ -124,3 +127,54 @@ def test_truth_that_was_not_annotated_is_refused(tmp_path: Path) -> None:
     (tmp_path / "captions.json").write_text('{"images": [], "annotations": []}')
     with pytest.raises(UserError, match="should be COCO's instances JSON"):
         evaluate_detections(records, str(tmp_path / "captions.json"), str(tmp_path / "out"))
+
+
+def test_rejected_regions_and_images_and_their_truth_do_not_count(tmp_path: Path) -> None:
+    things = [("cat", 1, 0, 0, 10), ("cat", 2, 0, 0, 10)]
+    truth = write_truth(tmp_path / "truth.json", things)
+    regions = {
+        "1": [region("cat", 0, 0, 10, 0.8), region("cat", 25, 25, 10, 0.9)],
+        "2": [region("cat", 25, 25, 10, 0.7)],
+    }
+    records = write_records(tmp_path / "annotations", regions)
+    log = ReviewLog(f"{records}/_review.jsonl")
+    digest = region_digest(regions["1"][1])
+    log.write(
+        new_event("verdict", "anna", image="1.png", region=1, digest=digest, value="rejected")
+    )
+    log.write(new_event("verdict", "anna", image="2.png", value="rejected"))
+    before = evaluate_detections(records, truth, str(tmp_path / "out")).summary
+    assert before["metrics"]["AP"] < 0.3
+    report = evaluate_detections(
+        records,
+        truth,
+        str(tmp_path / "out"),
+        against=records,
+        review=ReviewChoice(without_rejected=True),
+    )
+    found = report.summary
+    assert found["metrics"]["AP"] == pytest.approx(1)
+    assert (found["num_images"], found["num_images_left_out"]) == (1, 1)
+    assert (found["num_objects"], found["num_regions"]) == (1, 1)
+    assert "1 image rejected or not accepted in the review left out" in "\n".join(report.lines())
+    assert report.comparison is not None  # with the same images as annotated
+    [differs] = [each for each in report.comparison.lines() if each.startswith("AP ")]
+    assert "0.5000" in differs
+    with pytest.raises(UserError, match="nothing is accepted in"):
+        evaluate_detections(
+            records, truth, str(tmp_path / "out"), review=ReviewChoice(only_accepted=True)
+        )
+
+
+def test_a_new_tag_is_what_is_compared(tmp_path: Path) -> None:
+    truth = write_truth(tmp_path / "truth.json", [("couch", 1, 0, 0, 10)])
+    sofa = region("sofa", 0, 0, 10, 0.9)
+    records = write_records(tmp_path / "annotations", {"1": [sofa], "2": []})
+    review = str(tmp_path / "review.jsonl")
+    ReviewLog(review).write(
+        new_event("tag", "a", image="1.png", region=0, digest=region_digest(sofa), value="couch")
+    )
+    choice = ReviewChoice(review=review)
+    found = evaluate_detections(records, truth, str(tmp_path / "out"), review=choice).summary
+    assert found["metrics"]["AP"] == pytest.approx(1)
+    assert found["review"] == {"only_accepted": False, "without_rejected": False, "review": review}

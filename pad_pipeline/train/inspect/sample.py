@@ -9,7 +9,8 @@ import torch
 
 from pad_pipeline import storage
 from pad_pipeline.cognition.folder import is_conversations
-from pad_pipeline.errors import UserError
+from pad_pipeline.errors import UserError, plural
+from pad_pipeline.review.choice import ReviewChoice
 from pad_pipeline.train.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from pad_pipeline.train.data.examples import ExampleReader
 from pad_pipeline.train.data.problems import DESCRIPTIONS
@@ -18,24 +19,32 @@ from pad_pipeline.train.data.sample_sources import is_list
 from pad_pipeline.train.inspect.picture import draw_sample
 from pad_pipeline.train.regions import covered_tokens
 from pad_pipeline.train.run.config import TrainConfig
+from pad_pipeline.train.run.folder import check_review
 from pad_pipeline.train.run.models import load_skeleton, locate, vision_input
 from pad_pipeline.train.text.encode import load_tokenizer
 
 
 def inspect_sample(
-    source: str, images: str | None, config: TrainConfig, sample_id: str | None, output: str
+    source: str,
+    images: str | None,
+    config: TrainConfig,
+    sample_id: str | None,
+    output: str,
+    review: ReviewChoice | None = None,
 ) -> str:
     """Write the PNG; returns a line on what it shows.
 
-    Without an id the first sample with regions is taken, or the first one. Raises `UserError` where
-    the source has no such sample or it has no image.
+    Without an id the first sample with regions is taken, or the first one. `review` says which
+    marks on a data set count. Raises `UserError` where the source has no such sample or it has no
+    image.
     """
     source = storage.absolute(source)
+    check_review(review, source, None)
     spoken = config.geometry != "crop" and is_list(source)
     stage = "finetune" if spoken or is_conversations(source) else "pretrain"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "samples.arrow")
-        _, left_out = write_samples(source, images, stage, path)
+        _, left_out = write_samples(source, images, stage, path, review=review)
         left_out.report()
         samples = TrainingSamples(path)
         index = _find(samples, sample_id, source)
@@ -57,8 +66,8 @@ def inspect_sample(
     num_supervised = sum(supervised for _, supervised in tokens)
     problem = f"; it is {DESCRIPTIONS[example.problem]}" if example.problem else ""
     return (
-        f"wrote {output}: {example.id}, {len(example.tags)} regions of which {covered} cover a "
-        f"patch, {len(tokens)} tokens of which {num_supervised} are supervised{problem}"
+        f"wrote {output}: {example.id}, {plural(len(example.tags), 'region')} of which {covered} "
+        f"cover a patch, {len(tokens)} tokens of which {num_supervised} are supervised{problem}"
     )
 
 

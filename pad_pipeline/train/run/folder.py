@@ -20,7 +20,7 @@ from typing import Any
 
 from pad_pipeline import __version__, storage
 from pad_pipeline.errors import Setting, UserError
-from pad_pipeline.review.choice import ReviewChoice, mention_unused
+from pad_pipeline.review.choice import ReviewChoice, mention_unused, review_facts
 from pad_pipeline.train.choices import TrainingStage, is_vlsa
 from pad_pipeline.train.data.left_out import LeftOutSamples
 from pad_pipeline.train.data.sample_file import write_samples
@@ -83,7 +83,7 @@ def open_run(
         "regions": regions,
         "init_from": init_from,
         "regions_digest": source_digest(regions, None, review) if regions is not None else None,
-        "review": dataclasses.asdict(review) if review and review.is_wanted else None,
+        "review": review_facts(review),
     }
     place = storage.join(url, RUN_FILE)
     if storage.exists(place):

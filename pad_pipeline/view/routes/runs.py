@@ -62,6 +62,10 @@ def runs(request: Request, viewer: CurrentViewer, query: Annotated[RunsQuery, Qu
     colours = _colours([run.images[chosen] for _, run in shown])
     variants = [_variant(number, run, chosen, colours) for number, run in shown]
     names = [variant["name"] for variant in variants]
+    own = viewer.data.index.find(chosen)
+    given = [own["caption"] if own else None]
+    given += [run.images[chosen].get("caption") for _, run in shown]
+    captions = [caption for caption in given if caption]
     return viewer.page(
         request,
         "runs.html",
@@ -72,7 +76,8 @@ def runs(request: Request, viewer: CurrentViewer, query: Annotated[RunsQuery, Qu
             for image_id in ids
         ],
         chosen=chosen,
-        in_data_set=viewer.data.index.find(chosen) is not None,
+        in_data_set=own is not None,
+        caption=captions[0] if captions else None,
         variants=variants,
         vlsa_runs=viewer.vlsa_runs,
         selected=names.index(query.variant) if query.variant in names else None,

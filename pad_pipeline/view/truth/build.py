@@ -27,6 +27,7 @@ import pyarrow as pa
 
 from pad_pipeline import storage
 from pad_pipeline.errors import UserError, first_line
+from pad_pipeline.ground_truth.coco import read_coco
 from pad_pipeline.ground_truth.comparison import Comparison, compare_with_truth
 from pad_pipeline.ground_truth.entries import Pair, entries_of
 from pad_pipeline.ground_truth.matching import Matcher
@@ -127,7 +128,8 @@ def build_truth(contents: Contents, source: TruthSource) -> Path:
         remove_temporary_files(folder, _STALE_S, folders=True)
         with replacing(path) as temporary:
             try:
-                _make(compare_with_truth(contents.url, source.url, source.match), temporary)
+                truth = read_coco(source.url)
+                _make(compare_with_truth(contents.url, truth, source.match), temporary)
             except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
                 raise UserError(
                     f"cannot write the viewer's index to {folder} ({first_line(error)}): make "
