@@ -27,8 +27,9 @@ class ProjectorVariant:
     """One variant of a projector: its name, its figures, and its maps of single images.
 
     `grid` is (rows, columns) of tokens. An image of `images` has `frame`, the name of the picture
-    as the model sees it, perhaps a `caption`, `regions` of {tag, covered, predicted, iou} with numbers of tokens,
-    `words` (iteration, token) and `cosines` of matching pursuit, and the `colours` of some words.
+    as the model sees it, `regions` of {tag, covered, predicted, iou} with numbers of tokens,
+    `words` (iteration, token) and `cosines` of matching pursuit, the `colours` of some words, and
+    where no data set has the image a `caption`.
     """
 
     name: str

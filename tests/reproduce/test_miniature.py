@@ -19,6 +19,7 @@ from pad_pipeline.reproduce.second_stage import SecondSize, SecondStage, add_num
 from pad_pipeline.reproduce.tables import answer_row, table_lines, where_row
 from pad_pipeline.scenes.questions import box_numbers
 from pad_pipeline.train.choices import PAPER_PROJECTORS
+from pad_pipeline.view.runs import read_runs
 
 TINY = replace(QUICK, num_scenes=8, num_held_out=3, num_steps=2, batch=4)
 TINY_SECOND = SecondSize(num_scenes=6, num_steps=2, batch=2)
@@ -99,3 +100,6 @@ def test_a_small_reproduction_runs_to_its_tables(
     assert found["table_4"].startswith("METEOR needs Java")
     assert found["table_5"]["mlp"]["yes or no"]["caption"]["interval"]
     assert any(line.startswith("Table 5") for line in lines)
+    shown = read_runs(str(tmp_path))[0].images
+    assert set(shown) == {f"scene {40_000_000 + number}" for number in range(3)}
+    assert all(image["caption"] for image in shown.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,20 @@ def test_every_variant_has_its_maps(shared_data: Path, analysis: Path) -> None:
         "hidden" in attrs for _, attrs in shown.elements if attrs.get("class") == "variant"
     ] == [False, True]
     assert "no run has an image" in page(client, "/runs?image=other", 404).text
+
+
+def test_an_image_that_was_drawn_for_the_run_says_what_it_is(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    drawn = replace(maps(0), image_id="scene 40000003", caption="A snail on the left.")
+    write_maps(tmp_path, 0, "random", [maps(0), drawn], threshold="otsu", measures={})
+    client = open_client(shared_data, runs=[str(tmp_path)])
+    found = page(client, "/runs?image=scene+40000003").text
+    assert "A snail on the left." in found
+    assert "not an image of this data set" in found
+    own = page(client, "/runs").text
+    assert "picture number 0" in own  # the data set's caption
+    assert "its record" in own
 
 
 def test_the_random_projector_of_two_analyses_is_shown_once(
