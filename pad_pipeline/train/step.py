@@ -67,7 +67,7 @@ def training_step(
         [
             sum(batch.num_targets for batch in batches),
             sum(_num_images_with_regions(model, batch, config.best_patch) for batch in batches),
-            sum(len(batch.pixels_ICHW) for batch in batches),
+            sum(len(batch.image_ids) for batch in batches),
         ]
     )
     if not num_targets:
@@ -126,7 +126,7 @@ def evaluation_step(
     for batch in batches:
         counts[0] += batch.num_targets
         counts[1] += _num_images_with_regions(model, batch, config.best_patch)
-        counts[2] += len(batch.pixels_ICHW)
+        counts[2] += len(batch.image_ids)
         batch = batch.to(model.device)
         passes, patch = losses(model, batch, config, with_gradient=False, draw="held out")
         totals += _totals(passes, patch, batch)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from pad_pipeline.errors import UserError
 from pad_pipeline.train.distributed import OneWorker
@@ -21,9 +22,12 @@ from pad_pipeline.train.loop import train
 from pad_pipeline.train.run import progress
 from pad_pipeline.train.run.folder import open_run, read_run
 from pad_pipeline.train.run.metrics_file import read_metrics
+from pad_pipeline.train.run.models import load_finished_model
 from pad_pipeline.train.run.on_ray import train_on_ray
-from tests.train.scenes import write_annotations
+from pad_pipeline.train.vlsa.config import PRESETS as VLSA_PRESETS
+from tests.train.scenes import write_annotations, write_conversations
 from tests.train.test_loop import PRETRAIN, curves, write_captions_some_too_long
+from tests.train.vlsa.toy_denoiser import write_denoiser
 
 pytestmark = pytest.mark.ray
 
@@ -102,17 +106,13 @@ def test_what_ends_a_run_is_told_in_its_own_words(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path / "run")) == ["_samples.arrow", "metrics.jsonl", "run.json"]
 
 
-def test_the_command_killed_and_started_again(
-    folder: Path, reference: Path, tmp_path: Path, ray_address: str
-) -> None:
-    command = [
-        *(sys.executable, "-m", "pad_pipeline", "train", "pretrain"),
-        *(str(folder / "annotations"), "--output", str(tmp_path / "run"), *FLAGS),
-    ]
-    environment = {**os.environ, "RAY_ADDRESS": "local"}  # ended with the command
-    metrics = tmp_path / "run" / "metrics.jsonl"
+def kill_and_start_again(run: Path, ray_addresses: tuple[str, str], *words: str) -> str:
+    """What `train` with these words prints when it has been killed after two steps."""
+    command = [sys.executable, "-m", "pad_pipeline", "train", *words, "--output", str(run)]
+    first, second = ({**os.environ, "RAY_ADDRESS": address} for address in ray_addresses)
+    metrics = run / "metrics.jsonl"
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, env=first, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + TIMEOUT_S
     while not metrics.exists() or len(metrics.read_text().splitlines()) < 2:
@@ -121,21 +121,68 @@ def test_the_command_killed_and_started_again(
         time.sleep(0.05)
     process.kill()
     process.wait()
-    assert not read_run(str(tmp_path / "run")).finished
+    assert not read_run(str(run)).finished
     done = subprocess.run(
-        command,
-        env={**os.environ, "RAY_ADDRESS": ray_address},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
+        command, env=second, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "held-out Align" in done.stdout
+    return done.stdout
+
+
+def test_the_command_killed_and_started_again(
+    folder: Path, reference: Path, tmp_path: Path, ray_address: str
+) -> None:
+    addresses = ("local", ray_address)  # the first Ray ends with its command
+    words = ("pretrain", str(folder / "annotations"), *FLAGS)
+    assert "held-out Align" in kill_and_start_again(tmp_path / "run", addresses, *words)
     assert len(read_metrics(str(tmp_path / "run"))) == 10
     np.testing.assert_allclose(curves(tmp_path / "run"), curves(reference), rtol=1e-6, atol=1e-6)
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts["state"] == "finished"
+
+
+def test_a_stage_after_vlsa_killed_and_started_again(
+    folder: Path, tmp_path: Path, ray_address: str
+) -> None:
+    """Stage 3, which trains every part, from one Ray that outlives the command."""
+    config = replace(
+        VLSA_PRESETS["vlsa-3"]["demo"](),
+        denoiser=str(write_denoiser(tmp_path / "denoiser")),
+        **{"global_batch": 4, "micro_batch": 4, "max_steps": 10, "num_pictures": 1},
+        **{"checkpoint_every": 2, "validate_every": 10, "num_validation": 2},
+        **{"loggers": (), "device": "cpu"},
+    )
+    source = str(write_conversations(folder, 33))
+    first = replace(config, max_steps=1)
+    before = open_run(str(tmp_path / "before"), "vlsa-3", first, source, str(folder), None)
+    train(before, first, OneWorker())
+    alone = str(tmp_path / "alone")
+    run = open_run(
+        alone, "vlsa-3", config, source, str(folder), None, init_from=str(tmp_path / "before")
+    )
+    train(run, config, OneWorker())
+    kill_and_start_again(
+        tmp_path / "run",
+        (ray_address, ray_address),
+        *("vlsa", source, "--stage", "3", "--preset", "demo", "--images", str(folder)),
+        *("--init-from", str(tmp_path / "before"), "--denoiser", config.denoiser),
+        *("--global-batch", "4", "--micro-batch", "4", "--max-steps", "10"),
+        *("--checkpoint-every", "2", "--validate-every", "10", "--num-validation", "2"),
+        *("--num-pictures", "1", "--device", "cpu", "--loggers"),
+    )
+    figures = ("caption_loss", "reconstruction_loss", "gradient_norm")
+    ours, theirs = (
+        [[line[name] for name in figures] for line in read_metrics(url)]
+        for url in (str(tmp_path / "run"), alone)
+    )
+    assert len(ours) == 10
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    mine, others = (
+        load_finished_model(read_run(url), device="cpu")[0]
+        for url in (str(tmp_path / "run"), alone)
+    )
+    for (name, one), two in zip(mine.named_parameters(), others.parameters(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6, msg=name)
 
 
 @pytest.mark.usefixtures("local_ray")

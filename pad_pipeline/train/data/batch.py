@@ -45,7 +45,7 @@ class Batch:
     tilings: tuple[Tiling, ...] = ()
     """How each image is cut into tiles; () where one view shows each."""
     image_ids: list[str] = field(default_factory=list)
-    """The samples of `pixels_ICHW`."""
+    """The samples of `pixels_ICHW`; [] where no image is to be reconstructed."""
     packed_lengths: tuple[int, ...] = ()
     problems: Counter[Problem] = field(default_factory=Counter)
     """Samples that are used in part only, or not at all."""
@@ -75,10 +75,11 @@ class Batch:
         return replace(self, **moved)
 
     def without_targets(self) -> Self:
-        """The batch with no supervised token, no region and no problem."""
+        """The batch with no supervised token, no region, no image to reconstruct, no problem."""
         return replace(
             self,
             labels_BT=torch.full_like(self.labels_BT, IGNORE_INDEX),
             region_mask_IR=torch.zeros_like(self.region_mask_IR),
+            image_ids=[],
             problems=Counter(),
         )

@@ -225,10 +225,13 @@ class VisionLanguageModel(nn.Module):
     def encode(self, pixels_ICHW: Tensor) -> Tensor:
         """Patches (I, S, V): the output of the tower's layer `select_layer`, no class token.
 
-        `pixels_ICHW` are normalised floats. What lies behind that layer is not computed.
+        `pixels_ICHW` are normalised floats. What lies behind that layer is not computed. Without
+        images there are no patches; where the tower is trained, its gradients are exactly zero.
         """
         trained = any(parameter.requires_grad for parameter in self.vision.parameters())
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+            if trained and not len(pixels_ICHW):
+                return self._encode(pixels_ICHW.new_zeros(1, *pixels_ICHW.shape[1:]))[:0]
             return self._encode(pixels_ICHW)
 
     def _encode(self, pixels_ICHW: Tensor) -> Tensor:
@@ -243,7 +246,8 @@ class VisionLanguageModel(nn.Module):
         text alone gives the projector gradients of exactly zero."""
         none = not len(patches_ISV)
         if none:
-            patches_ISV = patches_ISV.new_zeros(1, *patches_ISV.shape[1:])
+            blank_1SV = patches_ISV.new_zeros(1, *patches_ISV.shape[1:])
+            patches_ISV = torch.cat([patches_ISV, blank_1SV])  # joined to the tower's graph, too
         weight = next(self.projector.parameters())
         with self._precision(weight):
             if self.compute_dtype is None or weight.dtype == self.compute_dtype:

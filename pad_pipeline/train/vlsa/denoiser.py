@@ -83,11 +83,12 @@ class Denoiser(nn.Module):
         """The squared error of what the transformer predicts, a mean per image, summed over images.
 
         `images_ICHW` are RGB in 0-1. Each image's time and noise follow from its word in `draws`
-        alone, not from the batch that it is in.
+        alone, not from the batch that it is in. Without images it is 0, with gradients of exactly
+        zero.
         """
+        if not len(images_ICHW):
+            return self._nothing(condition_IPK)
         latents_ICHW = self.encode(images_ICHW)
-        if not len(latents_ICHW):
-            return condition_IPK.sum().float() * 0
         times_I, added_ICHW = self._draw(latents_ICHW, draws)
         noisy_ICHW = self.noise.add_noise(latents_ICHW, added_ICHW, times_I)
         wanted_ICHW = self._wanted(latents_ICHW, added_ICHW, times_I)
@@ -126,6 +127,16 @@ class Denoiser(nn.Module):
             predicted_ICHW = self.predict(latents_ICHW, condition_IPK, times_I)
             latents_ICHW = sampler.step(predicted_ICHW, time, latents_ICHW).prev_sample
         return self.decode(latents_ICHW)
+
+    def _nothing(self, condition_IPK: Tensor) -> Tensor:
+        """0, joined to the graphs of transformer and condition, of which there is none."""
+        channels = int(self.transformer.config.in_channels)
+        side = int(self.transformer.config.sample_size)
+        blank_1PK = condition_IPK.new_zeros(1, *condition_IPK.shape[1:])
+        latents_1CHW = condition_IPK.new_zeros(1, channels, side, side)
+        times_1 = torch.zeros(1, dtype=torch.long, device=condition_IPK.device)
+        predicted_1CHW = self.predict(latents_1CHW, torch.cat([condition_IPK, blank_1PK]), times_1)
+        return predicted_1CHW.sum() * 0
 
     @property
     def _shift(self) -> float:

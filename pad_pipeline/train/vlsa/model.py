@@ -96,11 +96,12 @@ class VlsaModel(VisionLanguageModel):
         return passes._replace(reconstruction_sum=loss)
 
     def reconstruction_loss(self, batch: Batch, tokens_IPD: Tensor, draw: str) -> Tensor:
-        """The denoiser's loss summed over the batch's images."""
+        """The denoiser's loss summed over the batch's images, those of `image_ids`."""
         words = [f"{draw}/{name}" for name in batch.image_ids]
-        condition_IPK = self.condition(tokens_IPD)
+        pixels_ICHW = batch.pixels_ICHW[: len(words)]
+        condition_IPK = self.condition(tokens_IPD[: len(words)])
         with self._precision(next(self.denoiser.transformer.parameters())):
-            return self.denoiser.loss(self.images(batch.pixels_ICHW), condition_IPK, words)
+            return self.denoiser.loss(self.images(pixels_ICHW), condition_IPK, words)
 
     def condition(self, tokens_IPD: Tensor) -> Tensor:
         """The denoiser's condition (I, P, K)."""

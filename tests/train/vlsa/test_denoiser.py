@@ -68,11 +68,15 @@ def test_a_sample_draws_the_same_in_any_batch(denoiser: Denoiser) -> None:
     assert abs(float((later - together).detach())) > 1e-4
 
 
-def test_no_image_is_a_loss_of_zero_with_a_gradient(denoiser: Denoiser) -> None:
+def test_no_image_is_a_loss_of_zero_with_gradients_of_zero(denoiser: Denoiser) -> None:
+    """Workers that share a sharded model must have gradients of the same weights."""
     condition = torch.zeros(0, 5, 24, requires_grad=True)
     loss = denoiser.loss(torch.zeros(0, 3, 32, 32), condition, [])
     loss.backward()
     assert float(loss.detach()) == 0
+    gradients = [each.grad for each in denoiser.transformer.parameters()]
+    assert all(each is not None and not each.any() for each in gradients)
+    denoiser.zero_grad(set_to_none=True)
 
 
 def test_the_autoencoder_stays_as_it_is_used(denoiser: Denoiser) -> None:

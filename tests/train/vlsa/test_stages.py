@@ -26,6 +26,7 @@ from pad_pipeline.train.trainer import make_optimizer
 from pad_pipeline.train.vlsa.config import PRESETS, VlsaConfig
 from pad_pipeline.train.vlsa.model import VlsaModel
 from tests.train.scenes import write_annotations, write_conversations
+from tests.train.test_loop import spawn
 from tests.train.vlsa.toy_denoiser import write_denoiser
 
 STAGES: tuple[VlsaStage, ...] = ("vlsa-1", "vlsa-2", "vlsa-3")
@@ -196,6 +197,35 @@ def test_an_interrupted_stage_gives_the_same_curve(folder: Path, tmp_path: Path)
     assert len(lines[0]) == 6
     for one, two in zip(*lines, strict=True):
         assert [one[name] for name in figures] == [two[name] for name in figures]
+
+
+def test_stage_3_sharded_over_two_workers_equals_one(
+    folder: Path, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    """In each step one worker has a micro-batch less than the other, and takes an empty one; some
+    have text alone."""
+    urls = tmp_path / "alone", tmp_path / "sharded"
+    changes = {"global_batch": 3, "micro_batch": 1, "max_steps": 3}
+    for url in urls:
+        run, config = begin(folder, url, "vlsa-3", runs["vlsa-2"], **changes)
+        if url == urls[0]:
+            train(run, config, OneWorker())
+    spawn(replace(config, workers=2), str(urls[1]))
+    figures = ("caption_loss", "reconstruction_loss", "gradient_norm")
+    held_out = ("validation/caption_loss", "validation/reconstruction_loss")
+    alone, sharded = (read_metrics(str(url)) for url in urls)
+    assert len(alone) == 3
+    for one, two in zip(alone, sharded, strict=True):
+        assert [two[name] for name in figures] == pytest.approx(
+            [one[name] for name in figures], rel=1e-4
+        )
+    assert [sharded[-1][name] for name in held_out] == pytest.approx(
+        [alone[-1][name] for name in held_out], rel=1e-4
+    )
+    ours, theirs = (load_finished_model(read_run(str(url)), device="cpu")[0] for url in urls)
+    for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-2, atol=2e-4, msg=name)
+    assert (urls[1] / "reconstructions.png").exists()
 
 
 def test_micro_batches_do_not_change_the_loss(folder: Path, tmp_path: Path) -> None:
