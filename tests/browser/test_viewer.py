@@ -334,6 +334,22 @@ def test_from_a_mistake_of_a_tag_to_the_image_with_both(tab) -> None:
     until(tab, lambda: tab.locator("tr.selected").count() == 1)
     tab.click(".legend button >> text=truth")
     assert tab.locator(".shape.truth.off").count() == 1
+
+
+def test_the_score_slider_of_the_ground_truth_takes_the_counts_along(tab) -> None:
+    tab.goto("/truth")
+    found = tab.locator("[data-live=figures] li:has-text('true positive') b")
+    before = int(found.inner_text())
+    slider = tab.locator(".cut input")
+    slider.focus()
+    for _ in range(95):  # the keyboard's focus stays while the page follows
+        slider.press("ArrowRight")
+    assert tab.locator(".cut output").inner_text() == "0.95"
+    until(tab, lambda: int(found.inner_text()) < before)
+    assert "min_score=0.95" in tab.url
+    tab.click("[data-live=figures] >> text=Images with mistakes")
+    assert "min_score=0.95" in tab.url
+    assert tab.locator(".cut output").inner_text() == "0.95"
     tab.click("text=masks, IoU ≥ 0.75")
     tab.wait_for_url("**iou=0.75**")
     assert query(tab)["by"] == ["masks"]

@@ -109,9 +109,47 @@ def test_curves_of_batches_are_those_of_pycocotools_at_once(kind: Kind) -> None:
 def outcomes(one: Pair, iou: float = 0.5, kind: Kind = "boxes") -> tuple[list, list]:
     regions, objects = Matcher(kind, {"cat": 1, "dog": 2}).add([one])
     return (
-        [(each.outcome, each.object) for each in regions if each.iou == iou],
-        [(each.outcome, each.region) for each in objects if each.iou == iou],
+        [(each.outcome, each.object) for each in regions if each.iou == iou and each.above < 0],
+        [(each.outcome, each.region) for each in objects if each.iou == iou and each.above < 0],
     )
+
+
+def test_what_they_are_from_a_score_on_is_that_without_the_other_regions() -> None:
+    tags = {"a": 1, "b": 2, "c": 3}
+    changed = 0
+    for one in random_pairs(5, 60):
+        whole = Matcher("boxes", tags).add([one])
+        for least in (0.0, 0.1, 0.25, 0.3, 0.5, 0.8, 0.9, 1.0):
+            least = float(np.float32(least))
+            kept = [n for n, each in enumerate(one.record.labels) if each.score >= least]
+            labels = tuple(one.record.labels[number] for number in kept)
+            cut = replace(one, record=replace(one.record, labels=labels))
+            regions, objects = Matcher("boxes", tags).add([cut])
+            assert [
+                (each.number, each.iou, each.outcome, each.object)
+                for each in whole[0]
+                if each.above < least <= each.up_to
+            ] == [
+                (kept[each.number], each.iou, each.outcome, each.object)
+                for each in regions
+                if each.above < 0
+            ]
+            assert [
+                (each.number, each.iou, each.outcome, each.region)
+                for each in whole[1]
+                if each.above < least <= each.up_to
+            ] == [
+                (
+                    each.number,
+                    each.iou,
+                    each.outcome,
+                    None if each.region is None else kept[each.region],
+                )
+                for each in objects
+                if each.above < 0
+            ]
+        changed += sum(each.above >= 0 for each in whole[0])
+    assert changed > 3
 
 
 def test_what_regions_and_objects_are_is_told() -> None:

@@ -33,7 +33,7 @@ def _opened(viewer: Viewer, query: RuleQuery) -> TruthIndex:
             "there is no ground truth: start `pad-pipeline view` with --ground-truth and COCO's "
             "instances JSON",
         )
-    if query.rule not in viewer.truth.rules:
+    if query.by not in {rule.by for rule in viewer.truth.rules}:
         raise HTTPException(404, "the ground truth has no masks: compare by boxes")
     return viewer.truth
 
@@ -46,7 +46,7 @@ def tags(request: Request, viewer: CurrentViewer, query: Annotated[TagsQuery, Qu
     offset = (page - 1) * TAGS_PER_PAGE
     words = query.q.strip()
     rows, total = truth.tags(query.rule, words, query.sort, TAGS_PER_PAGE, offset)
-    images = RuleQuery(by=query.by, iou=query.iou)
+    images = RuleQuery(by=query.by, iou=query.iou, min_score=query.min_score)
     return viewer.page(
         request,
         "truth.html",

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from pad_pipeline.ground_truth.entries import Kind
 from pad_pipeline.view.addresses import of_image
-from pad_pipeline.view.parameters import OptionalInForm, PageNumber, Parameters
+from pad_pipeline.view.parameters import Fraction, OptionalInForm, PageNumber, Parameters
 from pad_pipeline.view.truth.queries import Chosen, Show, TagSort, TruthSort
 from pad_pipeline.view.truth.rules import Rule
 
 
 class RuleQuery(Parameters, frozen=True):
-    """By what is compared, and from which IoU on a region finds an object."""
+    """By what is compared, from which IoU on a region finds an object, and which regions count."""
 
     by: Annotated[Kind, OptionalInForm] = "boxes"
     iou: Annotated[Literal["0.5", "0.75"], OptionalInForm] = "0.5"
+    min_score: Fraction = None
 
     @property
     def rule(self) -> Rule:
-        """Both as one."""
-        return Rule(self.by, float(self.iou))
+        """All as one."""
+        return Rule(self.by, float(self.iou), self.min_score or 0.0)
+
+    @property
+    def kept(self) -> list[tuple[str, str]]:
+        """What a form for another least score keeps: all values but that and the page."""
+        return parse_qsl(self.query(min_score=None, page=None))
 
     def address(self, path: str, /, **changes: Any) -> str:
         """`path` with these values, and `changes` to them or further ones, as its query."""

@@ -7,6 +7,7 @@ found_objects  what became of every object, under each of `RULES`
 image_errors   mistakes by image
 tag_counts     regions and objects by tag
 confusions     objects by their tag and that of the region that has them instead
+..._at(score)  each of the five before where only regions from a score on count
 figures        AP and its like by tag and of all (tag NULL), with precisions at 101 recalls
 facts          the rest, as JSON
 """
@@ -37,7 +38,7 @@ from pad_pipeline.view.truth.rules import RULES, Rule
 
 logger = logging.getLogger(__name__)
 
-_LAYOUT_VERSION = 1
+_LAYOUT_VERSION = 2
 _LOG_PERIOD_S = 5.0
 _STALE_S = 24 * 3600.0
 
@@ -49,10 +50,11 @@ CREATE TABLE objects (
 );
 CREATE TABLE found_regions (
     rule TINYINT, place INTEGER, number INTEGER, tag VARCHAR, score FLOAT, outcome VARCHAR,
-    object INTEGER
+    object INTEGER, above FLOAT, up_to FLOAT
 );
 CREATE TABLE found_objects (
-    rule TINYINT, place INTEGER, number INTEGER, tag VARCHAR, outcome VARCHAR, region INTEGER
+    rule TINYINT, place INTEGER, number INTEGER, tag VARCHAR, outcome VARCHAR, region INTEGER,
+    above FLOAT, up_to FLOAT
 );
 CREATE TABLE figures (
     rule TINYINT, tag VARCHAR, AP FLOAT, AP50 FLOAT, AP75 FLOAT, AR FLOAT, precisions FLOAT[]
@@ -61,46 +63,53 @@ CREATE TABLE facts (name VARCHAR, value VARCHAR);
 """
 
 _DERIVED = """
-CREATE TABLE image_errors AS
+CREATE MACRO found_regions_at(least) AS TABLE
+    FROM found_regions WHERE above < least::FLOAT AND up_to >= least::FLOAT;
+CREATE MACRO found_objects_at(least) AS TABLE
+    FROM found_objects WHERE above < least::FLOAT AND up_to >= least::FLOAT;
+CREATE MACRO image_errors_at(least) AS TABLE
     WITH r AS (
         SELECT rule, place, count(*) FILTER (WHERE outcome = 'found') AS found,
             count(*) FILTER (WHERE outcome = 'wrong tag') AS wrong,
             count(*) FILTER (WHERE outcome = 'found already') AS again,
             count(*) FILTER (WHERE outcome = 'no object') AS nothing
-        FROM found_regions GROUP BY ALL
+        FROM found_regions_at(least) GROUP BY ALL
     ), o AS (
         SELECT rule, place, count(*) FILTER (WHERE outcome = 'missed') AS missed
-        FROM found_objects GROUP BY ALL
+        FROM found_objects_at(least) GROUP BY ALL
     )
     SELECT rule, place, coalesce(found, 0)::INTEGER AS found, coalesce(wrong, 0)::INTEGER AS wrong,
         coalesce(again, 0)::INTEGER AS again, coalesce(nothing, 0)::INTEGER AS nothing,
         coalesce(missed, 0)::INTEGER AS missed,
         (coalesce(wrong, 0) + coalesce(again, 0) + coalesce(nothing, 0) + coalesce(missed, 0)
         )::INTEGER AS errors
-    FROM r FULL JOIN o USING (rule, place) ORDER BY rule, errors DESC, place;
-CREATE TABLE confusions AS
+    FROM r FULL JOIN o USING (rule, place);
+CREATE MACRO confusions_at(least) AS TABLE
     SELECT o.rule, o.tag, r.tag AS named, count(*)::INTEGER AS number
-    FROM found_objects o JOIN found_regions r
+    FROM found_objects_at(least) o JOIN found_regions_at(least) r
         ON r.rule = o.rule AND r.place = o.place AND r.number = o.region
     WHERE o.outcome = 'wrong tag' GROUP BY ALL;
-CREATE TABLE tag_counts AS
+CREATE MACRO tag_counts_at(least) AS TABLE
     WITH r AS (
         SELECT rule, tag, count(*) AS regions, count(*) FILTER (WHERE outcome = 'found') AS found,
             count(*) FILTER (WHERE outcome = 'wrong tag') AS wrong,
             count(*) FILTER (WHERE outcome = 'found already') AS again,
             count(*) FILTER (WHERE outcome = 'no object') AS nothing
-        FROM found_regions WHERE outcome <> 'ignored' GROUP BY ALL
+        FROM found_regions_at(least) WHERE outcome <> 'ignored' GROUP BY ALL
     ), o AS (
         SELECT rule, tag, count(*) AS objects,
             count(*) FILTER (WHERE outcome = 'wrong tag') AS otherwise,
             count(*) FILTER (WHERE outcome = 'missed') AS missed
-        FROM found_objects WHERE outcome <> 'ignored' GROUP BY ALL
+        FROM found_objects_at(least) WHERE outcome <> 'ignored' GROUP BY ALL
     )
     SELECT rule, tag, coalesce(objects, 0) AS objects, coalesce(regions, 0) AS regions,
         coalesce(found, 0) AS found, coalesce(wrong, 0) AS wrong, coalesce(again, 0) AS again,
         coalesce(nothing, 0) AS nothing, coalesce(missed, 0) AS missed,
         coalesce(otherwise, 0) AS otherwise
     FROM r FULL JOIN o USING (rule, tag);
+CREATE TABLE image_errors AS FROM image_errors_at(0) ORDER BY rule, errors DESC, place;
+CREATE TABLE confusions AS FROM confusions_at(0);
+CREATE TABLE tag_counts AS FROM tag_counts_at(0);
 """
 
 
@@ -209,16 +218,16 @@ def _insert_matches(
         region = of_place[each.place].record.labels[each.number]
         rule = Rule(matcher.kind, each.iou).number
         row = (rule, each.place, each.number, names[tags[region.tag]], region.score)
-        rows.append((*row, each.outcome, each.object))
-    columns = ("rule", "place", "number", "tag", "score", "outcome", "object")
+        rows.append((*row, each.outcome, each.object, each.above, each.up_to))
+    columns = ("rule", "place", "number", "tag", "score", "outcome", "object", "above", "up_to")
     _append(con, "found_regions", rows, columns)
     rows = []
     for each in objects:
         found = of_place[each.place].image.objects[each.number]
         rule = Rule(matcher.kind, each.iou).number
         row = (rule, each.place, each.number, names[found.category])
-        rows.append((*row, each.outcome, each.region))
-    columns = ("rule", "place", "number", "tag", "outcome", "region")
+        rows.append((*row, each.outcome, each.region, each.above, each.up_to))
+    columns = ("rule", "place", "number", "tag", "outcome", "region", "above", "up_to")
     _append(con, "found_objects", rows, columns)
 
 

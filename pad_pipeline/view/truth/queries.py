@@ -76,21 +76,27 @@ class TruthIndex:
         return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
     def totals(self, rule: Rule) -> Row:
-        """Figures of all tags, and the sums of all outcomes."""
+        """Figures of all tags, the sums of all outcomes, and their precision and recall.
+
+        Figures are of regions of every score, as COCO defines them.
+        """
         [figures] = self._rows("FROM figures WHERE rule = ? AND tag IS NULL", [rule.number])
         [sums] = self._rows(
             "SELECT coalesce(sum(objects), 0) AS objects, coalesce(sum(regions), 0) AS regions, "
             "coalesce(sum(found), 0) AS found, coalesce(sum(wrong), 0) AS wrong, "
             "coalesce(sum(again), 0) AS again, coalesce(sum(nothing), 0) AS nothing, "
-            "coalesce(sum(missed), 0) AS missed FROM tag_counts WHERE rule = ?",
+            "coalesce(sum(missed), 0) AS missed "
+            f"FROM {rule.rows_of('tag_counts')} WHERE rule = ?",
             [rule.number],
         )
         [images] = self._rows(
             "SELECT count(*) FILTER (WHERE errors > 0) AS images_with_errors "
-            "FROM image_errors WHERE rule = ?",
+            f"FROM {rule.rows_of('image_errors')} WHERE rule = ?",
             [rule.number],
         )
-        return {**figures, **sums, **images}
+        precision = sums["found"] / sums["regions"] if sums["regions"] else None
+        recall = sums["found"] / sums["objects"] if sums["objects"] else None
+        return {**figures, **sums, **images, "precision": precision, "recall": recall}
 
     def tags(
         self, rule: Rule, words: str, sort: TagSort, limit: int, offset: int
@@ -107,7 +113,7 @@ class TruthIndex:
         }[sort]
         found = self._rows(
             "SELECT c.*, f.AP, f.AP50, f.AP75, f.AR, f.precisions, count(*) OVER () AS total "
-            "FROM tag_counts c LEFT JOIN figures f USING (rule, tag) "
+            f"FROM {rule.rows_of('tag_counts')} c LEFT JOIN figures f USING (rule, tag) "
             f"WHERE rule = ? AND contains(lower(tag), ?) ORDER BY {order}, tag LIMIT ? OFFSET ?",
             [rule.number, words.lower(), limit, offset],
         )
@@ -116,7 +122,7 @@ class TruthIndex:
     def confusions(self, rule: Rule, limit: int) -> list[Row]:
         """The most frequent: objects of `tag` that a region has under another name, `named`."""
         return self._rows(
-            "SELECT tag, named, number FROM confusions WHERE rule = ? "
+            f"SELECT tag, named, number FROM {rule.rows_of('confusions')} WHERE rule = ? "
             "ORDER BY number DESC, tag, named LIMIT ?",
             [rule.number, limit],
         )
@@ -124,10 +130,12 @@ class TruthIndex:
     def most_confused(self, rule: Rule, limit: int) -> list[Row]:
         """Counts of the tags that are taken for others most often, then of those with mistakes."""
         return self._rows(
-            "WITH sides AS (SELECT rule, tag, number FROM confusions UNION ALL "
-            "SELECT rule, named, number FROM confusions), "
+            f"WITH confused AS (FROM {rule.rows_of('confusions')}), "
+            "sides AS (SELECT rule, tag, number FROM confused UNION ALL "
+            "SELECT rule, named, number FROM confused), "
             "involved AS (SELECT rule, tag, sum(number) AS number FROM sides GROUP BY ALL) "
-            "SELECT c.* FROM tag_counts c LEFT JOIN involved i USING (rule, tag) WHERE c.rule = ? "
+            f"SELECT c.* FROM {rule.rows_of('tag_counts')} c "
+            "LEFT JOIN involved i USING (rule, tag) WHERE c.rule = ? "
             "ORDER BY coalesce(i.number, 0) DESC, missed + nothing + again DESC, tag LIMIT ?",
             [rule.number, limit],
         )
@@ -138,8 +146,8 @@ class TruthIndex:
             return []
         marks = ", ".join("?" * len(tags))
         return self._rows(
-            f"SELECT tag, named, number FROM confusions WHERE rule = ? AND tag IN ({marks}) "
-            f"AND named IN ({marks})",
+            f"SELECT tag, named, number FROM {rule.rows_of('confusions')} WHERE rule = ? "
+            f"AND tag IN ({marks}) AND named IN ({marks})",
             [rule.number, *tags, *tags],
         )
 
@@ -155,7 +163,8 @@ class TruthIndex:
         return self._rows(
             f"WITH page AS ({sql} ORDER BY {_order(chosen)} LIMIT ? OFFSET ?) "
             f"SELECT place, image_id, page.number, page.score, {_COUNTS} "
-            "FROM page JOIN images USING (place) JOIN image_errors e USING (place) "
+            "FROM page JOIN images USING (place) "
+            f"JOIN {chosen.rule.rows_of('image_errors')} e USING (place) "
             f"WHERE e.rule = ? ORDER BY {_order(chosen, 'page.')}",
             [*values, limit, offset, chosen.rule.number],
         )
@@ -188,7 +197,7 @@ class TruthIndex:
         mask = ", mask" if masks else ""
         return self._of_places(
             f"SELECT place, number, o.tag, area, x0, y0, x1, y1{mask}, outcome, region "
-            "FROM objects o JOIN found_objects f USING (place, number)",
+            f"FROM objects o JOIN {rule.rows_of('found_objects')} f USING (place, number)",
             rule,
             places,
         )
@@ -196,7 +205,10 @@ class TruthIndex:
     def regions(self, rule: Rule, places: Sequence[int]) -> dict[int, list[Row]]:
         """What the regions of images are, by place, in the record's order."""
         return self._of_places(
-            "SELECT place, number, tag, score, outcome, object FROM found_regions", rule, places
+            "SELECT place, number, tag, score, outcome, object "
+            f"FROM {rule.rows_of('found_regions')}",
+            rule,
+            places,
         )
 
     def _of_places(self, sql: str, rule: Rule, places: Sequence[int]) -> dict[int, list[Row]]:
@@ -219,18 +231,19 @@ def _order(chosen: Chosen, table: str = "") -> str:
 def _listed(chosen: Chosen) -> tuple[str, list[Any]]:
     """A query for place, number and best score of all images of a list, and its values."""
     rule = chosen.rule.number
+    objects, regions = map(chosen.rule.rows_of, ("found_objects", "found_regions"))
     if chosen.show == "errors":
         if not chosen.tag:
             return (
-                "SELECT place, errors AS number, NULL::FLOAT AS score FROM image_errors "
-                "WHERE rule = ? AND errors > 0",
+                "SELECT place, errors AS number, NULL::FLOAT AS score "
+                f"FROM {chosen.rule.rows_of('image_errors')} WHERE rule = ? AND errors > 0",
                 [rule],
             )
         return (
             "SELECT place, count(*) AS number, max(score) AS score FROM ("
-            "SELECT place, NULL::FLOAT AS score FROM found_objects WHERE rule = ? AND tag = ? "
+            f"SELECT place, NULL::FLOAT AS score FROM {objects} WHERE rule = ? AND tag = ? "
             "AND outcome IN ('missed', 'wrong tag') UNION ALL "
-            "SELECT place, score FROM found_regions WHERE rule = ? AND tag = ? "
+            f"SELECT place, score FROM {regions} WHERE rule = ? AND tag = ? "
             "AND outcome IN ('no object', 'wrong tag', 'found already')) GROUP BY place",
             [rule, chosen.tag, rule, chosen.tag],
         )
@@ -238,14 +251,14 @@ def _listed(chosen: Chosen) -> tuple[str, list[Any]]:
         outcome = "missed" if chosen.show == "missed" else "wrong tag"
         where, values = ("AND tag = ?", [chosen.tag]) if chosen.tag else ("", [])
         return (
-            "SELECT place, count(*) AS number, NULL::FLOAT AS score FROM found_objects "
+            f"SELECT place, count(*) AS number, NULL::FLOAT AS score FROM {objects} "
             f"WHERE rule = ? AND outcome = ? {where} GROUP BY place",
             [rule, outcome, *values],
         )
     if chosen.named:
         return (
-            "SELECT o.place, count(*) AS number, max(r.score) AS score FROM found_objects o "
-            "JOIN found_regions r ON r.rule = o.rule AND r.place = o.place AND r.number = o.region "
+            f"SELECT o.place, count(*) AS number, max(r.score) AS score FROM {objects} o "
+            f"JOIN {regions} r ON r.rule = o.rule AND r.place = o.place AND r.number = o.region "
             "WHERE o.rule = ? AND o.outcome = 'wrong tag' AND o.tag = ? AND r.tag = ? "
             "GROUP BY o.place",
             [rule, chosen.tag, chosen.named],
@@ -254,7 +267,7 @@ def _listed(chosen: Chosen) -> tuple[str, list[Any]]:
     where, values = ("AND tag = ?", [chosen.tag]) if chosen.tag else ("", [])
     marks = ", ".join("?" * len(outcomes))
     return (
-        "SELECT place, count(*) AS number, max(score) AS score FROM found_regions "
+        f"SELECT place, count(*) AS number, max(score) AS score FROM {regions} "
         f"WHERE rule = ? AND outcome IN ({marks}) {where} GROUP BY place",
         [rule, *outcomes, *values],
     )

@@ -61,6 +61,28 @@ def test_every_number_is_that_of_its_images(truth_client: TestClient) -> None:
     assert "There is no such image" in again.text
 
 
+def test_from_a_score_on_only_better_regions_count(truth_client: TestClient) -> None:
+    def counts(address: str) -> str:
+        text = " ".join(page(truth_client, address).text.split())
+        return text[text.index(" precision") - 6 : text.index(" found already")]
+
+    assert counts("/truth").startswith(" 0.400 precision 0.400 recall")
+    # of the apples in images 0 (score 0.9) and 3 (0.5) and the trees (0.7, 0.6), the first is left
+    best = counts("/truth?min_score=0.9")
+    assert best.startswith(" 1.000 precision 0.200 recall")
+    assert "1 regions that count 1 true positives 4 missed objects 0 with the wrong tag" in best
+    assert counts("/truth?min_score=0.7") == counts("/truth?min_score=0.61")
+    missed = page(truth_client, "/truth/images?show=missed&min_score=0.9")
+    cards = links(missed, "/truth/image/")
+    assert len(cards) == 4
+    assert all("min_score=0.9" in card for card in cards)
+    name = example_records()[3].image_id
+    found = page(truth_client, of_image(name, "truth/image", "min_score=0.6"))
+    shapes = [a["class"] for tag, a in found.elements if tag == "g" and "shape " in a["class"]]
+    assert shapes == ["shape o-missed truth"]
+    assert "min_score" in page(truth_client, "/truth?min_score=2", 400).text
+
+
 def test_an_image_shows_truth_and_findings(truth_client: TestClient) -> None:
     name = example_records()[0].image_id
     found = page(truth_client, of_image(name, "truth/image", "by=masks&show=missed"))
