@@ -9,7 +9,7 @@ import torch
 
 from pad_pipeline.models.references import EMBEDDED_WEIGHTS
 from pad_pipeline.train.model.perceiver import sine_positions
-from pad_pipeline.train.vlsa.denoiser import load_denoiser
+from pad_pipeline.train.vlsa.denoiser_files import load_denoiser
 from tools.annotators.data import MONITOR_SEED
 from tools.annotators.training_loop import Schedule
 from tools.denoiser.train_autoencoder import psnr, to_square, train_autoencoder

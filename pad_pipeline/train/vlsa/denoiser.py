@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pad_pipeline.errors import UserError
-from pad_pipeline.models.pretrained import unreachable
 
 
 class Denoiser(nn.Module):
@@ -160,48 +158,3 @@ class Denoiser(nn.Module):
             noise.append(torch.randn(latents_ICHW.shape[1:], generator=generator))
         device = latents_ICHW.device
         return torch.stack(times).to(device), torch.stack(noise).to(device)
-
-
-def load_denoiser(
-    reference: str | Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
-) -> Denoiser:
-    """The denoiser of a pipeline directory or a hub id; on "meta" sizes without weights.
-
-    Raises `UserError` where a part is missing, cannot be read or does not fit.
-    """
-    try:
-        from diffusers import AutoencoderKL, DDPMScheduler, PixArtTransformer2DModel
-    except ImportError as error:
-        raise UserError(
-            f"a denoiser needs diffusers ({error}): pip install 'pad-pipeline[train]'"
-        ) from error
-    parts: dict[str, Any] = {
-        "transformer": PixArtTransformer2DModel,
-        "vae": AutoencoderKL,
-        "scheduler": DDPMScheduler,
-    }
-    loaded: dict[str, Any] = {}
-    for part, model_class in parts.items():
-        try:
-            config = model_class.load_config(str(reference), subfolder=part)
-            if part == "scheduler":
-                loaded[part] = model_class.from_config(config)
-            elif device == "meta":
-                with torch.device("meta"):
-                    loaded[part] = model_class.from_config(config)
-            else:
-                loaded[part] = _read(model_class, reference, part, dtype)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise unreachable(f"{reference} ({part})", error) from error
-    return Denoiser(loaded["transformer"], loaded["vae"], loaded["scheduler"]).to(device)
-
-
-def _read(model_class: Any, reference: str | Path, part: str, dtype: torch.dtype) -> Any:
-    model, report = model_class.from_pretrained(
-        str(reference), subfolder=part, torch_dtype=dtype, output_loading_info=True
-    )
-    for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if report[what]:
-            names = ", ".join(map(str, list(report[what])[:3]))
-            raise ValueError(f"its weights do not fit: {what.replace('_', ' ')} {names}")
-    return model

@@ -14,7 +14,7 @@ from pad_pipeline.models.references import EMBEDDED, EMBEDDED_WEIGHTS
 from pad_pipeline.train.data.vision_input import VisionInput
 from pad_pipeline.train.model.vlm import VisionLanguageModel
 from pad_pipeline.train.vlsa.config import VlsaConfig
-from pad_pipeline.train.vlsa.denoiser import load_denoiser
+from pad_pipeline.train.vlsa.denoiser_files import load_denoiser
 from pad_pipeline.train.vlsa.model import Epigone, VlsaModel
 
 DENOISER_FOLDER = "denoiser"
