@@ -20,7 +20,7 @@ LAYERS = (
     ("limits", "progress"),
     ("records", "boxes", "masks", "polygons", "given", "given_masks", "record_pictures"),
     ("geometry", "resampling", "normalisation", "images", "region_masks", "record_json"),
-    ("storage", "ports", "evaluate/measures"),
+    ("storage", "ports", "secret", "evaluate/measures"),
     ("dataset/manifest", "review"),
     ("sources", "drawing", "scenes"),
     ("dataset", "models"),

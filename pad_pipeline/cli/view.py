@@ -11,6 +11,9 @@ from pad_pipeline.cognition.decoding import IndexDecoder, load_decoder
 from pad_pipeline.cognition.folder import is_conversations
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.ports import listen
+from pad_pipeline.secret import read_secret
+
+_TOKEN_VARIABLE = "PAD_VIEW_TOKEN"
 
 
 def view(
@@ -22,6 +25,7 @@ def view(
     match: str | None = None,
     service: str | None = None,
     review: str | None = None,
+    token_file: str | None = None,
     host: str = "127.0.0.1",
     port: int = 8500,
 ) -> None:
@@ -41,8 +45,10 @@ def view(
         match: JSON object of tag -> category, for tags with another name than their category.
         service: Address of a running `serve`, for a page that annotates one image.
         review: File of the marks, path or s3://; without it _review.jsonl in the data set's folder.
+        token_file: File whose first line is the token that marking needs; without it
+            PAD_VIEW_TOKEN, else beyond this machine a new one, which is printed.
         host: Address to listen at; everyone who can reach it sees the data set, and marks it with
-            the token that is printed.
+            the token.
         port: Port to listen at; 0 takes a free one.
     """
     try:
@@ -62,6 +68,7 @@ def view(
             "match": match,
             "service": service,
             "review": review,
+            "token_file": token_file,
         }
         for name, value in options.items():
             if value:
@@ -85,6 +92,7 @@ def view(
         return
     if codes is not None:
         raise UserError(Setting("codes"), f" is for conversations, and {output} holds none")
+    token = read_secret("a token", token_file, _TOKEN_VARIABLE)
     with listen(host, port) as listening:
         viewer = open_viewer(
             output,
@@ -95,13 +103,17 @@ def view(
             match=match,
             review=review,
             host=host,
+            token=token,
         )
         for notice in viewer.notices():
             say(f"note: {notice}")
 
         def announce(url: str) -> None:
             say(f"serving at {url} (Ctrl-C stops)")
-            if viewer.writing.token is not None:
+            if token is not None:
+                place = token_file or _TOKEN_VARIABLE
+                say(f"to mark regions, open it once as {url}/?token=… with the token of {place}")
+            elif viewer.writing.token is not None:
                 say(f"to mark regions, open it once as {url}/?token={viewer.writing.token}")
 
         serve(make_app(viewer, host), listening, host, announce)

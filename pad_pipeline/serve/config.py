@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from annotated_types import Gt, Interval
 
-from pad_pipeline.errors import UserError
 from pad_pipeline.limits import AtLeastOne, check_limits
+from pad_pipeline.secret import read_secret
 
 API_KEY_VARIABLE = "PAD_API_KEY"
 
@@ -45,21 +43,4 @@ def read_api_key(config: ServiceConfig) -> str | None:
 
     Raises `UserError` where the file cannot be read or the key is empty or not plain ASCII.
     """
-    if config.api_key_file is None:
-        key, place = os.environ.get(API_KEY_VARIABLE), f"the variable {API_KEY_VARIABLE}"
-        if key is None:
-            return None
-    else:
-        place = config.api_key_file
-        try:
-            key = Path(place).read_text(encoding="utf-8").partition("\n")[0]
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise UserError(f"cannot read the API key from {place} ({reason})") from error
-    key = key.strip()
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise UserError(
-            f"expected an API key of printable ASCII characters without spaces in {place}, found "
-            f"{'nothing' if not key else 'other characters'}"
-        )
-    return key
+    return read_secret("an API key", config.api_key_file, API_KEY_VARIABLE)

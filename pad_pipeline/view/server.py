@@ -38,13 +38,14 @@ def open_viewer(
     match: str | None = None,
     review: str | None = None,
     host: str = "127.0.0.1",
+    token: str | None = None,
 ) -> Viewer:
     """Everything that the pages need, the index made, and the matches with a ground truth.
 
     `ground_truth` is COCO's instances JSON, `match` a JSON object of tag -> category. `review` is
-    the file of marks, else the one beside the shards; at another `host` than loopback marking needs
-    a token, which is made here. Raises `UserError` where the data set, the image root, the truth or
-    a run is not there.
+    the file of marks, else the one beside the shards. Marking needs `token`; without one, at
+    another `host` than loopback, one that is made here. Raises `UserError` where the data set, the
+    image root, the truth or a run is not there.
     """
     if images is not None and not storage.exists(images):
         raise UserError(
@@ -77,7 +78,7 @@ def open_viewer(
         evaluations=[read_comparison(folder) for folder in compared],
         service=service,
         truth=truth,
-        writing=WriteGuard(None if is_local else secrets.token_urlsafe(24)),
+        writing=WriteGuard(token or (None if is_local else secrets.token_urlsafe(24))),
         reviewer=user_name() if is_local else None,
     )
 

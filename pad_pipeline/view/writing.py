@@ -23,7 +23,7 @@ class WriteGuard:
 
     def __init__(self, token: str | None = None) -> None:
         self.token = token
-        """What a page of another machine must bring."""
+        """What a page must bring to write."""
         digest = hashlib.sha256((token or "").encode()).hexdigest()
         self._cookie = f"pad-view-{digest[:12]}"
 
@@ -49,7 +49,7 @@ class WriteGuard:
         if not self.allows(request):
             raise HTTPException(
                 401,
-                "marking needs the token of this viewer: open the address with ?token=… once that "
+                "marking needs the token of this viewer: open the address with ?token=… once, as "
                 "`pad-pipeline view` printed, or send it as `Authorization: Bearer`",
             )
         body = bytearray()

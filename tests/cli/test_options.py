@@ -215,7 +215,7 @@ OPTIONS = {
     "conversations": CONVERSATIONS,
     "view": {
         *("--images", "--run", "--codes", "--ground-truth", "--match", "--service", "--review"),
-        *("--host", "--port"),
+        *("--token-file", "--host", "--port"),
     },
     "show": REVIEW | {"--images", "--width"},
     "analyze": ALIGNMENT,

@@ -56,5 +56,5 @@ def test_an_empty_variable_does_not_open_the_service(monkeypatch: pytest.MonkeyP
 
 
 def test_a_missing_key_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot read the API key from .*nowhere"):
+    with pytest.raises(UserError, match=r"cannot read an API key from .*nowhere"):
         read_api_key(ServiceConfig(api_key_file=str(tmp_path / "nowhere")))

@@ -11,6 +11,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.cli.command_lines import commands_in, parse
@@ -51,6 +52,41 @@ def test_it_serves_on_loopback_until_a_signal(
     assert "Traceback" not in err
 
 
+def test_a_token_of_ones_own_is_needed_here_too_and_is_not_printed(
+    shared_data: Path, cache: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("s3cret;with=signs\n")
+    review = tmp_path / "review.jsonl"
+    process = start(
+        *(shared_data, "--images", shared_data.parent / "images", "--port", 0),
+        *("--token-file", tmp_path / "token", "--review", review),
+        cache=cache,
+    )
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[2]
+        said = process.stdout.readline()
+        assert "with the token of" in said
+        assert "s3cret" not in said
+        event = {"kind": "view", "name": "all", "value": ""}
+
+        def send(cookies: dict[str, str], **headers: str) -> int:
+            return httpx.post(
+                f"{address}/api/review", json=event, headers=headers, cookies=cookies, timeout=30
+            ).status_code
+
+        assert send({}) == 401
+        assert send({}, authorization="Bearer s3cret;with=signs") == 200
+        with httpx.Client(timeout=30) as browser:
+            browser.get(f"{address}/", params={"token": "s3cret;with=signs"})
+            kept = dict(browser.cookies.items())
+        assert send(kept) == 200
+    finally:
+        process.kill()
+        process.communicate(timeout=30)
+    assert len(review.read_text().splitlines()) == 2
+
+
 def test_a_port_that_is_taken_is_one_sentence(capfd, shared_data: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -70,6 +106,7 @@ def test_a_port_that_is_taken_is_one_sentence(capfd, shared_data: Path) -> None:
         (("{data}", "--codes", "embedded"), "--codes is for conversations"),
         (("{data}", "--service", "there"), "expected an address such as http://127.0.0.1:8000"),
         (("{data}", "--host", "no.such.host.invalid"), "is no address of this machine"),
+        (("{data}", "--token-file", "nowhere"), "cannot read a token from nowhere"),
         (("{data}", "--port", "70000"), "expected a port from 0 to 65535, found 70000"),
     ],
 )
