@@ -19,7 +19,7 @@ from pad_pipeline.review.marks import ImageMarks
 from pad_pipeline.review.renaming import rename_regions
 from pad_pipeline.view.index import READING_LIMITS, Row
 from pad_pipeline.view.marked import regions_of
-from pad_pipeline.view.summary import NUM_COOCCURRING, TAG_COUNTS, tag_pairs
+from pad_pipeline.view.summary import NUM_COOCCURRING, tag_counts, tag_pairs
 
 _TABLES = ("shards", "caption_order", "facts")
 _RENAMED_TABLES = ("tag_names", "images", "regions", "image_tags", "tags", "cooccurring_tags")
@@ -27,11 +27,18 @@ _RENAMED_TABLES = ("tag_names", "images", "regions", "image_tags", "tags", "cooc
 _AS_STORED = "".join(
     f"CREATE OR REPLACE VIEW {table} AS FROM stored.{table};\n" for table in _RENAMED_TABLES
 )
+_BEFORE = """
+CREATE OR REPLACE TABLE renamed AS
+    SELECT position, image_id FROM stored.images JOIN ids_to_rename USING (image_id);
+CREATE OR REPLACE TABLE regions_before AS
+    SELECT r.* FROM stored.regions r SEMI JOIN renamed USING (position) ORDER BY position, number;
+CREATE OR REPLACE TABLE image_tags_before AS
+    SELECT t.* FROM stored.image_tags t SEMI JOIN renamed USING (position) ORDER BY t.rowid;
+"""
 _CHANGED = """
-CREATE OR REPLACE TABLE changed AS SELECT DISTINCT position FROM new_regions;
 CREATE OR REPLACE TABLE changed_regions AS
     SELECT r.* REPLACE (n.tag_id AS tag_id)
-    FROM stored.regions r JOIN new_regions n USING (position, number);
+    FROM regions_before r JOIN new_regions n USING (position, number);
 CREATE OR REPLACE TABLE changed_images AS
     SELECT i.* REPLACE (m.tag_id AS main_tag)
     FROM stored.images i JOIN (
@@ -43,25 +50,29 @@ CREATE OR REPLACE VIEW tag_names AS FROM stored.tag_names UNION ALL FROM new_nam
 """
 _WITH_CHANGED = "".join(
     f"CREATE OR REPLACE VIEW {table} AS FROM stored.{table} "
-    f"WHERE position NOT IN (FROM changed) UNION ALL FROM changed_{table};\n"
+    f"WHERE position NOT IN (SELECT position FROM changed_images) UNION ALL "
+    f"FROM changed_{table};\n"
     for table in ("images", "regions", "image_tags")
 )
+_NUMBERS = ("num_regions", "num_images", "num_tagged", "num_undetected")
 _COUNTED = f"""
-CREATE OR REPLACE TABLE touched AS
-    SELECT tag_id FROM stored.regions WHERE position IN (FROM changed)
-    UNION SELECT tag_id FROM stored.image_tags WHERE position IN (FROM changed)
-    UNION SELECT tag_id FROM changed_regions
-    UNION SELECT tag_id FROM changed_image_tags;
 CREATE OR REPLACE TABLE changed_tags AS
-    SELECT * REPLACE ((row_number() OVER (ORDER BY tag))::INTEGER AS alphabetical) FROM (
-        FROM stored.tags WHERE tag_id NOT IN (FROM touched)
-        UNION ALL
-        {TAG_COUNTS.format(only="WHERE tag_id IN (FROM touched)")}
-    );
+    WITH counts AS (
+        SELECT *, 1 AS sign FROM stored.tags
+        UNION ALL SELECT *, -1 FROM ({tag_counts("regions_before", "image_tags_before")})
+        UNION ALL SELECT *, 1 FROM ({tag_counts("changed_regions", "changed_image_tags")})
+    ), sums AS (
+        SELECT tag_id, {", ".join(f"sum(sign * {name}) AS {name}" for name in _NUMBERS)},
+            sum(sign * coalesce(mean_score, 0) * num_regions) AS score
+        FROM counts GROUP BY tag_id
+    )
+    SELECT tag_id, tag, row_number() OVER (ORDER BY tag)::INTEGER AS alphabetical,
+        {", ".join(_NUMBERS)}, CASE WHEN num_regions > 0 THEN score / num_regions END AS mean_score
+    FROM tag_names JOIN sums USING (tag_id);
 CREATE OR REPLACE TABLE pair_changes AS
     SELECT tag_id, other_id, sum(number) AS number FROM (
         SELECT tag_id, other_id, -num_images AS number FROM
-            ({tag_pairs("stored.regions WHERE position IN (FROM changed)")})
+            ({tag_pairs("regions_before")})
         UNION ALL
         SELECT tag_id, other_id, num_images FROM ({tag_pairs("changed_regions")})
     ) GROUP BY ALL HAVING sum(number) <> 0;
@@ -128,22 +139,23 @@ def lay_over(con: duckdb.DuckDBPyConnection, images: Mapping[str, ImageMarks]) -
 def _rename(
     con: duckdb.DuckDBPyConnection, images: Mapping[str, ImageMarks]
 ) -> list[tuple[int, PadRecord]]:
-    """Position and renamed record, without masks and phrases, of the images that have changed."""
-    con.register("renamed_ids", pa.table({"image_id": pa.array(list(images), pa.string())}))
-    of_images = "position IN (SELECT position FROM stored.images JOIN renamed_ids USING (image_id))"
-    rows = _rows(con, f"SELECT position, image_id FROM stored.images WHERE {of_images}")
+    """Position and renamed record, without masks and phrases, of the images; none if all are as
+    they were."""
+    con.register("ids_to_rename", pa.table({"image_id": pa.array(list(images), pa.string())}))
+    con.execute(_BEFORE)
+    con.unregister("ids_to_rename")
+    rows = _rows(con, "FROM renamed ORDER BY position")
     regions, tags = (
         _by_position(
             _rows(
                 con,
-                f"SELECT * FROM stored.{table} JOIN stored.tag_names USING (tag_id) "
-                f"WHERE {of_images} ORDER BY position, {order}",
+                f"SELECT b.*, tag FROM {table} b JOIN stored.tag_names USING (tag_id) "
+                "ORDER BY b.rowid",
             )
         )
-        for table, order in (("regions", "number"), ("image_tags", "stored.image_tags.rowid"))
+        for table in ("regions_before", "image_tags_before")
     )
-    con.unregister("renamed_ids")
-    found = []
+    found, has_changed = [], False
     for row in rows:
         record = PadRecord(
             image_id=row["image_id"],
@@ -160,9 +172,9 @@ def _rename(
             labels=tuple(regions_of(regions[row["position"]])),
         )
         renamed = rename_regions(record, images[record.image_id].of_regions(record.labels))
-        if renamed != record:
-            found.append((row["position"], renamed))
-    return found
+        found.append((row["position"], renamed))
+        has_changed |= renamed != record
+    return found if has_changed else []
 
 
 def _keep(con: duckdb.DuckDBPyConnection, records: Sequence[tuple[int, PadRecord]]) -> None:

@@ -23,29 +23,29 @@ NUM_COOCCURRING = 12
 _MOST_TAGS_PAIRED = 30
 """Different tags of one image that are paired; the pairs of hundreds would outgrow the rest."""
 
-TAG_COUNTS = """(
+
+def tag_counts(regions: str, image_tags: str) -> str:
+    """The query that counts all tags in these tables of regions and of images' tags."""
+    return f"""
     WITH detected AS (
-        SELECT position, tag_id, count(*)::INTEGER AS regions FROM regions {only} GROUP BY ALL
+        SELECT position, tag_id, count(*)::INTEGER AS regions FROM {regions} GROUP BY ALL
     )
     SELECT tag_id, tag, row_number() OVER (ORDER BY tag)::INTEGER AS alphabetical,
         coalesce(r.num_regions, 0) AS num_regions, coalesce(r.num_images, 0) AS num_images,
         coalesce(g.num_tagged, 0) AS num_tagged, coalesce(g.num_undetected, 0) AS num_undetected,
         s.mean_score
-    FROM (FROM tag_names {only})
+    FROM tag_names
     LEFT JOIN (
         SELECT tag_id, sum(regions) AS num_regions, count(*) AS num_images
         FROM detected GROUP BY 1
     ) r USING (tag_id)
-    LEFT JOIN (
-        SELECT tag_id, avg(score) AS mean_score FROM regions {only} GROUP BY 1
-    ) s USING (tag_id)
+    LEFT JOIN (SELECT tag_id, avg(score) AS mean_score FROM {regions} GROUP BY 1) s USING (tag_id)
     LEFT JOIN (
         SELECT tag_id, count(DISTINCT position) AS num_tagged,
             count(*) FILTER (WHERE detected.regions IS NULL) AS num_undetected
-        FROM (FROM image_tags {only}) LEFT JOIN detected USING (position, tag_id) GROUP BY 1
+        FROM {image_tags} LEFT JOIN detected USING (position, tag_id) GROUP BY 1
     ) g USING (tag_id)
-)"""
-"""The counts of tags, as a query; `only` is empty, or "WHERE" and a condition on `tag_id`."""
+    """
 
 
 def tag_pairs(regions: str) -> str:
@@ -63,7 +63,7 @@ def tag_pairs(regions: str) -> str:
 
 _TABLES = f"""
 CREATE OR REPLACE TABLE tags AS
-    FROM {TAG_COUNTS.format(only="")} ORDER BY num_regions DESC, tag;
+    FROM ({tag_counts("regions", "image_tags")}) ORDER BY num_regions DESC, tag;
 CREATE OR REPLACE TABLE cooccurring_tags AS
     FROM ({tag_pairs("regions")}) QUALIFY row_number() OVER (
         PARTITION BY tag_id ORDER BY num_images DESC, other_id
