@@ -78,9 +78,8 @@ def run_stage(
     stage: VlsaStage, source: Path, images: Path, output: Path, before: Path | None, **changes: Any
 ) -> dict[str, Any]:
     """Train one stage in this process; its losses and seconds."""
-    config = dataclasses.replace(
-        PRESETS[stage]["demo"](), epochs=EPOCHS[stage], loggers=(), device="cpu", **changes
-    )
+    values = {"epochs": EPOCHS[stage], "loggers": (), "device": "cpu", **changes}
+    config = dataclasses.replace(PRESETS[stage]["demo"](), **values)
     init_from = str(before) if before is not None else None
     run = open_run(str(output), stage, config, str(source), str(images), None, None, init_from)
     began = time.perf_counter()
@@ -120,7 +119,7 @@ def right_indices(run: Path, folder: Path, images: Path) -> dict[str, Any]:
     answerer = RunAnswerer(str(run), GenerationConfig(device="cpu"))
     right = total = unread = 0
     for entry in read_folder(folder):
-        question, answer = _code_turn(entry["conversations"])
+        question, answer = code_turn(entry["conversations"])
         wanted = read_indices(answer)
         row = ManifestRow(entry["image"], str(images / entry["image"]), None)
         prepared = answerer.prepare(Question(entry["id"], question, row))
@@ -140,18 +139,19 @@ def most_frequent(train_folder: Path, folder: Path) -> float:
     seen = Counter(
         index
         for entry in read_folder(train_folder)
-        for index in read_indices(_code_turn(entry["conversations"])[1])
+        for index in read_indices(code_turn(entry["conversations"])[1])
     )
     [(code, _)] = seen.most_common(1)
     wanted = [
         index
         for entry in read_folder(folder)
-        for index in read_indices(_code_turn(entry["conversations"])[1])
+        for index in read_indices(code_turn(entry["conversations"])[1])
     ]
     return round(wanted.count(code) / len(wanted), 4)
 
 
-def _code_turn(turns: list[dict[str, str]]) -> tuple[str, str]:
+def code_turn(turns: list[dict[str, str]]) -> tuple[str, str]:
+    """The question for indices of a conversation, and its answer."""
     for asked, answered in zip(turns[::2], turns[1::2], strict=True):
         if "<vq start>" in answered["value"]:
             return asked["value"].replace("<image>\n", ""), answered["value"]
@@ -161,8 +161,8 @@ def _code_turn(turns: list[dict[str, str]]) -> tuple[str, str]:
 def main() -> None:
     """Train, measure, and write the result."""
     parser = make_parser(__doc__, "vlsa")
-    parser.add_argument("--num-scenes", type=int, default=200)
-    parser.add_argument("--num-held-out", type=int, default=24)
+    parser.add_argument("--num-scenes", type=int, default=128)
+    parser.add_argument("--num-held-out", type=int, default=16)
     parser.add_argument("--folder", type=Path, help="keep runs and pictures here")
     options = parser.parse_args()
     machine = describe_machine()
