@@ -24,7 +24,7 @@ def export_commands(
     """
     words = ["pad-pipeline", "export", url, _DEST, "--format", "coco"]
     first: list[str] = []
-    flags, is_exact = _selection(filters, marks)
+    flags, is_exact = _selection(filters)
     if not is_exact:
         address = base_url.rstrip("/") + filters.address("/api/ids")
         first = [shlex.join(["curl", "--fail", "--output", IDS, address])]
@@ -32,10 +32,9 @@ def export_commands(
     return [*first, shlex.join([*words, *flags, *_review(url, filters, marks, review)])]
 
 
-def _selection(filters: Filters, marks: Marks) -> tuple[list[str], bool]:
+def _selection(filters: Filters) -> tuple[list[str], bool]:
     """Options that choose regions, and whether they choose the images of the filters too."""
     flags: list[str] = []
-    renamed = marks.counts["renamed"] > 0  # the filters go by the tags before, `export` after
     for option, value in (
         ("--min-score", filters.min_score),
         ("--min-area", filters.min_area),
@@ -46,15 +45,13 @@ def _selection(filters: Filters, marks: Marks) -> tuple[list[str], bool]:
     on_regions = bool(flags)
     if filters.tag and not filters.boxed:
         on_regions = True
-        if not renamed:
-            flags += ["--tags", *filters.tag]
+        flags += ["--tags", *filters.tag]
     fields = type(filters).model_fields
     others = (name for name in fields if name not in _SAID)
     statuses = ("", "ok") if on_regions else ("", "ok", "empty", "failed")
     is_exact = (
         all(getattr(filters, name) == fields[name].default for name in others)
         and len(filters.tag) <= 1
-        and not (filters.tag and renamed)
         and filters.status in statuses
     )
     if is_exact and (on_regions or filters.status):
