@@ -23,12 +23,14 @@ class ChosenRecord:
     """A record as it is read, with the regions that are left.
 
     `number` is its place in the whole data set, `region_numbers` those of its regions among all of
-    the data set; both from 0, and the same whatever is chosen.
+    the data set; both from 0, and the same whatever is chosen. `num_reviewed_out` of its regions
+    are left out by the review.
     """
 
     record: PadRecord
     number: int
     region_numbers: tuple[int, ...]
+    num_reviewed_out: int
 
 
 class Chooser:
@@ -77,7 +79,7 @@ class Chooser:
             record = select.apply(record, passing)
             if select.keeps(record):
                 numbers = tuple(first + left[place] for place in passing)
-                yield ChosenRecord(record, number, numbers)
+                yield ChosenRecord(record, number, numbers, len(whole.labels) - len(left))
         if reviewed is not None and not self._is_reported:
             self._is_reported = True
             self._report(reviewed.url, changed, "that differ from what was marked")

@@ -21,6 +21,9 @@ from pad_pipeline.records import PadRecord
 WHOLE = "train"
 """The part in which everything lies where no split is asked for, as other programs want one."""
 
+IN_PART = "images in "
+"""Before a part's name, what counts its images."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -57,7 +60,8 @@ class Chosen:
         return tuple(self.options.shares) or (WHOLE,)
 
     def entries(self, counts: Counter[str], *, masks: bool = True) -> Iterator[Entry]:
-        """The selected records that did not fail; counts "images", "regions" and "failed" ones."""
+        """The selected records that did not fail; counts "images", "regions", "failed" ones, the
+        images in each part, and what the review leaves out."""
         shares, seed = self.options.shares, self.options.seed
 
         def dropped(_: PadRecord) -> None:
@@ -76,6 +80,8 @@ class Chosen:
                 continue
             counts["images"] += 1
             counts["regions"] += len(record.labels)
+            counts[f"regions {LEFT_OUT}"] += chosen.num_reviewed_out
+            counts[IN_PART + part] += 1
             numbers = tuple(number + 1 for number in chosen.region_numbers)
             yield Entry(record, chosen.number + 1, numbers, part)
 

@@ -13,7 +13,7 @@ from pad_pipeline.dataset.manifest import State
 from pad_pipeline.dataset.reader import open_dataset, report_unfinished
 from pad_pipeline.dataset.selection import Selection
 from pad_pipeline.errors import UserError, plural
-from pad_pipeline.export.chosen import Chosen
+from pad_pipeline.export.chosen import IN_PART, Chosen
 from pad_pipeline.export.coco import write_coco
 from pad_pipeline.export.cvat import write_cvat
 from pad_pipeline.export.fiftyone import write_fiftyone
@@ -38,9 +38,10 @@ from pad_pipeline.storage.atomic import new_folder
 class ExportReport:
     """What an export wrote.
 
-    `left_out` counts the images that are not in it by reason, such as "failed". `state` is the data
-    set's: what was read of a "running" one is not all of it. `together` says which images a split
-    has kept in one part, "" where it knows of no near-duplicates.
+    `left_out` counts the images that are not in it by reason, such as "failed", and regions where
+    the reason begins with that word. `state` is the data set's: what was read of a "running" one is
+    not all of it. `parts` counts the images of each part of a split, and `together` says which
+    images it has kept in one part, "" where it knows of no near-duplicates.
     """
 
     dest: str
@@ -50,6 +51,7 @@ class ExportReport:
     num_regions: int
     left_out: dict[str, int] = field(default_factory=dict)
     together: str = ""
+    parts: dict[str, int] = field(default_factory=dict)
 
 
 Writer = Callable[[Chosen, str], Counter[str]]
@@ -132,5 +134,9 @@ def export(
     else:
         counts = form.write(chosen, dest)
     num_images, num_regions = counts.pop("images", 0), counts.pop("regions", 0)
+    in_parts = {part: counts.pop(IN_PART + part, 0) for part in chosen.parts}
+    parts = in_parts if chosen.options.shares else {}
     left_out = {reason: count for reason, count in counts.most_common() if count}
-    return ExportReport(dest, format, dataset.state, num_images, num_regions, left_out, together)
+    return ExportReport(
+        dest, format, dataset.state, num_images, num_regions, left_out, together, parts
+    )

@@ -10,8 +10,11 @@ from typing import get_args, get_type_hints
 import pytest
 from PIL import Image
 
+from pad_pipeline.review.events import new_event, region_digest
+from pad_pipeline.review.log import ReviewLog
 from tests.cli import place as cli_place
 from tests.cli.runner import call
+from tests.dataset.example import example_records, write_dataset
 
 
 def test_an_altered_data_set_is_not_valid(here: Path, capfd) -> None:
@@ -83,3 +86,21 @@ def test_pictures_are_drawn(here: Path, tmp_path: Path, capfd) -> None:
     assert outcome.code == 0, outcome.err
     assert outcome.out.startswith("drew 2 images into")
     assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 2
+
+
+def test_an_export_says_what_its_parts_and_the_review_left_of_the_images(
+    tmp_path: Path, capfd
+) -> None:
+    records = example_records()
+    data = write_dataset(tmp_path / "data", records)
+    for record, number in ((records[0], 0), (records[4], 1)):
+        mark = {"region": number, "digest": region_digest(record.labels[number])}
+        event = new_event("verdict", "a", image=record.image_id, value="rejected", **mark)
+        ReviewLog(f"{data}/_review.jsonl").write(event)
+    words = ("export", data, tmp_path / "out", "--format", "coco", "--without-rejected")
+    outcome = call(capfd, *words, "--split", "train=0.5,val=0.5")
+    parts = re.search(r"^train: (\d) images?; val: (\d) images?$", outcome.out, re.MULTILINE)
+    assert parts is not None
+    assert int(parts[1]) + int(parts[2]) == 6
+    assert "wrote 6 images with 4 regions" in outcome.out
+    assert "left out: 2 regions (rejected or not accepted)" in outcome.out

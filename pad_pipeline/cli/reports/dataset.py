@@ -23,6 +23,8 @@ def print_export(report: ExportReport) -> None:
         f"wrote {report.num_images:,} images with {report.num_regions:,} regions to {report.dest}"
         f" ({report.format})"
     )
+    if report.parts:
+        say("; ".join(f"{part}: {plural(count, 'image')}" for part, count in report.parts.items()))
     _print_left_out(report.left_out)
     if report.together:
         say(report.together)
@@ -89,7 +91,10 @@ def print_render(report: RenderReport) -> None:
 
 def _print_left_out(left_out: Mapping[str, int]) -> None:
     for reason, count in left_out.items():
-        say(f"left out: {plural(count, 'image')} ({reason})")
+        first, _, rest = reason.partition(" ")
+        of_regions = first == "regions"
+        number = plural(count, "region" if of_regions else "image")
+        say(f"left out: {number} ({rest if of_regions else reason})")
 
 
 def _join_counts(counts: Mapping[str, int]) -> str:
