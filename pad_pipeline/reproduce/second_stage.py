@@ -1,28 +1,25 @@
 """Stage 2 in miniature: conversations about drawn scenes, and what the model answers afterwards.
 
 Conversations have several questions about one image, so that every pass over its tokens teaches
-several answers; numbers of boxes are tokens of their own. Patches are those of the `Bench`.
+several answers. Patches are those of the `Bench`.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import AddedToken
-from torch import Tensor
 
 from pad_pipeline.evaluate.answers import Answer
 from pad_pipeline.evaluate.generation.greedy import embed_prompts, generate_texts
 from pad_pipeline.reproduce.bench import Bench, EncodedModel
 from pad_pipeline.scenes.generator import generate_scene
-from pad_pipeline.scenes.questions import TOPICS, SceneQuestion, box_numbers, draw_questions
+from pad_pipeline.scenes.questions import TOPICS, SceneQuestion, choose, draw_questions
 from pad_pipeline.sources.conversations import IMAGE
 from pad_pipeline.train.constants import IGNORE_INDEX
 from pad_pipeline.train.data.examples import Example
@@ -35,13 +32,11 @@ logger = logging.getLogger(__name__)
 SYSTEM = "Scene."
 """In the place of Vicuna's system text, which has 49 tokens here."""
 
-LEARNING_RATE = 2e-3
-QUESTIONS_TOGETHER = 6
-_WHERE_SHARE = 0.5
+LEARNING_RATE = 5e-4
+PROJECTOR_LEARNING_RATE = 3e-3
 _FIRST_SCENE = 50_000_000
 _MAX_NEW_TOKENS = 16
 _ANSWERED_TOGETHER = 64
-_FREQUENCIES = (0.5, 1.0, 2.0, 4.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +48,7 @@ class SecondSize:
     batch: int = 16
 
 
-FULL_SECOND = SecondSize(num_scenes=3000, num_steps=250)
+FULL_SECOND = SecondSize(num_scenes=3000, num_steps=200)
 QUICK_SECOND = SecondSize(num_scenes=480, num_steps=60, batch=8)
 
 
@@ -64,8 +59,6 @@ class SecondStage:
         self.bench = bench
         self.size = size
         self.tokenizer = load_tokenizer(locate("embedded", "language"))
-        numbers = [AddedToken(number, normalized=False) for number in box_numbers()]
-        self.tokenizer.add_tokens(numbers)
         logger.info("drawing and encoding %d scenes for stage 2", size.num_scenes)
         self.train, self.talks = self._scenes(_FIRST_SCENE, size.num_scenes)
         bench.add_patches(self.train)
@@ -77,14 +70,15 @@ class SecondStage:
 
     def run(self, model: VisionLanguageModel, seed: int) -> VisionLanguageModel:
         """A copy of the model after stage 2: its projector and language model trained further."""
-        llm = copy.deepcopy(model.llm)
-        add_numbers(llm, len(self.tokenizer))
-        second = EncodedModel(
-            model.vision, copy.deepcopy(model.projector), llm, compute_dtype=model.compute_dtype
-        )
+        projector, llm = copy.deepcopy(model.projector), copy.deepcopy(model.llm)
+        second = EncodedModel(model.vision, projector, llm, compute_dtype=model.compute_dtype)
         second.freeze("finetune")
         config = replace(
-            self.bench.config, patch_weight=0.0, learning_rate=LEARNING_RATE, seed=seed
+            self.bench.config,
+            patch_weight=0.0,
+            learning_rate=LEARNING_RATE,
+            projector_learning_rate=PROJECTOR_LEARNING_RATE,
+            seed=seed,
         )
         rng = np.random.default_rng(seed)
 
@@ -132,13 +126,8 @@ class SecondStage:
 
     def _conversation(self, example: Example, rng: np.random.Generator) -> Example:
         """The example with some of its questions in the place of its caption."""
-        asked = self.talks[example.id]
-        where = [question for question in asked if question.topic == "where"]
-        others = [question for question in asked if question.topic != "where"]
-        most = round(QUESTIONS_TOGETHER * _WHERE_SHARE)
-        chosen = _sample(where, most, rng)
-        chosen += _sample(others, QUESTIONS_TOGETHER - len(chosen), rng)
-        encoded = self._encode([(q.question, q.answer) for q in _sample(chosen, len(chosen), rng)])
+        chosen = choose(self.talks[example.id], rng)
+        encoded = encode_questions(self.tokenizer, [(q.question, q.answer) for q in chosen])
         return replace(
             example,
             input_ids=encoded.input_ids,
@@ -147,42 +136,20 @@ class SecondStage:
             tags=[],
         )
 
-    def _encode(self, rounds: Sequence[tuple[str, str]]) -> EncodedText:
-        turns = [{"from": "system", "value": SYSTEM}]
-        for number, (question, answer) in enumerate(rounds):
-            image = "" if number else f"{IMAGE}\n"
-            turns.append({"from": "human", "value": image + question})
-            turns.append({"from": "gpt", "value": answer})
-        return encode_conversation(self.tokenizer, turns, "vicuna-v1", has_image=True)
-
     def _prompt(self, question: str) -> list[int]:
-        encoded = self._encode([(question, "x")])
+        encoded = encode_questions(self.tokenizer, [(question, "x")])
         first = next(n for n, label in enumerate(encoded.labels) if label != IGNORE_INDEX)
         return encoded.input_ids[:first]
 
 
-def add_numbers(llm: torch.nn.Module, size: int) -> None:
-    """Enlarge the vocabulary to `size`: numbers in rising order whose neighbours are alike.
-
-    Their embeddings are waves over the number, mixed at random (always the same way) and of the
-    other words' deviation.
-    """
-    old = llm.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
-    llm.resize_token_embeddings(size, mean_resizing=False)  # type: ignore[operator]
-    share_N = torch.linspace(0, 1, size - old)
-    waves = [
-        wave(math.pi * frequency * share_N) / frequency
-        for frequency in _FREQUENCIES
-        for wave in (torch.cos, torch.sin)
-    ]
-    waves_NF = torch.stack(waves, dim=1)
-    generator = torch.Generator().manual_seed(0)
-    for table in (llm.get_input_embeddings(), llm.get_output_embeddings()):  # type: ignore[operator]
-        weight_WD: Tensor = table.weight.data
-        mixed_ND = waves_NF @ torch.randn(
-            waves_NF.shape[1], weight_WD.shape[1], generator=generator
-        )
-        weight_WD[old:] = mixed_ND * (weight_WD[:old].std() / mixed_ND.std())
+def encode_questions(tokenizer: Any, rounds: Sequence[tuple[str, str]]) -> EncodedText:
+    """A conversation of these questions and answers about one image; the answers are learnt."""
+    turns = [{"from": "system", "value": SYSTEM}]
+    for number, (question, answer) in enumerate(rounds):
+        image = "" if number else f"{IMAGE}\n"
+        turns.append({"from": "human", "value": image + question})
+        turns.append({"from": "gpt", "value": answer})
+    return encode_conversation(tokenizer, turns, "vicuna-v1", has_image=True)
 
 
 def _chosen(seed: int) -> list[SceneQuestion]:
@@ -203,9 +170,3 @@ def _answer(scene: str, place: int, question: SceneQuestion, text: str) -> Answe
         width, height = question.size
         entry |= {"references": list(question.bbox_xyxy), "width": width, "height": height}
     return Answer(name, text, entry, "the miniature")
-
-
-def _sample(
-    questions: Sequence[SceneQuestion], most: int, rng: np.random.Generator
-) -> list[SceneQuestion]:
-    return [questions[int(n)] for n in rng.permutation(len(questions))[:most]]

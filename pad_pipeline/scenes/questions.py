@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 
 from pad_pipeline.scenes.captions import noun_phrase
-from pad_pipeline.scenes.generator import KINDS, Scene, Thing
+from pad_pipeline.scenes.generator import KINDS, Scene
 from pad_pipeline.scenes.kinds import SPECS
 
 Topic = Literal["where", "colour", "kind", "count", "side", "yes or no"]
@@ -19,8 +19,22 @@ TOPICS: tuple[Topic, ...] = get_args(Topic)
 BOX_STEP = 0.05
 """Boxes are written in multiples of this share of the padded square's side."""
 
+MOST_OF_A_KIND = 3
+"""See `choose`."""
+
 _NUMBERS = ("none", "one", "two", "three", "four", "five")
 _SIDES = ((0.4, "left"), (0.6, "middle"), (1.0, "right"))
+
+
+class Located(Protocol):
+    """What a question needs to know of a thing: kind, colour, box in pixels."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def variant(self) -> str: ...
+    @property
+    def bbox_xyxy(self) -> tuple[float, float, float, float]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +50,25 @@ class SceneQuestion:
 
 
 def draw_questions(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
-    """One question of every topic about each thing, in random order.
+    """The questions of `ask` about a drawn scene."""
+    height, width = scene.image.shape[:2]
+    return ask(scene.things, (width, height), rng)
+
+
+def ask(
+    things: Sequence[Located], size: tuple[int, int], rng: np.random.Generator
+) -> list[SceneQuestion]:
+    """One question of every topic about each thing of an image of `size`, in random order.
 
     Questions that have no single answer are left out: a thing that stands twice in the same colour
     has no place, things of one kind in several colours have no colour and no side. Half of the
     "yes or no" questions are to be denied.
     """
-    width, height = scene.image.shape[1], scene.image.shape[0]
-    kinds = Counter(thing.kind for thing in scene.things)
-    looks = Counter((thing.kind, thing.variant) for thing in scene.things)
+    width, height = size
+    kinds = Counter(thing.kind for thing in things)
+    looks = Counter((thing.kind, thing.variant) for thing in things)
     found: list[SceneQuestion] = []
-    for thing in scene.things:
+    for thing in things:
         is_only = kinds[thing.kind] == 1
         if looks[thing.kind, thing.variant] == 1:
             name = thing.kind
@@ -68,6 +90,19 @@ def draw_questions(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion
         found.append(_how_many(thing.kind, kinds))
         found.append(_is_there(thing, looks, rng))
     return [found[place] for place in rng.permutation(len(found))]
+
+
+def choose(asked: Sequence[SceneQuestion], rng: np.random.Generator) -> list[SceneQuestion]:
+    """Some of the questions for one conversation, in random order.
+
+    As many as there are, but at most `MOST_OF_A_KIND` each that ask where, that ask for yes or no,
+    and that ask anything else.
+    """
+    chosen: list[SceneQuestion] = []
+    for topics in (("where",), ("yes or no",), ("colour", "kind", "count", "side")):
+        of_kind = [question for question in asked if question.topic in topics]
+        chosen += [of_kind[place] for place in rng.permutation(len(of_kind))[:MOST_OF_A_KIND]]
+    return [chosen[place] for place in rng.permutation(len(chosen))]
 
 
 def box_text(bbox_xyxy: Sequence[float], width: int, height: int) -> str:
@@ -94,7 +129,7 @@ def _how_many(kind: str, kinds: Counter[str]) -> SceneQuestion:
 
 
 def _is_there(
-    thing: Thing, looks: Counter[tuple[str, str]], rng: np.random.Generator
+    thing: Located, looks: Counter[tuple[str, str]], rng: np.random.Generator
 ) -> SceneQuestion:
     """Whether there is such a thing, or one that is not: of another colour or another kind."""
     kind, variant, answer = thing.kind, thing.variant, "Yes"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from pad_pipeline.evaluate.answers import Answer
 from pad_pipeline.reproduce import miniature
 from pad_pipeline.reproduce.bench import QUICK, Bench
-from pad_pipeline.reproduce.second_stage import SecondSize, SecondStage, add_numbers
+from pad_pipeline.reproduce.second_stage import SecondSize, SecondStage
 from pad_pipeline.reproduce.tables import answer_row, table_lines, where_row
 from pad_pipeline.scenes.questions import box_numbers
 from pad_pipeline.train.choices import PAPER_PROJECTORS
@@ -45,17 +44,11 @@ def test_stage_2_trains_a_copy_and_answers_every_question(second: SecondStage) -
     assert [a.text for a in again] == [a.text for a in answers]
 
 
-def test_numbers_are_tokens_whose_neighbours_are_alike(second: SecondStage) -> None:
+def test_numbers_of_boxes_are_tokens_that_are_learnt(second: SecondStage) -> None:
     ids = second.tokenizer.convert_tokens_to_ids(box_numbers())
     assert ids == list(range(768, 768 + len(ids)))
     talk = second._conversation(second.train[0], np.random.default_rng(0))
     assert set(ids) & {label for label in talk.labels if label > 0}
-    llm = copy.deepcopy(second.bench.model.llm)
-    add_numbers(llm, len(second.tokenizer))
-    rows = torch.nn.functional.normalize(llm.get_input_embeddings().weight.data[768:], dim=-1)
-    likeness = rows @ rows.T
-    assert likeness.diagonal(1).min() > 0.8
-    assert likeness[0, -1] < 0.5
 
 
 def _is_equal(one: torch.Tensor, other: torch.Tensor) -> bool:

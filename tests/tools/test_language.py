@@ -22,6 +22,7 @@ from transformers import (
 from pad_pipeline.models.references import EMBEDDED_WEIGHTS
 from pad_pipeline.scenes import backgrounds
 from pad_pipeline.scenes.generator import KINDS, generate_scene
+from pad_pipeline.scenes.questions import on_padded_square
 from tools.annotators.data import EVALUATION_SEED
 from tools.annotators.training_loop import Schedule
 from tools.language import corpus, frames, tokenizer, train_language, train_vision
@@ -43,8 +44,9 @@ def pieces():
 
 
 @pytest.fixture(scope="module")
-def model() -> LlamaForCausalLM:
-    return LlamaForCausalLM.from_pretrained(LANGUAGE, dtype=torch.float32).eval()
+def model(pieces) -> train_language.ModelOfCells:
+    llm = LlamaForCausalLM.from_pretrained(LANGUAGE, dtype=torch.float32).eval()
+    return train_language.ModelOfCells(llm, train_language.Writer(pieces))
 
 
 @pytest.fixture(scope="module")
@@ -102,18 +104,50 @@ def test_frames_are_those_of_clips_processor() -> None:
     processor = CLIPImageProcessorPil.from_pretrained(VISION)
     for seed in range(5):
         scene = generate_scene(seed)
-        pixels, shares = frames.scene_frames(scene)
+        made = frames.scene_frames(scene)
         expected = processor(scene.image, return_tensors="pt")["pixel_values"]
-        torch.testing.assert_close(train_vision.to_pixels(pixels[:1]), expected)
-        np.testing.assert_allclose(shares.astype(int).sum(-1), 255, atol=2)
-        shown = {KINDS[k] for k in np.flatnonzero(shares[1, :, :-1].sum(0))}
+        torch.testing.assert_close(train_vision.to_pixels(made.pixels[:1]), expected)
+        np.testing.assert_allclose(made.shares.astype(int).sum(-1), 255, atol=2)
+        shown = {KINDS[k] for k in np.flatnonzero(made.shares[1, :, :-1].sum(0))}
         assert shown == set(scene.tags)
 
 
+def test_patches_have_the_colour_and_the_box_of_what_they_show() -> None:
+    scene = generate_scene(3)
+    made = frames.scene_frames(scene)
+    height, width = scene.image.shape[:2]
+    known = {
+        (thing.variant, tuple(round(255 * edge) for edge in on_padded_square(box, width, height)))
+        for thing in scene.things
+        for box in [thing.bbox_xyxy]
+    }
+    shows = made.colours[1] != frames.NOTHING  # the padded frame
+    found = {
+        (frames.COLOURS[colour], tuple(box))
+        for colour, box in zip(made.colours[1][shows], made.boxes[1][shows].tolist(), strict=True)
+    }
+    assert found == known
+    # a patch is nearer to its own thing's box than half a patch
+    cells = (np.arange(frames.GRID) + 0.5) / frames.GRID
+    x, y = np.tile(cells, frames.GRID)[shows], np.repeat(cells, frames.GRID)[shows]
+    x0, y0, x1, y1 = made.boxes[1][shows].T / 255
+    assert (np.abs(np.clip(x, x0, x1) - x) < 0.5 / frames.GRID).all()
+    assert (np.abs(np.clip(y, y0, y1) - y) < 0.5 / frames.GRID).all()
+
+
 def test_a_mirrored_sample_mirrors_patches_and_words(pack: frames.FramePack) -> None:
-    captions = {c for k in range(4) for c in train_vision.draw_frames(pack, 8, 0, k)[2]}
+    captions = {c for k in range(4) for c in train_vision.draw_frames(pack, 8, 0, k)[1]}
     assert captions <= {*pack.captions, *map(train_vision.mirrored, pack.captions)}
     assert not captions <= set(pack.captions)
+    values = np.arange(64 * 2).reshape(64, 2)
+    assert train_vision.mirrored_patches(values)[0].tolist() == values[7].tolist()
+    for step in range(4):  # a box stays where the patches are that show its thing
+        drawn, _ = train_vision.draw_frames(pack, 8, 0, step)
+        row, place = np.argwhere(drawn.colours != frames.NOTHING).T
+        x0, y0, x1, y1 = drawn.boxes[row, place].T / 255
+        x, y = (place % 8 + 0.5) / 8, (place // 8 + 0.5) / 8
+        assert (np.abs(np.clip(x, x0, x1) - x) < 0.5 / 8).all()
+        assert (np.abs(np.clip(y, y0, y1) - y) < 0.5 / 8).all()
     assert train_vision.mirrored("on the left, to its right") == "on the right, to its left"
 
 
@@ -175,27 +209,41 @@ def test_patches_know_what_they_show_where() -> None:
     """A linear probe of hidden layer -2, on scenes that neither training nor the probe saw."""
     tower = CLIPVisionModel.from_pretrained(VISION, dtype=torch.float32).eval()
     made = [frames.scene_frames(generate_scene(EVALUATION_SEED + i)) for i in range(240)]
-    pixels = train_vision.to_pixels(np.stack([pixels[0] for pixels, _ in made]))
+    pixels = train_vision.to_pixels(np.stack([each.pixels[0] for each in made]))
     with torch.inference_mode():
         states = tower(pixels, output_hidden_states=True).hidden_states
     features = states[train_vision.USED_LAYER][:, 1:].double()
     features = torch.cat([features, torch.ones_like(features[..., :1])], dim=-1)
-    shares = torch.from_numpy(np.stack([shares[0] for _, shares in made])).double() / 255
+    shares = torch.from_numpy(np.stack([each.shares[0] for each in made])).double() / 255
+    boxes = torch.from_numpy(np.stack([each.boxes[0] for each in made])).double() / 255
+    colours = torch.from_numpy(np.stack([each.colours[0] for each in made]).astype(int))
     fit, test = slice(0, 200), slice(200, 240)
-    known, wanted = features[fit].flatten(0, 1), shares[fit].flatten(0, 1)
-    ridge = 10 * torch.eye(known.shape[1], dtype=torch.float64)
-    probe = torch.linalg.solve(known.T @ known + ridge, known.T @ wanted)
+
+    def guess(wanted: torch.Tensor) -> torch.Tensor:
+        known = features[fit].flatten(0, 1)
+        ridge = 10 * torch.eye(known.shape[1], dtype=torch.float64)
+        probe = torch.linalg.solve(known.T @ known + ridge, known.T @ wanted[fit].flatten(0, 1))
+        return features[test] @ probe
+
     shown = shares[test].argmax(-1)
     things = (shares[test].max(-1).values > 0.5) & (shown < len(KINDS))
-    guessed = (features[test] @ probe)[..., :-1].argmax(-1)
     assert things.sum() > 300
-    accuracy = (guessed == shown)[things].double().mean()
-    assert accuracy > 0.5  # of 20 kinds; a straight line through 200 scenes
+    right = (guess(shares)[..., :-1].argmax(-1) == shown)[things]
+    assert right.double().mean() > 0.5  # of 20 kinds; a straight line through 200 scenes
+    hues = torch.nn.functional.one_hot(colours.clamp(max=len(frames.COLOURS))).double()
+    right = (guess(hues)[..., :-1].argmax(-1) == colours[test])[things]
+    assert right.double().mean() > 0.5
+    off = (guess(boxes) - boxes[test]).abs()[things].mean()
+    assert off < 0.5 * (boxes[test] - boxes[fit].mean((0, 1))).abs()[things].mean()
+    cells = (torch.arange(8, dtype=torch.float64) + 0.5) / 8
+    places = torch.cartesian_prod(cells, cells).expand(240, -1, -1)
+    assert (guess(places) - places[test]).abs().mean() < 0.25 / 8 * 4
 
 
-def _loss(model: LlamaForCausalLM, samples: list[train_language.TextSample]) -> float:
+def _loss(model: train_language.ModelOfCells, samples: list[train_language.TextSample]) -> float:
     with torch.inference_mode():
-        return float(train_language.language_loss(model, samples))
+        found = train_language.language_losses(model, samples, np.random.default_rng(0))
+    return float(found["text"])
 
 
 def test_the_language_model_knows_captions_and_uses_hints(pieces, model) -> None:

@@ -27,7 +27,7 @@ from tools.language.train_vision import USED_LAYER, to_pixels
 logger = logging.getLogger(__name__)
 
 BATCH = 16
-SCHEDULE = Schedule(steps=6500, learning_rate=1e-3, warm_up_steps=100, weight_decay=0.0)
+SCHEDULE = Schedule(steps=10_500, learning_rate=1e-3, warm_up_steps=100, weight_decay=0.0)
 CONFIG = {
     "num_attention_heads": 4,
     "attention_head_dim": 32,

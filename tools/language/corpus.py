@@ -28,6 +28,9 @@ SYSTEM = (
     "helpful, detailed, and polite answers to the user's questions."
 )
 
+SIZES = ((208, 232), (224, 224), (192, 256), (288, 168), (256, 192))
+"""Width and height of the images that scenes are drawn in."""
+
 _COUNTS = (0.10, 0.22, 0.30, 0.24, 0.14)  # of 1 to 5 things, as the generator has them
 _CAPTION_REQUESTS = (
     "Describe the image.",
@@ -57,9 +60,12 @@ class Layout:
     place: str
 
 
-def lay_out(rng: np.random.Generator) -> Layout:
-    """A scene's things by the generator's odds, put down at random within their zones."""
-    count = 1 + int(rng.choice(len(_COUNTS), p=_COUNTS))
+def lay_out(rng: np.random.Generator, counts: Sequence[float] = _COUNTS) -> Layout:
+    """A scene's things by the generator's odds, put down at random within their zones.
+
+    `counts` are the odds of 1, 2, … things.
+    """
+    count = 1 + int(rng.choice(len(counts), p=counts))
     kinds = [KINDS[k] for k in rng.integers(len(KINDS), size=count)]
     if count > 1 and rng.random() < 0.15:
         kinds[-1] = kinds[0]
@@ -80,6 +86,31 @@ def lay_out(rng: np.random.Generator) -> Layout:
             )
         )
     return Layout(tuple(things), PLACES[int(rng.integers(len(PLACES)))])
+
+
+@dataclass(frozen=True, slots=True)
+class Boxed:
+    """A thing of a layout with a box in pixels."""
+
+    kind: str
+    variant: str
+    bbox_xyxy: tuple[float, float, float, float]
+
+
+def give_boxes(
+    layout: Layout, rng: np.random.Generator
+) -> tuple[tuple[int, int], tuple[Boxed, ...]]:
+    """An image's size, and the layout's things with boxes of the sizes that drawn things have."""
+    width, height = SIZES[int(rng.integers(len(SIZES)))]
+    found = []
+    for thing in layout.things:
+        sides = max(width, height) * 0.29 * np.exp(rng.normal(0, 0.27, 2))
+        (w, h), x, y = np.minimum(sides, (width, height)), thing.x * width, thing.y * height
+        left = float(np.clip(x - w / 2, 0, width - w))
+        top = float(np.clip(y - h / 2, 0, height - h))
+        box = (left, top, left + float(w), top + float(h))
+        found.append(Boxed(thing.kind, thing.variant, box))
+    return (width, height), tuple(found)
 
 
 def caption(layout: Layout, rng: np.random.Generator) -> str:

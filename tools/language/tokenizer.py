@@ -9,12 +9,16 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from pad_pipeline.scenes.questions import box_numbers
 from tools.language import corpus
 
 NUM_PIECES = 768
 MARK = "▁"
 SPECIAL = ("<unk>", "<s>", "</s>")
 """Ids 0, 1 and 2; as in Vicuna the unknown token also pads."""
+
+NUMBERS = tuple(box_numbers())
+"""Pieces of their own, after all others: the numbers that boxes are written in."""
 
 _BYTES = tuple(f"<0x{value:02X}>" for value in range(256))
 
@@ -67,6 +71,11 @@ def save_tokenizer(directory: Path, vocab: dict[str, int], merges: list[list[str
          "normalized": False, "special": True}
         for i, token in enumerate(SPECIAL)
     ]  # fmt: skip
+    numbers = [
+        {**special[0], "id": len(vocab) + n, "content": number} for n, number in enumerate(NUMBERS)
+    ]
+    for number in numbers:
+        number["special"] = False
     begin = {"SpecialToken": {"id": "<s>", "type_id": 0}}
     text = {"Sequence": {"id": "A", "type_id": 0}}
     second = [
@@ -77,7 +86,7 @@ def save_tokenizer(directory: Path, vocab: dict[str, int], merges: list[list[str
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": special,
+        "added_tokens": [*special, *numbers],
         "normalizer": None,
         "pre_tokenizer": {
             "type": "Metaspace",

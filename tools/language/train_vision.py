@@ -1,4 +1,8 @@
-"""Training of the embedded vision tower: CLIP's contrast with captions, and what patches show."""
+"""Training of the embedded vision tower: CLIP's contrast with captions, and what patches show.
+
+What a patch shows is more than CLIP is taught: the kind and the colour of the thing in it, the box
+of that thing, and where the patch itself stands.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +19,22 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, PreTrainedTokenizerB
 from pad_pipeline.normalisation import CLIP_MEAN, CLIP_STD
 from pad_pipeline.scenes.generator import KINDS
 from tools.annotators.training_loop import Schedule, fit
-from tools.language.frames import GRID, IMAGE_SIZE, PATCH_SIZE, FramePack
+from tools.language.frames import (
+    COLOURS,
+    GRID,
+    IMAGE_SIZE,
+    NOTHING,
+    PATCH_SIZE,
+    FramePack,
+    SceneFrames,
+)
 
 logger = logging.getLogger(__name__)
 
 BATCH = 32
-SCHEDULE = Schedule(steps=1500, learning_rate=1e-3, warm_up_steps=100, weight_decay=0.01)
-PATCH_WEIGHT = 2.0
+SCHEDULE = Schedule(steps=2000, learning_rate=1e-3, warm_up_steps=100, weight_decay=0.01)
+WEIGHTS = {"kinds": 2.0, "colours": 0.5, "boxes": 4.0, "places": 2.0}
+"""Of the losses on patches, beside the contrast's 1."""
 CONFIG = CLIPVisionConfig(
     hidden_size=128,
     intermediate_size=384,
@@ -34,6 +47,8 @@ CONFIG = CLIPVisionConfig(
 )
 USED_LAYER = -2
 """The hidden layer that projectors read, as LLaVA reads CLIP's."""
+PARTS = {"kinds": len(KINDS) + 1, "colours": len(COLOURS), "boxes": 4, "places": 2}
+"""What a straight line reads from each patch, and how many numbers that is."""
 
 
 class TowerWithText(nn.Module):
@@ -57,10 +72,12 @@ class TowerWithText(nn.Module):
         self.image_projection = nn.Linear(width, config.projection_dim, bias=False)
         self.text_projection = nn.Linear(width, config.projection_dim, bias=False)
         self.scale = nn.Parameter(torch.tensor(2.5))
-        self.patches = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(KINDS) + 1))
+        self.patch_norm = nn.LayerNorm(width)
+        self.patches = nn.Linear(width, sum(PARTS.values()))
 
-    def forward(self, pixels_BCHW: Tensor, ids_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """Similarity logits (B images, B captions) and patch logits (B, S, kinds + 1)."""
+    def forward(self, pixels_BCHW: Tensor, ids_BT: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Similarity logits (B images, B captions), and what is read from the patches: a tensor
+        (B, S, numbers) for each of `PARTS`."""
         seen = self.tower(pixels_BCHW, output_hidden_states=True)
         padding_BT = ids_BT == 0
         read_BTD = self.words(ids_BT) + self.positions[: ids_BT.shape[1]]
@@ -70,7 +87,9 @@ class TowerWithText(nn.Module):
         image_BE = F.normalize(self.image_projection(seen.pooler_output), dim=-1)
         text_BE = F.normalize(self.text_projection(mean_BD), dim=-1)
         logits_BB = self.scale.exp().clamp(max=50) * image_BE @ text_BE.T
-        return logits_BB, self.patches(seen.hidden_states[USED_LAYER][:, 1:])
+        read_BSN = self.patches(self.patch_norm(seen.hidden_states[USED_LAYER][:, 1:]))
+        parts = read_BSN.split(list(PARTS.values()), dim=-1)
+        return logits_BB, dict(zip(PARTS, parts, strict=True))
 
 
 def to_pixels(frames: np.ndarray) -> Tensor:
@@ -84,26 +103,31 @@ def mirrored(caption: str) -> str:
     return caption.replace("left", "\0").replace("right", "left").replace("\0", "right")
 
 
-def draw_frames(
-    pack: FramePack, size: int, seed: int, step: int
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Frames (B, H, W, 3), shares (B, S, kinds + 1) and captions of a step.
+def mirrored_patches(parts_FSN: np.ndarray) -> np.ndarray:
+    """(S, …) values of patches in the places that they have in the mirrored frame."""
+    return parts_FSN.reshape(GRID, GRID, -1)[:, ::-1].reshape(parts_FSN.shape)
+
+
+def draw_frames(pack: FramePack, size: int, seed: int, step: int) -> tuple[SceneFrames, list[str]]:
+    """Frames of a step, one a scene in the place of the two: arrays with B first, and captions.
 
     Cropped or padded, half of them mirrored, all of slightly other brightness and colours.
     """
     rng = np.random.default_rng((seed, step))
-    frames, shares, captions = [], [], []
+    drawn, captions = [], []
     for row in rng.choice(len(pack), size, replace=len(pack) < size):
-        kind = int(rng.integers(pack.pixels.shape[1]))
-        frame, share, caption = pack.pixels[row, kind], pack.shares[row, kind], pack.captions[row]
+        kind, caption = int(rng.integers(pack.pixels.shape[1])), pack.captions[row]
+        arrays = (pack.pixels, pack.shares, pack.colours, pack.boxes)
+        frame, *patches = (array[row, kind] for array in arrays)
         if rng.random() < 0.5:
             frame, caption = frame[:, ::-1], mirrored(caption)
-            share = share.reshape(GRID, GRID, -1)[:, ::-1].reshape(GRID * GRID, -1)
+            shares, colours, boxes = map(mirrored_patches, patches)
+            x0, y0, x1, y1 = boxes.T
+            patches = [shares, colours, np.stack([255 - x1, y0, 255 - x0, y1], axis=1)]
         gain, shift = rng.uniform(0.9, 1.1) * rng.uniform(0.96, 1.04, 3), rng.uniform(-10, 10)
-        frames.append(np.clip(frame * gain + shift, 0, 255).astype(np.uint8))
-        shares.append(share)
+        drawn.append((np.clip(frame * gain + shift, 0, 255).astype(np.uint8), *patches))
         captions.append(caption)
-    return np.stack(frames), np.stack(shares), captions
+    return SceneFrames(*map(np.stack, zip(*drawn, strict=True))), captions
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, captions: list[str]) -> Tensor:
@@ -120,36 +144,74 @@ def tower_losses(
     seed: int,
     step: int,
 ) -> dict[str, Tensor]:
-    """CLIP's symmetric contrast over the batch, and the cross-entropy of what each patch shows."""
-    frames, shares, captions = draw_frames(pack, batch, seed, step)
-    logits_BB, patches_BSK = model(to_pixels(frames), encode(tokenizer, captions))
+    """CLIP's symmetric contrast over the batch, and what is read wrongly from the patches."""
+    frames, captions = draw_frames(pack, batch, seed, step)
+    logits_BB, read = model(to_pixels(frames.pixels), encode(tokenizer, captions))
     own_B = torch.arange(batch)
-    target_BSK = torch.from_numpy(shares).float()
-    target_BSK = target_BSK / target_BSK.sum(-1, keepdim=True)
     contrast = F.cross_entropy(logits_BB, own_B) + F.cross_entropy(logits_BB.T, own_B)
-    shown = F.cross_entropy(patches_BSK.flatten(0, 1), target_BSK.flatten(0, 1))
-    return {"contrast": contrast / 2, "patches": PATCH_WEIGHT * shown}
+    losses = patch_losses(read, frames)
+    return {
+        "contrast": contrast / 2,
+        **{name: weight * losses[name] for name, weight in WEIGHTS.items()},
+    }
+
+
+def patch_losses(read: dict[str, Tensor], frames: SceneFrames) -> dict[str, Tensor]:
+    """Cross-entropy of kinds and colours; mean distance of edges and places, in sides."""
+    shares_BSK, colours_BS, boxes_BS4 = (
+        torch.from_numpy(part).float() for part in (frames.shares, frames.colours, frames.boxes)
+    )
+    shares_BSK = shares_BSK / shares_BSK.sum(-1, keepdim=True)
+    shows_BS = colours_BS != NOTHING
+    cells = (torch.arange(GRID) + 0.5) / GRID
+    places_S2 = torch.cartesian_prod(cells, cells).flip(-1)
+    return {
+        "kinds": F.cross_entropy(read["kinds"].flatten(0, 1), shares_BSK.flatten(0, 1)),
+        "colours": F.cross_entropy(read["colours"][shows_BS], colours_BS[shows_BS].long()),
+        "boxes": F.l1_loss(read["boxes"][shows_BS], boxes_BS4[shows_BS] / 255),
+        "places": F.l1_loss(read["places"], places_S2.expand_as(read["places"])),
+    }
 
 
 @torch.inference_mode()
-def retrieval_and_patches(
+def measure_tower(
     model: TowerWithText, tokenizer: PreTrainedTokenizerBase, pack: FramePack
-) -> tuple[float, float]:
-    """Share of images whose own caption is the nearest of 32, and of patches classified right.
+) -> dict[str, float]:
+    """On the cropped frames: the share of images whose own caption is the nearest of 32
+    ("retrieval"), of patches whose kind and colour are read right, of patches with a thing whose
+    box is read with an IoU of 0.5 or more, and the mean distance of places from their own.
 
-    On the cropped frames; the scenes past the last full 32 are left out.
+    The scenes past the last full 32 are left out.
     """
     group = min(32, len(pack))
-    hits = right = count = 0
+    sums: dict[str, list[Tensor]] = {}
     for start in range(0, len(pack) - group + 1, group):
         rows = slice(start, start + group)
         ids = encode(tokenizer, list(pack.captions[rows]))
-        logits_BB, patches_BSK = model(to_pixels(pack.pixels[rows, 0]), ids)
-        hits += int((logits_BB.argmax(1) == torch.arange(group)).sum())
-        shown_BS = torch.from_numpy(pack.shares[rows, 0].astype(np.float32)).argmax(-1)
-        right += float((patches_BSK.argmax(-1) == shown_BS).float().mean(1).sum())
-        count += group
-    return hits / count, right / count
+        logits_BB, read = model(to_pixels(pack.pixels[rows, 0]), ids)
+        arrays = (pack.pixels, pack.shares, pack.colours, pack.boxes)
+        frames = SceneFrames(*(array[rows, 0] for array in arrays))
+        colours_BS = torch.from_numpy(frames.colours.astype(np.int64))
+        shows_BS = colours_BS != NOTHING
+        kinds_BS = torch.from_numpy(frames.shares.astype(np.int64)).argmax(-1)
+        overlaps = _ious(read["boxes"], torch.from_numpy(frames.boxes).float() / 255)
+        found = {
+            "retrieval": logits_BB.argmax(1) == torch.arange(group),
+            "kinds": read["kinds"].argmax(-1) == kinds_BS,
+            "colours": (read["colours"].argmax(-1) == colours_BS)[shows_BS],
+            "boxes": (overlaps >= 0.5)[shows_BS],
+            "places": patch_losses(read, frames)["places"][None],
+        }
+        for name, values in found.items():
+            sums.setdefault(name, []).append(values.float().flatten())
+    return {name: float(torch.cat(values).mean()) for name, values in sums.items()}
+
+
+def _ious(a: Tensor, b: Tensor) -> Tensor:
+    low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
+    shared = (high - low).clamp(min=0).prod(-1)
+    areas = [(box[..., 2:] - box[..., :2]).clamp(min=0).prod(-1) for box in (a, b)]
+    return shared / (areas[0] + areas[1] - shared).clamp(min=1e-6)
 
 
 def train_vision(
@@ -170,8 +232,9 @@ def train_vision(
 
     def keep(model: nn.Module, step: int) -> None:
         assert isinstance(model, TowerWithText)
-        retrieval, patches = retrieval_and_patches(model, tokenizer, held_out)
-        logger.info("step %d: own caption first %.3f, patches right %.3f", step, retrieval, patches)
+        found = measure_tower(model, tokenizer, held_out)
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
+        logger.info("step %d, unseen scenes: %s", step, shown)
         save_tower(model.tower, output / "model")
 
     fit(
