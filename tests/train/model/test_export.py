@@ -38,7 +38,7 @@ from tests.train.model.toy_llava import llava_tiny, settings
 from tests.train.text.byte_level import byte_level_tokenizer
 
 SIZE = 56
-WORDS = 768
+WORDS = 789
 """Of the embedded language model's tokenizer; with two more a multiple of 64 is passed."""
 
 
