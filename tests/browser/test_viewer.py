@@ -346,7 +346,7 @@ def test_the_score_slider_of_the_ground_truth_takes_the_counts_along(tab) -> Non
         slider.press("ArrowRight")
     assert tab.locator(".cut output").inner_text() == "0.95"
     until(tab, lambda: int(found.inner_text()) < before)
-    assert "min_score=0.95" in tab.url
+    until(tab, lambda: "min_score=0.95" in tab.url)
     tab.click("[data-live=figures] >> text=Images with mistakes")
     assert "min_score=0.95" in tab.url
     assert tab.locator(".cut output").inner_text() == "0.95"

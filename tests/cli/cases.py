@@ -106,7 +106,7 @@ ERRORS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "service with a missing key": (
         "serve --preset demo --api-key-file nowhere",
-        ("cannot read the API key from nowhere (No such file or directory)",),
+        ("cannot read an API key from nowhere (No such file or directory)",),
     ),
     "service with an empty key": (
         "serve --preset demo --api-key-file empty_key",

@@ -11,6 +11,7 @@ import pytest
 
 from pad_pipeline.errors import UserError
 from pad_pipeline.evaluate.detections import _measure, evaluate_detections
+from pad_pipeline.ground_truth.coco import read_coco
 from pad_pipeline.records import Region
 from tests.evaluate.test_detections import SIZE, region, write_records
 
@@ -81,7 +82,8 @@ def write(
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_draw_has_the_figures_of_its_images(tmp_path: Path, seed: int) -> None:
     objects, regions = drawn(seed)
-    scores = _measure(*write(tmp_path / "all", objects, regions, [1] * NUM_IMAGES), None).scores
+    annotations, truth = write(tmp_path / "all", objects, regions, [1] * NUM_IMAGES)
+    scores = _measure(annotations, read_coco(truth), None).scores
     generator = np.random.default_rng(seed)
     draws = [[1] * NUM_IMAGES, *generator.multinomial(NUM_IMAGES, [1 / NUM_IMAGES] * 6, 3).tolist()]
     for number, counts in enumerate(draws):
