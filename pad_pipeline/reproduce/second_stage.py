@@ -48,7 +48,7 @@ class SecondSize:
     batch: int = 16
 
 
-FULL_SECOND = SecondSize(num_scenes=3000, num_steps=300)
+FULL_SECOND = SecondSize(num_scenes=3000, num_steps=200)
 QUICK_SECOND = SecondSize(num_scenes=480, num_steps=60, batch=8)
 
 
