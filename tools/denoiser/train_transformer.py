@@ -1,8 +1,8 @@
 """Training of the embedded denoising transformer: latents of scenes, given the tower's patches.
 
 It stands for a text-to-image model trained beforehand. What it is given are not words but the patch
-features of the embedded vision tower (64 × 128), which say what is there, and their places, which
-the features do not say.
+features of the embedded vision tower (64 × 128), which say what is there, with sines of their
+places added.
 """
 
 from __future__ import annotations

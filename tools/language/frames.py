@@ -28,6 +28,14 @@ COLOURS = sorted({colour for spec in SPECS.values() for colour in spec.variants}
 NOTHING = 255
 """In the place of a colour where a patch shows hardly anything of a thing."""
 
+_SIDES: dict[str, tuple[int, ...]] = {
+    "pixels": (len(FRAMES), IMAGE_SIZE, IMAGE_SIZE, 3),
+    "shares": (len(FRAMES), GRID * GRID, len(KINDS) + 1),
+    "colours": (len(FRAMES), GRID * GRID),
+    "boxes": (len(FRAMES), GRID * GRID, 4),
+}
+"""The files of a pack, and the shape of a scene in each."""
+
 _CHUNK = 250
 _LEAST_SHARE = 0.25
 
@@ -99,8 +107,12 @@ def open_frames(
     """
     if first_seed < EVALUATION_SEED < first_seed + num_scenes:
         raise ValueError(f"training seeds must stay below {EVALUATION_SEED}")
-    wanted = {"first_seed": first_seed, "num_scenes": num_scenes, "kinds": list(KINDS)}
-    wanted["files"] = list(_SIDES)
+    wanted = {
+        "first_seed": first_seed,
+        "num_scenes": num_scenes,
+        "kinds": list(KINDS),
+        "files": list(_SIDES),
+    }
     header = directory / "frames.json"
     if not header.is_file() or json.loads(header.read_text(encoding="utf-8")) != wanted:
         directory.mkdir(parents=True, exist_ok=True)
@@ -128,12 +140,3 @@ def open_frames(
         },
         captions=tuple(json.loads((directory / "captions.json").read_text(encoding="utf-8"))),
     )
-
-
-_SIDES: dict[str, tuple[int, ...]] = {
-    "pixels": (len(FRAMES), IMAGE_SIZE, IMAGE_SIZE, 3),
-    "shares": (len(FRAMES), GRID * GRID, len(KINDS) + 1),
-    "colours": (len(FRAMES), GRID * GRID),
-    "boxes": (len(FRAMES), GRID * GRID, 4),
-}
-"""The files of a pack, and the shape of a scene in each."""
