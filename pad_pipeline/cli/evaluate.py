@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from rich.console import Console
 from tyro.conf import Positional, arg
 
-from pad_pipeline.cli.options import Run, TrainingImages
+from pad_pipeline.cli.options import Run, TrainingImages, WorkerOptions
 from pad_pipeline.cli.reports.output import say
 from pad_pipeline.errors import Setting, UserError
 from pad_pipeline.review.choice import ReviewChoice
+
+if TYPE_CHECKING:
+    from pad_pipeline.reproduce.plan import WorkOnRay
+
+_MOST_WORKERS = 8
+"""By default: each holds scenes and models of its own, 1.3 GB."""
 
 
 def analyze(
@@ -67,6 +75,7 @@ def experiment(
             arg(metavar="{beta,patch-only,projectors,llms,pursuit}"),
         ]
     ],
+    workers: Annotated[WorkerOptions, arg(name="")],
     output: str = "experiment",
     quick: bool = False,
     run: str | None = None,
@@ -102,11 +111,15 @@ def experiment(
         return
     from pad_pipeline.reproduce.experiments import run_experiment
 
-    for line in run_experiment(name, output, quick=quick):
+    for line in run_experiment(name, output, quick=quick, work_on_ray=_on_ray(workers)):
         say(line)
 
 
-def reproduce(output: str = "reproduction", quick: bool = False) -> None:
+def reproduce(
+    workers: Annotated[WorkerOptions, arg(name="")],
+    output: str = "reproduction",
+    quick: bool = False,
+) -> None:
     """Run the paper's Tables 1 to 5 and 8 in miniature.
 
     On the embedded small models: projectors, captions, and stage 2 on questions about scenes.
@@ -117,5 +130,21 @@ def reproduce(output: str = "reproduction", quick: bool = False) -> None:
     """
     from pad_pipeline.reproduce.miniature import reproduce as run
 
-    for line in run(output, quick=quick, console=Console(stderr=True)):
+    console = Console(stderr=True)
+    for line in run(output, quick=quick, console=console, work_on_ray=_on_ray(workers)):
         say(line)
+
+
+def _on_ray(options: WorkerOptions) -> WorkOnRay | None:
+    """What trains with several workers; None for one, which needs no Ray."""
+    workers = options.workers or min(os.cpu_count() or 1, _MOST_WORKERS)
+    if workers == 1:
+        return None
+    from pad_pipeline.reproduce.on_ray import work_on_ray
+
+    return partial(
+        work_on_ray,
+        workers=workers,
+        ray_address=options.ray_address,
+        ray_logs=options.ray_logs,
+    )

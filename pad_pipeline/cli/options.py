@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeVar
 from tyro.conf import Positional, arg
 
 from pad_pipeline.errors import Setting, UserError
+from pad_pipeline.limits import AtLeastOne
 
 _Config = TypeVar("_Config")
 
@@ -81,6 +82,14 @@ class RayOptions:
     """Ray cluster to join; without it the one that runs here, else a local start."""
     ray_logs: bool = False
     """Show Ray's own messages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions(RayOptions):
+    """How many workers train several models at once, and where."""
+
+    workers: AtLeastOne | None = None
+    """Workers on Ray that train at once; by default one for each CPU core, at most 8."""
 
 
 def choose_preset(name: str, presets: Mapping[str, Callable[[], _Config]]) -> _Config:

@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,7 +15,8 @@ from torch import Tensor
 from pad_pipeline.evaluate.analysis import Measures, measure
 from pad_pipeline.evaluate.generation.greedy import embed_prompts, generate_texts
 from pad_pipeline.evaluate.generation.prompts import encode_prompt
-from pad_pipeline.evaluate.maps import image_maps, write_maps
+from pad_pipeline.evaluate.maps import ImageMaps, image_maps
+from pad_pipeline.evaluate.measures.alignment import Threshold
 from pad_pipeline.geometry import coverage_float32, geometry
 from pad_pipeline.models.references import EMBEDDED
 from pad_pipeline.progress import track
@@ -41,7 +41,12 @@ logger = logging.getLogger(__name__)
 REGIMES = ("random", "caption", "patch_aligned")
 """How a projector is trained: not at all, with the caption loss, or with the patch loss too."""
 
+Tokenizer = Literal["sentencepiece", "byte-level"]
+
 LEARNING_RATE = 3e-3
+
+MAP_THRESHOLD: Threshold = "otsu"
+"""Of the masks that `Bench.maps` shows."""
 
 _NUM_MAPS = 6
 _FIRST_TRAINING_SCENE = 30_000_000
@@ -73,12 +78,18 @@ class Arm:
     """Whether the patch loss's weight rises from 0, or is the same at all steps."""
     caption_weight: float = 1.0
     is_trained: bool = True
-    tokenizer: Literal["sentencepiece", "byte-level"] = "sentencepiece"
+    tokenizer: Tokenizer = "sentencepiece"
     """Kind of the language model's; the embedded one has the first."""
 
 
 FULL = Size(seeds=(0, 1, 2), num_scenes=1000, num_held_out=150, num_steps=120)
 QUICK = Size(seeds=(0,), num_scenes=320, num_held_out=60, num_steps=40)
+
+
+def training_captions(size: Size) -> list[str]:
+    """The captions of the scenes that a bench of that size trains on."""
+    first = _FIRST_TRAINING_SCENE
+    return [generate_scene(seed).caption for seed in range(first, first + size.num_scenes)]
 
 
 class Bench:
@@ -110,12 +121,9 @@ class Bench:
         self.add_patches([*self.train, *self.held_out])
 
     def run(
-        self, kind: ProjectorKind, regime: str, seed: int, maps: Path | None = None
+        self, kind: ProjectorKind, regime: str, seed: int
     ) -> tuple[VisionLanguageModel, dict[str, float], list[tuple[int, float]]]:
-        """One projector trained in one regime, its measures on held-out scenes, its caption losses.
-
-        `maps` is a folder to write what it finds in some of these scenes to, for the viewer.
-        """
+        """One projector trained in one regime, its measures on held-out scenes, caption losses."""
         torch.manual_seed(seed)
         model = self._model(kind)
         weight = 5.0 if regime == "patch_aligned" else 0.0
@@ -133,36 +141,25 @@ class Bench:
             "caption_loss": loss,
         }
         assert all(math.isfinite(value) for value in values.values()), values
-        if maps is not None:
-            self._write_maps(model, maps, regime, values)
         return model, values, curve
 
-    def _write_maps(
-        self, model: VisionLanguageModel, folder: Path, regime: str, values: dict[str, float]
-    ) -> None:
-        shown = self.held_out[:_NUM_MAPS]
-        found = [
+    def maps(self, model: VisionLanguageModel) -> list[ImageMaps]:
+        """What the model finds in some of the held-out scenes, for the viewer."""
+        return [
             replace(
                 image_maps(
                     model,
                     self.tokenizer,
                     self.batches(model, [example])[0],
                     example,
-                    threshold="otsu",
+                    threshold=MAP_THRESHOLD,
                     num_iterations=5,
                 ),
                 image_id=f"scene {example.id}",
                 caption=self.captions[example.id],
             )
-            for example in shown
+            for example in self.held_out[:_NUM_MAPS]
         ]
-        name = regime.replace("_", " ")
-        measures = {
-            "align": values["align"],
-            "cosine": values["cosine"],
-            "delta_entropy": values["delta_h"],
-        }
-        write_maps(folder, REGIMES.index(regime), name, found, threshold="otsu", measures=measures)
 
     def train_arm(self, arm: Arm, seed: int) -> VisionLanguageModel:
         """The model with a projector that is trained as an arm of an experiment says."""
@@ -212,8 +209,13 @@ class Bench:
         draw: Callable[[], list[Example]],
         num_steps: int,
         arm: Arm | None = None,
+        *,
+        together: int = _IMAGES_TOGETHER,
     ) -> list[tuple[int, float]]:
-        """Train on a batch of `draw` a step; returns the caption loss of each step."""
+        """Train on a batch of `draw` a step; returns the caption loss of each step.
+
+        At most `together` examples pass through the model at once, in the order of `draw`.
+        """
         optimizer = make_optimizer(model, config)
         curve = []
         model.train()
@@ -224,7 +226,7 @@ class Bench:
             metrics = training_step(
                 model,
                 optimizer,
-                self.batches(model, draw()),
+                self.batches(model, draw(), together),
                 beta=beta(step, num_steps, config.patch_weight)
                 if arm is None or arm.is_ramped
                 else config.patch_weight,
@@ -283,12 +285,17 @@ class Bench:
             pixels = self.image.normalise([e.frame for e in group if e.frame is not None])
             self.patches |= zip([e.id for e in group], self.model.encode(pixels), strict=True)
 
-    def batches(self, model: VisionLanguageModel, examples: Sequence[Example]) -> list[Batch]:
+    def batches(
+        self,
+        model: VisionLanguageModel,
+        examples: Sequence[Example],
+        together: int = _IMAGES_TOGETHER,
+    ) -> list[Batch]:
         """The examples with their encoded patches in the place of pixels."""
         image = replace(self.image, num_tokens=model.projector.num_tokens)
         batches = []
-        for start in range(0, len(examples), _IMAGES_TOGETHER):
-            group = examples[start : start + _IMAGES_TOGETHER]
+        for start in range(0, len(examples), together):
+            group = examples[start : start + together]
             patches = torch.stack([self.patches[example.id] for example in group])
             batches.append(replace(collate(group, image, self._label_ids), pixels_ICHW=patches))
         return batches

@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -46,10 +47,10 @@ def learn_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=_BEGIN, eos_token=_END)
 
 
-def write_byte_level_llm(
-    folder: Path, texts: Sequence[str], *, num_steps: int = 400, seed: int = 0
-) -> float:
-    """Train tokenizer and model on `texts` and write them to `folder`; the last step's loss."""
+def byte_level_llm(
+    texts: Sequence[str], *, num_steps: int = 400, seed: int = 0
+) -> tuple[dict[str, bytes], float]:
+    """Tokenizer and model trained on `texts`: the files to load them from, the last step's loss."""
     tokenizer: Any = learn_tokenizer(texts)
     torch.manual_seed(seed)
     llm = LlamaForCausalLM(
@@ -84,7 +85,7 @@ def write_byte_level_llm(
         schedule.step()
         last = loss.item()
     logger.info("byte-level language model: loss %.3f after %d steps", last, num_steps)
-    with quiet():
+    with quiet(), TemporaryDirectory() as folder:
         llm.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    return last
+        return {file.name: file.read_bytes() for file in Path(folder).iterdir()}, last

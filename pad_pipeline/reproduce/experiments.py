@@ -11,7 +11,8 @@ import math
 import shutil
 import statistics
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -24,8 +25,17 @@ from pad_pipeline.evaluate.analysis import measure
 from pad_pipeline.evaluate.named_patches import measure_named_patches
 from pad_pipeline.evaluate.scoring.captions import score_captions
 from pad_pipeline.progress import track
-from pad_pipeline.reproduce.bench import FULL, QUICK, Arm, Bench, Size
-from pad_pipeline.reproduce.byte_level_llm import write_byte_level_llm
+from pad_pipeline.reproduce.bench import (
+    FULL,
+    QUICK,
+    Arm,
+    Bench,
+    Size,
+    Tokenizer,
+    training_captions,
+)
+from pad_pipeline.reproduce.byte_level_llm import byte_level_llm
+from pad_pipeline.reproduce.plan import WorkOnRay, work
 from pad_pipeline.reproduce.report import write_report
 from pad_pipeline.train.choices import PAPER_PROJECTORS
 from pad_pipeline.train.distributed import OneWorker
@@ -73,23 +83,27 @@ NUM_ITERATIONS = 5
 LEAST_ALIGN, MOST_WITHOUT_WORD = 0.15, 0.5
 
 
-def run_experiment(name: Experiment, output: str, *, quick: bool = False) -> list[str]:
+def run_experiment(
+    name: Experiment, output: str, *, quick: bool = False, work_on_ray: WorkOnRay | None = None
+) -> list[str]:
     """Train and measure every arm over the seeds; writes results.json and report.html.
 
-    Returns the table's lines. Raises `UserError` where `output` is a file.
+    Returns the table's lines. `work_on_ray` works on several arms at once (see `on_ray`); without
+    it this process trains one after the other. Raises `UserError` where `output` is a file.
     """
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} should be a folder to write to, but it is a file")
     folder.mkdir(parents=True, exist_ok=True)
     size = QUICK if quick else FULL
-    benches = _benches(size, ARMS[name])
-    found: dict[str, list[dict[str, float]]] = {arm.name: [] for arm in ARMS[name]}
-    plan = list(product(size.seeds, ARMS[name]))
-    for seed, arm in track(plan, len(plan), "training and measuring"):
-        bench = benches[arm.tokenizer]
-        values = measure_arm(bench, bench.train_arm(arm, seed))
-        found[arm.name].append(values)
+    llms: dict[Tokenizer, dict[str, bytes]] = {"sentencepiece": {}}
+    if any(arm.tokenizer == "byte-level" for arm in ARMS[name]):
+        llms["byte-level"], _ = byte_level_llm(training_captions(size))
+    plan = list(product(ARMS[name], size.seeds))
+    rows: dict[tuple[Arm, int], dict[str, float]] = {}
+    done = work(partial(_prepare, size, llms), plan, work_on_ray)
+    for (arm, seed), values in track(done, len(plan), "training and measuring"):
+        rows[arm, seed] = values
         logger.info(
             "%s, seed %d: Align %.3f, caption loss %.3f",
             *(arm.name, seed, values["align"], values["caption_loss"]),
@@ -100,7 +114,9 @@ def run_experiment(name: Experiment, output: str, *, quick: bool = False) -> lis
         "num_held_out": size.num_held_out,
         "num_steps": size.num_steps,
         "seeds": list(size.seeds),
-        "arms": {arm: summarise(rows) for arm, rows in found.items()},
+        "arms": {
+            arm.name: summarise([rows[arm, seed] for seed in size.seeds]) for arm in ARMS[name]
+        },
     }
     results["signatures"] = failure_signatures(ARMS[name], results["arms"])
     storage.write_json(str(folder / "results.json"), results)
@@ -108,15 +124,23 @@ def run_experiment(name: Experiment, output: str, *, quick: bool = False) -> lis
     return [*results_table(results), f"wrote {folder}/results.json and report.html"]
 
 
-def _benches(size: Size, arms: Sequence[Arm]) -> dict[str, Bench]:
-    """A bench for each kind of tokenizer; the second LLM learns the captions for training."""
-    benches = {"sentencepiece": Bench(size)}
-    if any(arm.tokenizer == "byte-level" for arm in arms):
-        first = benches["sentencepiece"]
+def _prepare(
+    size: Size, llms: Mapping[Tokenizer, Mapping[str, bytes]]
+) -> Callable[[tuple[Arm, int]], dict[str, float]]:
+    """A bench for each language model, whose files are given; the embedded one needs none."""
+    benches = {}
+    for tokenizer, files in llms.items():
         with tempfile.TemporaryDirectory() as folder:
-            write_byte_level_llm(Path(folder), [first.captions[each.id] for each in first.train])
-            benches["byte-level"] = Bench(size, folder)
-    return benches
+            for file, content in files.items():
+                (Path(folder) / file).write_bytes(content)
+            benches[tokenizer] = Bench(size, folder) if files else Bench(size)
+    return partial(_measure, benches)
+
+
+def _measure(benches: Mapping[Tokenizer, Bench], task: tuple[Arm, int]) -> dict[str, float]:
+    arm, seed = task
+    bench = benches[arm.tokenizer]
+    return measure_arm(bench, bench.train_arm(arm, seed))
 
 
 @torch.no_grad()

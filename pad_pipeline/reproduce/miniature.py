@@ -7,10 +7,12 @@ import logging
 import shutil
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
@@ -19,9 +21,16 @@ from pad_pipeline.errors import UserError
 from pad_pipeline.evaluate.answers import Answer
 from pad_pipeline.evaluate.figure_style import png
 from pad_pipeline.evaluate.loss_curves import loss_curves_figure
+from pad_pipeline.evaluate.maps import ImageMaps, write_maps
 from pad_pipeline.progress import track
-from pad_pipeline.reproduce.bench import FULL, QUICK, REGIMES, Bench
-from pad_pipeline.reproduce.second_stage import FULL_SECOND, QUICK_SECOND, SecondStage
+from pad_pipeline.reproduce.bench import FULL, MAP_THRESHOLD, QUICK, REGIMES, Bench, Size
+from pad_pipeline.reproduce.plan import WorkOnRay, work
+from pad_pipeline.reproduce.second_stage import (
+    FULL_SECOND,
+    QUICK_SECOND,
+    SecondSize,
+    SecondStage,
+)
 from pad_pipeline.reproduce.tables import ARMS, answer_row, caption_row, table_lines, where_row
 from pad_pipeline.train.choices import PAPER_PROJECTORS, ProjectorKind
 from pad_pipeline.train.model.vlm import VisionLanguageModel
@@ -49,12 +58,42 @@ _IN_STAGE_2: tuple[ProjectorKind, ...] = ("mlp", "c-abstractor")
 """The projectors of the paper's Table 8."""
 
 
+class _Run(NamedTuple):
+    """A projector trained in one regime."""
+
+    kind: ProjectorKind
+    regime: str
+    seed: int
+
+    @property
+    def has_stage_2(self) -> bool:
+        return self.regime in ARMS and self.kind in _IN_STAGE_2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    """What was found of a run."""
+
+    values: dict[str, float]
+    curve: list[tuple[int, float]]
+    """The caption loss over the steps of stage 1."""
+    answers: list[Answer]
+    """After stage 2, if the run has it."""
+    captions: list[Answer]
+    maps: list[ImageMaps]
+
+
 def reproduce(
-    output: str | Path, *, quick: bool = False, console: Console | None = None
+    output: str | Path,
+    *,
+    quick: bool = False,
+    console: Console | None = None,
+    work_on_ray: WorkOnRay | None = None,
 ) -> list[str]:
     """Train and measure all, write `results.json` and the loss curves, return the table's lines.
 
-    `console` shows how far it is; by default stderr.
+    `console` shows how far it is; by default stderr. `work_on_ray` works on several projectors at
+    once (see `on_ray`); without it this process trains one after the other.
     """
     size = QUICK if quick else FULL
     folder = Path(output)
@@ -62,38 +101,54 @@ def reproduce(
         raise UserError(f"{folder} should be a folder to write to, but it is a file")
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    bench = Bench(size)
-    second = SecondStage(bench, QUICK_SECOND if quick else FULL_SECOND)
-    captions: dict[str, list[list[Answer]]] = {arm: [] for arm in ARMS}
-    answers: dict[str, dict[str, list[list[Answer]]]] = {
-        kind: {arm: [] for arm in ARMS} for kind in _IN_STAGE_2
-    }
-    kinds: tuple[ProjectorKind, ...] = PAPER_PROJECTORS
-    runs: dict[str, dict[str, list[dict[str, float]]]] = {
-        kind: {regime: [] for regime in REGIMES} for kind in kinds
-    }
-    curves: dict[str, list[tuple[int, float]]] = {}
-    plan = list(product(kinds, size.seeds, REGIMES))
-    for kind, seed, regime in track(plan, len(plan), "training and measuring", console):
-        is_shown = kind == _SHOWN and seed == size.seeds[0]
-        model, values, curve = bench.run(kind, regime, seed, folder if is_shown else None)
-        runs[kind][regime].append(values)
-        if regime in ARMS and kind in _IN_STAGE_2:
-            answers[kind][regime].append(second.answer(second.run(model, seed)))
-            if kind == _SHOWN:
-                captions[regime].append(_captions(bench, model))
-        if curve and seed == size.seeds[0]:
-            curves[f"{kind}/{regime.replace('_', ' ')}"] = curve
+    plan = [_Run(*each) for each in product(reversed(PAPER_PROJECTORS), REGIMES, size.seeds)]
+    plan.sort(key=lambda run: not run.has_stage_2)  # what takes longest first
+    prepare = partial(_prepare, size, QUICK_SECOND if quick else FULL_SECOND)
+    found: dict[_Run, _Measured] = {}
+    done = work(prepare, plan, work_on_ray)
+    for run, measured in track(done, len(plan), "training and measuring", console):
+        found[run] = measured
         logger.info(
             "%s, %s, seed %d: delta H %.3f, Align %.3f, cosine %.3f, caption loss %.3f",
-            *(kind, regime.replace("_", " "), seed),
-            *(values[name] for name in ("delta_h", "align", "cosine", "caption_loss")),
+            *(run.kind, run.regime.replace("_", " "), run.seed),
+            *(measured.values[name] for name in ("delta_h", "align", "cosine", "caption_loss")),
         )
-    results = {kind: {regime: _summary(runs[kind][regime]) for regime in REGIMES} for kind in kinds}
+    curves = {}
+    for kind, regime in product(PAPER_PROJECTORS, REGIMES):
+        first = found[_Run(kind, regime, size.seeds[0])]
+        name = regime.replace("_", " ")
+        if first.curve:
+            curves[f"{kind}/{name}"] = first.curve
+        if kind == _SHOWN:
+            measures = {
+                ours: first.values[theirs]
+                for ours, theirs in (
+                    ("align", "align"),
+                    ("cosine", "cosine"),
+                    ("delta_entropy", "delta_h"),
+                )
+            }
+            number = REGIMES.index(regime)
+            write_maps(folder, number, name, first.maps, threshold=MAP_THRESHOLD, measures=measures)
+
+    def of_seeds(kind: ProjectorKind, regime: str) -> list[_Measured]:
+        return [found[_Run(kind, regime, seed)] for seed in size.seeds]
+
+    results = {
+        kind: {
+            regime: _summary([each.values for each in of_seeds(kind, regime)]) for regime in REGIMES
+        }
+        for kind in PAPER_PROJECTORS
+    }
+    captions = {arm: [each.captions for each in of_seeds(_SHOWN, arm)] for arm in ARMS}
+    answers = {
+        kind: {arm: [each.answers for each in of_seeds(kind, arm)] for arm in ARMS}
+        for kind in _IN_STAGE_2
+    }
     tables = {
         "table_4": _table_4(captions),
         "table_5": {_SHOWN: answer_row(answers[_SHOWN])},
-        "table_8": {kind: where_row(found) for kind, found in answers.items()},
+        "table_8": {kind: where_row(of_kind) for kind, of_kind in answers.items()},
     }
     text = json.dumps(results | tables, indent=1) + "\n"
     storage.write_atomic(str(folder / "results.json"), text.encode())
@@ -106,6 +161,29 @@ def reproduce(
         "",
         f"wrote {folder}/results.json, loss_curves.png and maps/ ({minutes:.1f} min)",
     ]
+
+
+def _prepare(size: Size, second_size: SecondSize) -> Callable[[_Run], _Measured]:
+    """Draw and encode the scenes; what measures a run on them."""
+    bench = Bench(size)
+    return partial(_measure, bench, SecondStage(bench, second_size))
+
+
+def _measure(bench: Bench, second: SecondStage, run: _Run) -> _Measured:
+    model, values, curve = bench.run(run.kind, run.regime, run.seed)
+    is_shown = run.kind == _SHOWN
+    answers: list[Answer] = []
+    if run.has_stage_2:
+        after, loss = second.run(model, run.seed)
+        values = values | {"stage_2_loss": loss}
+        answers = second.answer(after)
+    return _Measured(
+        values=values,
+        curve=curve,
+        answers=answers,
+        captions=_captions(bench, model) if is_shown and run.regime in ARMS else [],
+        maps=bench.maps(model) if is_shown and run.seed == bench.size.seeds[0] else [],
+    )
 
 
 def _captions(bench: Bench, model: VisionLanguageModel) -> list[Answer]:

@@ -32,10 +32,12 @@ logger = logging.getLogger(__name__)
 SYSTEM = "Scene."
 """In the place of Vicuna's system text, which has 49 tokens here."""
 
-LEARNING_RATE = 5e-4
+LEARNING_RATE = 1e-3
 PROJECTOR_LEARNING_RATE = 3e-3
 _FIRST_SCENE = 50_000_000
 _MAX_NEW_TOKENS = 16
+_MOST_YES_OR_NO = 6
+_TRAINED_TOGETHER = 8
 _ANSWERED_TOGETHER = 64
 
 
@@ -48,7 +50,7 @@ class SecondSize:
     batch: int = 16
 
 
-FULL_SECOND = SecondSize(num_scenes=3000, num_steps=200)
+FULL_SECOND = SecondSize(num_scenes=3000, num_steps=320)
 QUICK_SECOND = SecondSize(num_scenes=480, num_steps=60, batch=8)
 
 
@@ -68,8 +70,11 @@ class SecondStage:
             for place, question in enumerate(_chosen(int(example.id)))
         ]
 
-    def run(self, model: VisionLanguageModel, seed: int) -> VisionLanguageModel:
-        """A copy of the model after stage 2: its projector and language model trained further."""
+    def run(self, model: VisionLanguageModel, seed: int) -> tuple[VisionLanguageModel, float]:
+        """A copy of the model after stage 2, whose projector and language model it trains further.
+
+        Also the mean loss of its last steps.
+        """
         projector, llm = copy.deepcopy(model.projector), copy.deepcopy(model.llm)
         second = EncodedModel(model.vision, projector, llm, compute_dtype=model.compute_dtype)
         second.freeze("finetune")
@@ -84,12 +89,14 @@ class SecondStage:
 
         def draw() -> list[Example]:
             chosen = rng.choice(len(self.train), self.size.batch, replace=False)
-            return [self._conversation(self.train[int(i)], rng) for i in chosen]
+            talks = [self._conversation(self.train[int(i)], rng) for i in chosen]
+            return sorted(talks, key=lambda talk: len(talk.input_ids))  # little padding
 
-        curve = self.bench.fit(second, config, draw, self.size.num_steps)
+        curve = self.bench.fit(
+            second, config, draw, self.size.num_steps, together=_TRAINED_TOGETHER
+        )
         last = [loss for _, loss in curve[-20:]]
-        logger.info("stage 2, seed %d: loss of the last steps %.3f", seed, sum(last) / len(last))
-        return second.eval()
+        return second.eval(), sum(last) / len(last)
 
     @torch.no_grad()
     def answer(self, model: VisionLanguageModel) -> list[Answer]:
@@ -126,7 +133,7 @@ class SecondStage:
 
     def _conversation(self, example: Example, rng: np.random.Generator) -> Example:
         """The example with some of its questions in the place of its caption."""
-        chosen = choose(self.talks[example.id], rng)
+        chosen = choose(self.talks[example.id], rng, most_yes_or_no=_MOST_YES_OR_NO)
         encoded = encode_questions(self.tokenizer, [(q.question, q.answer) for q in chosen])
         return replace(
             example,

@@ -92,16 +92,25 @@ def ask(
     return [found[place] for place in rng.permutation(len(found))]
 
 
-def choose(asked: Sequence[SceneQuestion], rng: np.random.Generator) -> list[SceneQuestion]:
+def choose(
+    asked: Sequence[SceneQuestion],
+    rng: np.random.Generator,
+    *,
+    most_yes_or_no: int = MOST_OF_A_KIND,
+) -> list[SceneQuestion]:
     """Some of the questions for one conversation, in random order.
 
-    As many as there are, but at most `MOST_OF_A_KIND` each that ask where, that ask for yes or no,
-    and that ask anything else.
+    As many as there are, but at most `most_yes_or_no` that ask for yes or no, and `MOST_OF_A_KIND`
+    each that ask where and that ask anything else.
     """
     chosen: list[SceneQuestion] = []
-    for topics in (("where",), ("yes or no",), ("colour", "kind", "count", "side")):
+    for topics, most in (
+        (("where",), MOST_OF_A_KIND),
+        (("yes or no",), most_yes_or_no),
+        (("colour", "kind", "count", "side"), MOST_OF_A_KIND),
+    ):
         of_kind = [question for question in asked if question.topic in topics]
-        chosen += [of_kind[place] for place in rng.permutation(len(of_kind))[:MOST_OF_A_KIND]]
+        chosen += [of_kind[place] for place in rng.permutation(len(of_kind))[:most]]
     return [chosen[place] for place in rng.permutation(len(chosen))]
 
 

@@ -228,9 +228,10 @@ OPTIONS = {
     "evaluate harness": {"--tasks", "--output", "--python", "--include-path", "--batch-size"}
     | {"--limit", "--device"},
     "evaluate score": {"--against"},
-    "reproduce": {"--output", "--quick", "--no-quick"},
-    "experiment": {"--output", "--quick", "--no-quick", "--run", "--annotations", "--images"}
-    | {"--num-images"},
+    "reproduce": RAY | {"--output", "--quick", "--no-quick", "--workers"},
+    "experiment": RAY
+    | {"--output", "--quick", "--no-quick", "--run", "--annotations", "--images"}
+    | {"--num-images", "--workers"},
     "completion": set(),
 }
 

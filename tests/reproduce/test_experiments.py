@@ -125,12 +125,14 @@ def test_two_language_models_have_tokenizers_of_different_kinds(
     shown = tuple(arm for arm in arms if arm.kind == "linear")
     monkeypatch.setitem(ARMS, "llms", shown)
     seen = []
-    real = experiments.write_byte_level_llm
+    real = experiments.byte_level_llm
 
-    def write(folder: Path, texts: list[str]) -> None:
-        seen.extend([real(folder, texts, num_steps=steps) for steps in (5, 20)])
+    def learn(texts: list[str]) -> tuple[dict[str, bytes], float]:
+        found = [real(texts, num_steps=steps) for steps in (5, 20)]
+        seen.extend(loss for _, loss in found)
+        return found[-1]
 
-    monkeypatch.setattr(experiments, "write_byte_level_llm", write)
+    monkeypatch.setattr(experiments, "byte_level_llm", learn)
     run_experiment("llms", str(tmp_path / "out"), quick=True)
     assert seen[1] < seen[0] - 0.5, "the language model should learn the captions"
     found = json.loads((tmp_path / "out/results.json").read_text())["arms"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from pad_pipeline.evaluate.answers import Answer
 from pad_pipeline.reproduce import miniature
 from pad_pipeline.reproduce.bench import QUICK, Bench
+from pad_pipeline.reproduce.on_ray import _Worker as Worker
 from pad_pipeline.reproduce.second_stage import SecondSize, SecondStage
 from pad_pipeline.reproduce.tables import answer_row, table_lines, where_row
 from pad_pipeline.scenes.questions import box_numbers
@@ -32,7 +34,8 @@ def second() -> SecondStage:
 def test_stage_2_trains_a_copy_and_answers_every_question(second: SecondStage) -> None:
     model, _, _ = second.bench.run("mlp", "caption", 0)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    trained = second.run(model, 0)
+    trained, loss = second.run(model, 0)
+    assert 0 < loss < 10
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     after = trained.state_dict()
     changed = {n for n, t in before.items() if n in after and not _is_equal(after[n], t)}
@@ -40,7 +43,7 @@ def test_stage_2_trains_a_copy_and_answers_every_question(second: SecondStage) -
     answers = second.answer(trained)
     assert len(answers) == len({a.question_id for a in answers}) == len(second.asked)
     assert {"where", "yes or no"} <= {a.entry["category"] for a in answers}
-    again = second.answer(second.run(model, 0))
+    again = second.answer(second.run(model, 0)[0])
     assert [a.text for a in again] == [a.text for a in answers]
 
 
@@ -80,6 +83,12 @@ def test_rows_have_both_arms_their_seeds_and_the_interval_of_the_difference() ->
     assert lines[-1] == "  not measured: METEOR needs Java"
 
 
+def work_elsewhere(prepare: Any, plan: Any) -> Any:
+    worker = Worker(pickle.loads(pickle.dumps(prepare)), torch.get_num_threads())
+    for task in reversed(pickle.loads(pickle.dumps(plan))):
+        yield pickle.loads(pickle.dumps(worker.work(task)))
+
+
 def test_a_small_reproduction_runs_to_its_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +97,9 @@ def test_a_small_reproduction_runs_to_its_tables(
     monkeypatch.setattr(miniature.shutil, "which", lambda name: None)  # as without Java
     lines = miniature.reproduce(tmp_path, quick=True)
     found = json.loads((tmp_path / "results.json").read_text())
+    # as on Ray, where all goes to the workers and comes back in the order in which it is done
+    miniature.reproduce(tmp_path / "again", quick=True, work_on_ray=work_elsewhere)
+    assert json.loads((tmp_path / "again/results.json").read_text()) == found
     assert set(found) == {*PAPER_PROJECTORS, "table_4", "table_5", "table_8"}
     assert set(found["table_8"]) == {"mlp", "c-abstractor"}
     assert found["table_4"].startswith("METEOR needs Java")
