@@ -76,6 +76,7 @@ def experiment(
         ]
     ],
     workers: Annotated[WorkerOptions, arg(name="")],
+    review: Annotated[ReviewChoice, arg(name="")],
     output: str = "experiment",
     quick: bool = False,
     run: str | None = None,
@@ -95,7 +96,7 @@ def experiment(
         annotations: The data set that it is measured on; tags of masks are the labels of patches.
         num_images: Images of it to measure.
     """
-    if run is not None or annotations is not None:
+    if run is not None or annotations is not None or review.is_wanted:
         if name != "pursuit" or run is None or annotations is None or quick:
             raise UserError(
                 Setting("run"),
@@ -106,7 +107,9 @@ def experiment(
             )
         from pad_pipeline.reproduce.pursuit_on_run import run_pursuit
 
-        for line in run_pursuit(run, annotations, output, images=images, num_images=num_images):
+        for line in run_pursuit(
+            run, annotations, output, images=images, num_images=num_images, review=review
+        ):
             say(line)
         return
     from pad_pipeline.reproduce.experiments import run_experiment

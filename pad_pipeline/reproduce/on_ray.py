@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -10,6 +11,9 @@ import ray
 
 from pad_pipeline.engine import ray_session
 from pad_pipeline.engine.ray_pool import actor_pool
+from pad_pipeline.errors import plural
+
+logger = logging.getLogger(__name__)
 
 _MAX_RESTARTS = 3
 
@@ -39,6 +43,7 @@ def work_on_ray(
         actor: Any = ray.remote(
             num_cpus=1, max_restarts=_MAX_RESTARTS, max_task_retries=_MAX_RESTARTS
         )(_Worker)
+        logger.info("%s at once on Ray; each first draws its scenes", plural(workers, "worker"))
         threads = max(1, (os.cpu_count() or 1) // workers)
         with actor_pool([actor.remote(prepare, threads) for _ in range(workers)]) as pool:
             found: Any = pool.map_unordered(lambda each, task: each.work.remote(task), list(plan))

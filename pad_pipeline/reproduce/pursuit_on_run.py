@@ -20,24 +20,32 @@ from pad_pipeline.reproduce.experiments import (
     summarise,
 )
 from pad_pipeline.reproduce.report import write_report
+from pad_pipeline.review.choice import ReviewChoice, review_facts
 from pad_pipeline.train.data.loader import Loader
 from pad_pipeline.train.model.vlm import VisionLanguageModel
-from pad_pipeline.train.run.folder import read_run
+from pad_pipeline.train.run.folder import check_review, read_run
 from pad_pipeline.train.run.models import load_finished_model, vision_input
 
 _RANDOM = Arm(name="random", is_trained=False)
 
 
 def run_pursuit(
-    run: str, annotations: str, output: str, *, images: str | None = None, num_images: int = 100
+    run: str,
+    annotations: str,
+    output: str,
+    *,
+    images: str | None = None,
+    num_images: int = 100,
+    review: ReviewChoice | None = None,
 ) -> list[str]:
     """Measure a finished run and a random projector; writes results.json and report.html.
 
     The labels of a patch are the tags of the masks that cover it by half. Of the data set that the
-    run was trained on, images that it held out are taken. Returns the table's lines. Raises
-    `UserError` where no mask covers a patch.
+    run was trained on, images that it held out are taken. `review` says which marks on the
+    annotations count. Returns the table's lines. Raises `UserError` where no mask covers a patch.
     """
     trained = read_run(storage.absolute(run))
+    check_review(review, annotations, None)
     model, tokenizer, config = load_finished_model(trained)
     arm = Arm(name=trained.url.rstrip("/").rsplit("/", 1)[-1])
     with tempfile.TemporaryDirectory() as folder:
@@ -48,6 +56,7 @@ def run_pursuit(
             num_images,
             Path(folder, "samples.arrow"),
             held_out=True,
+            review=review,
         )
         loader = Loader(chosen.samples, tokenizer, config, vision_input(model, config.vision))
         batches = list(batches_of(loader, chosen.places))
@@ -60,6 +69,7 @@ def run_pursuit(
         "run": trained.url,
         "annotations": storage.absolute(annotations),
         "num_images": len(chosen.places),
+        "review": review_facts(review),
         "seen_in_training": chosen.seen,
         "seeds": [config.seed],
         "arms": found,

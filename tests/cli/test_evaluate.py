@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pad_pipeline.dataset.reader import iter_records, open_dataset
+from pad_pipeline.review.events import new_event, region_digest
+from pad_pipeline.review.log import ReviewLog
 from pad_pipeline.train.data.sampler import make_sampler
 from pad_pipeline.train.distributed import OneWorker
 from pad_pipeline.train.loop import train
@@ -131,7 +135,20 @@ def test_pursuit_is_measured_on_a_run_and_annotations_of_ones_own(
     page = (output / "report.html").read_text()
     assert "beside a random projector, on 3 images" in page
     assert "the run held no image of these out" in page
-    for wrong in (words, ("experiment", "beta", *words[2:]), (*words, "--quick")):
+    accepted = tmp_path / "accepted"
+    shutil.copytree(scenes / "annotations", accepted)
+    [record, *_] = iter_records(open_dataset(str(accepted)))
+    largest = max(range(len(record.labels)), key=lambda place: record.labels[place].area)
+    mark = {"region": largest, "digest": region_digest(record.labels[largest])}
+    event = new_event("verdict", "a", image=record.image_id, value="accepted", **mark)
+    ReviewLog(f"{accepted}/_review.jsonl").write(event)
+    done = call(capfd, *words, "--annotations", accepted, "--num-images", "3", "--only-accepted")
+    assert done.code == 0, done.err
+    of_one = json.loads((output / "results.json").read_text())
+    assert of_one["review"]["only_accepted"]
+    assert of_one["arms"] != found["arms"]
+    marks = (*words[:2], "--only-accepted")
+    for wrong in (words, marks, ("experiment", "beta", *words[2:]), (*words, "--quick")):
         done = call(capfd, *wrong)
         assert done.code == 1
         assert "--run and --annotations go together, with `experiment pursuit` alone" in done.err

@@ -230,6 +230,7 @@ OPTIONS = {
     "evaluate score": {"--against"},
     "reproduce": RAY | {"--output", "--quick", "--no-quick", "--workers"},
     "experiment": RAY
+    | REVIEW
     | {"--output", "--quick", "--no-quick", "--run", "--annotations", "--images"}
     | {"--num-images", "--workers"},
     "completion": set(),
