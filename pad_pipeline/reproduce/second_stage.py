@@ -19,7 +19,7 @@ from pad_pipeline.evaluate.answers import Answer
 from pad_pipeline.evaluate.generation.greedy import embed_prompts, generate_texts
 from pad_pipeline.reproduce.bench import Bench, EncodedModel
 from pad_pipeline.scenes.generator import generate_scene
-from pad_pipeline.scenes.questions import TOPICS, SceneQuestion, choose, draw_questions
+from pad_pipeline.scenes.questions import TOPICS, Most, SceneQuestion, choose, draw_questions
 from pad_pipeline.sources.conversations import IMAGE
 from pad_pipeline.train.constants import IGNORE_INDEX
 from pad_pipeline.train.data.examples import Example
@@ -36,7 +36,8 @@ LEARNING_RATE = 1e-3
 PROJECTOR_LEARNING_RATE = 3e-3
 _FIRST_SCENE = 50_000_000
 _MAX_NEW_TOKENS = 16
-_MOST_YES_OR_NO = 6
+_MOST = Most(where=1, yes_or_no=6)
+"""Boxes are many tokens: with three of them in a conversation little is learnt of the others."""
 _TRAINED_TOGETHER = 8
 _ANSWERED_TOGETHER = 64
 
@@ -50,7 +51,7 @@ class SecondSize:
     batch: int = 16
 
 
-FULL_SECOND = SecondSize(num_scenes=3000, num_steps=320)
+FULL_SECOND = SecondSize(num_scenes=3000, num_steps=440)
 QUICK_SECOND = SecondSize(num_scenes=480, num_steps=60, batch=8)
 
 
@@ -133,7 +134,7 @@ class SecondStage:
 
     def _conversation(self, example: Example, rng: np.random.Generator) -> Example:
         """The example with some of its questions in the place of its caption."""
-        chosen = choose(self.talks[example.id], rng, most_yes_or_no=_MOST_YES_OR_NO)
+        chosen = choose(self.talks[example.id], rng, _MOST)
         encoded = encode_questions(self.tokenizer, [(q.question, q.answer) for q in chosen])
         return replace(
             example,

@@ -19,9 +19,6 @@ TOPICS: tuple[Topic, ...] = get_args(Topic)
 BOX_STEP = 0.05
 """Boxes are written in multiples of this share of the padded square's side."""
 
-MOST_OF_A_KIND = 3
-"""See `choose`."""
-
 _NUMBERS = ("none", "one", "two", "three", "four", "five")
 _SIDES = ((0.4, "left"), (0.6, "middle"), (1.0, "right"))
 
@@ -92,25 +89,27 @@ def ask(
     return [found[place] for place in rng.permutation(len(found))]
 
 
-def choose(
-    asked: Sequence[SceneQuestion],
-    rng: np.random.Generator,
-    *,
-    most_yes_or_no: int = MOST_OF_A_KIND,
-) -> list[SceneQuestion]:
-    """Some of the questions for one conversation, in random order.
+@dataclass(frozen=True, slots=True)
+class Most:
+    """How many questions a conversation has at the most: where, yes or no, and the others."""
 
-    As many as there are, but at most `most_yes_or_no` that ask for yes or no, and `MOST_OF_A_KIND`
-    each that ask where and that ask anything else.
-    """
+    where: int = 3
+    yes_or_no: int = 3
+    others: int = 3
+
+
+def choose(
+    asked: Sequence[SceneQuestion], rng: np.random.Generator, most: Most = Most()
+) -> list[SceneQuestion]:
+    """Some of the questions for one conversation, as many as there are up to `most`, mixed."""
     chosen: list[SceneQuestion] = []
-    for topics, most in (
-        (("where",), MOST_OF_A_KIND),
-        (("yes or no",), most_yes_or_no),
-        (("colour", "kind", "count", "side"), MOST_OF_A_KIND),
+    for topics, number in (
+        (("where",), most.where),
+        (("yes or no",), most.yes_or_no),
+        (("colour", "kind", "count", "side"), most.others),
     ):
         of_kind = [question for question in asked if question.topic in topics]
-        chosen += [of_kind[place] for place in rng.permutation(len(of_kind))[:most]]
+        chosen += [of_kind[place] for place in rng.permutation(len(of_kind))[:number]]
     return [chosen[place] for place in rng.permutation(len(chosen))]
 
 
