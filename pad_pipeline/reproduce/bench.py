@@ -88,8 +88,16 @@ QUICK = Size(seeds=(0,), num_scenes=320, num_held_out=60, num_steps=40)
 
 def training_captions(size: Size) -> list[str]:
     """The captions of the scenes that a bench of that size trains on."""
-    first = _FIRST_TRAINING_SCENE
-    return [generate_scene(seed).caption for seed in range(first, first + size.num_scenes)]
+    return _captions(_FIRST_TRAINING_SCENE, size.num_scenes)
+
+
+def held_out_captions(size: Size) -> list[str]:
+    """The captions of the scenes that a bench of that size measures on."""
+    return _captions(_FIRST_HELD_OUT_SCENE, size.num_held_out)
+
+
+def _captions(first: int, number: int) -> list[str]:
+    return [generate_scene(seed).caption for seed in range(first, first + number)]
 
 
 class Bench:

@@ -32,6 +32,7 @@ from pad_pipeline.reproduce.bench import (
     Bench,
     Size,
     Tokenizer,
+    held_out_captions,
     training_captions,
 )
 from pad_pipeline.reproduce.byte_level_llm import byte_level_llm
@@ -88,8 +89,9 @@ def run_experiment(
 ) -> list[str]:
     """Train and measure every arm over the seeds; writes results.json and report.html.
 
-    Returns the table's lines. `work_on_ray` works on several arms at once (see `on_ray`); without
-    it this process trains one after the other. Raises `UserError` where `output` is a file.
+    Captions are scored where there is a Java runtime. Returns the table's lines. `work_on_ray`
+    works on several arms at once (see `on_ray`); without it this process trains one after the
+    other. Raises `UserError` where `output` is a file.
     """
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
@@ -99,11 +101,12 @@ def run_experiment(
     llms: dict[Tokenizer, dict[str, bytes]] = {"sentencepiece": {}}
     if any(arm.tokenizer == "byte-level" for arm in ARMS[name]):
         llms["byte-level"], _ = byte_level_llm(training_captions(size))
+    truth = held_out_captions(size) if shutil.which("java") is not None else []
     plan = list(product(ARMS[name], size.seeds))
     rows: dict[tuple[Arm, int], dict[str, float]] = {}
-    done = work(partial(_prepare, size, llms), plan, work_on_ray)
-    for (arm, seed), values in track(done, len(plan), "training and measuring"):
-        rows[arm, seed] = values
+    done = work(partial(_prepare, size, llms, bool(truth)), plan, work_on_ray)
+    for (arm, seed), (values, captions) in track(done, len(plan), "training and measuring"):
+        rows[arm, seed] = values | (score(captions, truth) if truth else {})
         logger.info(
             "%s, seed %d: Align %.3f, caption loss %.3f",
             *(arm.name, seed, values["align"], values["caption_loss"]),
@@ -125,8 +128,8 @@ def run_experiment(
 
 
 def _prepare(
-    size: Size, llms: Mapping[Tokenizer, Mapping[str, bytes]]
-) -> Callable[[tuple[Arm, int]], dict[str, float]]:
+    size: Size, llms: Mapping[Tokenizer, Mapping[str, bytes]], with_captions: bool
+) -> Callable[[tuple[Arm, int]], tuple[dict[str, float], list[str]]]:
     """A bench for each language model, whose files are given; the embedded one needs none."""
     benches = {}
     for tokenizer, files in llms.items():
@@ -134,40 +137,38 @@ def _prepare(
             for file, content in files.items():
                 (Path(folder) / file).write_bytes(content)
             benches[tokenizer] = Bench(size, folder) if files else Bench(size)
-    return partial(_measure, benches)
+    return partial(_measure, benches, with_captions)
 
 
-def _measure(benches: Mapping[Tokenizer, Bench], task: tuple[Arm, int]) -> dict[str, float]:
+def _measure(
+    benches: Mapping[Tokenizer, Bench], with_captions: bool, task: tuple[Arm, int]
+) -> tuple[dict[str, float], list[str]]:
+    """The measures of an arm, and its captions of the held-out scenes if they are wanted."""
     arm, seed = task
     bench = benches[arm.tokenizer]
-    return measure_arm(bench, bench.train_arm(arm, seed))
+    model = bench.train_arm(arm, seed)
+    return measure_arm(bench, model), bench.caption(model) if with_captions else []
 
 
 @torch.no_grad()
 def measure_arm(bench: Bench, model: VisionLanguageModel) -> dict[str, float]:
-    """The measures of a trained projector on held-out scenes.
-
-    Captions are scored where there is a Java runtime.
-    """
+    """The measures of a trained projector on held-out scenes."""
     batches = bench.held_out_batches(model)
     measures = measure(model, iter(batches))
     loss = evaluation_step(model, batches, bench.config, OneWorker()).caption_loss
-    values = {
+    return {
         "align": measures.align,
         "cosine": measures.cosine,
         "delta_h": measures.delta_entropy,
         "caption_loss": loss,
         **measure_named_patches(model, batches, NUM_ITERATIONS),
     }
-    if shutil.which("java") is not None:
-        values |= _captions(bench, model)
-    return values
 
 
-def _captions(bench: Bench, model: VisionLanguageModel) -> dict[str, float]:
-    truth = [[bench.captions[example.id]] for example in bench.held_out]
-    scores = score_captions(bench.caption(model), truth)
-    return {name: scores.metrics[name].value for name in ("METEOR", "ROUGE_L", "CIDEr")}
+def score(captions: list[str], truth: Sequence[str]) -> dict[str, float]:
+    """METEOR, ROUGE-L and CIDEr of captions of the held-out scenes."""
+    metrics = score_captions(captions, [[each] for each in truth]).metrics
+    return {name: metrics[name].value for name in ("METEOR", "ROUGE_L", "CIDEr")}
 
 
 def failure_signatures(

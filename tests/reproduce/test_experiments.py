@@ -13,7 +13,7 @@ import pytest
 
 from pad_pipeline.errors import UserError
 from pad_pipeline.reproduce import experiments
-from pad_pipeline.reproduce.bench import QUICK, Arm
+from pad_pipeline.reproduce.bench import QUICK, Arm, Bench
 from pad_pipeline.reproduce.byte_level_llm import learn_tokenizer
 from pad_pipeline.reproduce.experiments import (
     ARMS,
@@ -93,10 +93,13 @@ def test_a_small_experiment_runs_to_its_report(
         run_experiment("beta", str(tmp_path / "file"))
 
 
-def test_captions_of_a_projector_are_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_captions_of_a_projector_are_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tiny = replace(QUICK, num_scenes=2, num_held_out=3, num_steps=1, batch=2)
-    bench = experiments.Bench(tiny)
-    model = bench.train_arm(Arm(name="random", is_trained=False), 0)
+    monkeypatch.setattr(experiments, "QUICK", tiny)
+    monkeypatch.setattr(experiments.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setitem(ARMS, "beta", (Arm(name="random", is_trained=False),))
     seen: dict[str, Any] = {}
 
     def score(texts: list[str], truth: list[list[str]]) -> Any:
@@ -105,9 +108,10 @@ def test_captions_of_a_projector_are_scored(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(experiments, "score_captions", score)
     with pytest.raises(UserError, match="enough"):
-        experiments._captions(bench, model)
-    assert len(seen["texts"]) == len(seen["truth"]) == 3
-    assert seen["texts"] == bench.caption(model)
+        run_experiment("beta", str(tmp_path), quick=True)
+    bench = Bench(tiny)
+    assert seen["texts"] == bench.caption(bench.train_arm(ARMS["beta"][0], 0))
+    assert seen["truth"] == [[bench.captions[each.id]] for each in bench.held_out]
     assert any(seen["texts"])
     assert all(re.search(r"\w+ \w+", several[0]) for several in seen["truth"])
 

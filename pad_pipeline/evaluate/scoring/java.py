@@ -56,9 +56,12 @@ def run_java(arguments: Sequence[str], text: str) -> str:
 class Dialogue:
     """A program that answers lines with lines."""
 
-    def __init__(self, process: subprocess.Popen[bytes], arguments: Sequence[str]) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], arguments: Sequence[str], errors: Path
+    ) -> None:
         self._process = process
         self._arguments = arguments
+        self._errors = errors
 
     def say(self, line: str) -> None:
         """Send one line."""
@@ -78,23 +81,25 @@ class Dialogue:
         return line.decode("utf-8").strip()
 
     def _ended(self) -> UserError:
-        assert self._process.stderr is not None
-        return _failed(self._arguments, self._process.stderr.read())
+        self._process.wait()
+        return _failed(self._arguments, self._errors.read_bytes())
 
 
 @contextmanager
 def talk_to_java(arguments: Sequence[str]) -> Iterator[Dialogue]:
     """A program that runs for the block's time."""
     with tempfile.TemporaryDirectory(prefix="pad-java-") as folder:
-        process = subprocess.Popen(
-            [find_java(), *_UTF8, *arguments],
-            cwd=folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        errors = Path(folder, "errors")  # a pipe that nobody reads fills up
+        with errors.open("wb") as file:
+            process = subprocess.Popen(
+                [find_java(), *_UTF8, *arguments],
+                cwd=folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+            )
         try:
-            yield Dialogue(process, arguments)
+            yield Dialogue(process, arguments, errors)
         finally:
             process.kill()
             process.communicate()

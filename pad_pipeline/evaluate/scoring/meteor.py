@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import atexit
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +16,7 @@ from pad_pipeline.evaluate.scoring.scores import Metric
 
 _JAR = "meteor/meteor-1.5.jar"
 _SEPARATOR = " ||| "
+_ALONE = Lock()
 _LENGTH, _CHUNKS, _MATCHED = [0, 1], 20, [21, 22]
 """Places in the statistics of a pair: words of candidate and reference, chunks, matched words."""
 
@@ -51,10 +55,27 @@ def _summands(statistics: Sequence[str]) -> NDArray[np.float64]:
     return numbers_NK
 
 
-def _program() -> AbstractContextManager[Dialogue]:
-    return talk_to_java(
-        ["-Xmx2G", "-jar", str(metrics_folder() / _JAR), "-", "-", "-stdio", "-l", "en", "-norm"]
-    )
+@contextmanager
+def _program() -> Iterator[Dialogue]:
+    """The program, kept for this process's life: it takes seconds to load its tables."""
+    with _ALONE:
+        stack, program = _start()
+        try:
+            yield program
+        except BaseException:
+            # What it was asked last may still be on its way.
+            _start.cache_clear()
+            stack.close()
+            raise
+
+
+@cache
+def _start() -> tuple[ExitStack, Dialogue]:
+    jar = str(metrics_folder() / _JAR)
+    stack = ExitStack()
+    atexit.register(stack.close)
+    talk = talk_to_java(["-Xmx2G", "-jar", jar, "-", "-", "-stdio", "-l", "en", "-norm"])
+    return stack, stack.enter_context(talk)
 
 
 def _statistics(program: Dialogue, candidate: str, references: Sequence[str]) -> str:
