@@ -113,26 +113,46 @@ def reproduce(
             *(run.kind, run.regime.replace("_", " "), run.seed),
             *(measured.values[name] for name in ("delta_h", "align", "cosine", "caption_loss")),
         )
+    curves = _write_maps(found, size.seeds[0], folder)
+    figure = loss_curves_figure(curves, unit="caption loss over optimiser steps, first seed")
+    storage.write_atomic(str(folder / "loss_curves.png"), png(figure))
+    results, tables = _results(found, size.seeds)
+    text = json.dumps(results | tables, indent=1) + "\n"
+    storage.write_atomic(str(folder / "results.json"), text.encode())
+    minutes = (time.monotonic() - began) / 60
+    return [
+        *_table(results),
+        *table_lines({_TITLES[name]: table for name, table in tables.items()}),
+        "",
+        f"wrote {folder}/results.json, loss_curves.png and maps/ ({minutes:.1f} min)",
+    ]
+
+
+def _write_maps(
+    found: Mapping[_Run, _Measured], seed: int, folder: Path
+) -> dict[str, list[tuple[int, float]]]:
+    """Write what the shown projector finds, for the viewer; the curves of all that were trained."""
     curves = {}
     for kind, regime in product(PAPER_PROJECTORS, REGIMES):
-        first = found[_Run(kind, regime, size.seeds[0])]
+        first = found[_Run(kind, regime, seed)]
         name = regime.replace("_", " ")
         if first.curve:
             curves[f"{kind}/{name}"] = first.curve
         if kind == _SHOWN:
-            measures = {
-                ours: first.values[theirs]
-                for ours, theirs in (
-                    ("align", "align"),
-                    ("cosine", "cosine"),
-                    ("delta_entropy", "delta_h"),
-                )
-            }
+            measures = {name: first.values[name] for name in ("align", "cosine")}
+            measures["delta_entropy"] = first.values["delta_h"]
             number = REGIMES.index(regime)
             write_maps(folder, number, name, first.maps, threshold=MAP_THRESHOLD, measures=measures)
+    return curves
+
+
+def _results(
+    found: Mapping[_Run, _Measured], seeds: Sequence[int]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tables 1 to 3, by projector and regime; Tables 4, 5 and 8."""
 
     def of_seeds(kind: ProjectorKind, regime: str) -> list[_Measured]:
-        return [found[_Run(kind, regime, seed)] for seed in size.seeds]
+        return [found[_Run(kind, regime, seed)] for seed in seeds]
 
     results = {
         kind: {
@@ -150,17 +170,7 @@ def reproduce(
         "table_5": {_SHOWN: answer_row(answers[_SHOWN])},
         "table_8": {kind: where_row(of_kind) for kind, of_kind in answers.items()},
     }
-    text = json.dumps(results | tables, indent=1) + "\n"
-    storage.write_atomic(str(folder / "results.json"), text.encode())
-    figure = loss_curves_figure(curves, unit="caption loss over optimiser steps, first seed")
-    storage.write_atomic(str(folder / "loss_curves.png"), png(figure))
-    minutes = (time.monotonic() - began) / 60
-    return [
-        *_table(results),
-        *table_lines({_TITLES[name]: table for name, table in tables.items()}),
-        "",
-        f"wrote {folder}/results.json, loss_curves.png and maps/ ({minutes:.1f} min)",
-    ]
+    return results, tables
 
 
 def _prepare(size: Size, second_size: SecondSize) -> Callable[[_Run], _Measured]:
