@@ -65,7 +65,7 @@ NOT_BELOW = {
 
 RAY_FILES = re.compile(
     r"engine/ray_\w+|annotate/stream|serve/\w+|train/run/on_ray|cognition/on_ray"
-    r"|evaluate/generation/on_ray"
+    r"|evaluate/generation/on_ray|reproduce/on_ray"
 )
 """The files that may import Ray: models, stages and the training step run where it is not."""
 

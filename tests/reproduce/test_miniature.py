@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +84,6 @@ def test_rows_have_both_arms_their_seeds_and_the_interval_of_the_difference() ->
     assert lines[-1] == "  not measured: METEOR needs Java"
 
 
-def work_elsewhere(prepare: Any, plan: Any) -> Any:
-    worker = Worker(pickle.loads(pickle.dumps(prepare)), torch.get_num_threads())
-    for task in reversed(pickle.loads(pickle.dumps(plan))):
-        yield pickle.loads(pickle.dumps(worker.work(task)))
-
-
 def test_a_small_reproduction_runs_to_its_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,9 +92,14 @@ def test_a_small_reproduction_runs_to_its_tables(
     monkeypatch.setattr(miniature.shutil, "which", lambda name: None)  # as without Java
     lines = miniature.reproduce(tmp_path, quick=True)
     found = json.loads((tmp_path / "results.json").read_text())
-    # as on Ray, where all goes to the workers and comes back in the order in which it is done
-    miniature.reproduce(tmp_path / "again", quick=True, work_on_ray=work_elsewhere)
-    assert json.loads((tmp_path / "again/results.json").read_text()) == found
+    # a worker on Ray gets what can be pickled, and finds the same of its run alone
+    prepare = pickle.loads(pickle.dumps(partial(miniature._prepare, TINY, TINY_SECOND)))
+    run = miniature._Run("mlp", "patch_aligned", 0)
+    again, measured = pickle.loads(pickle.dumps(Worker(prepare, 1).work(run)))
+    assert again == run
+    assert set(measured.values) == {*found["mlp"]["random"], "stage_2_loss"}
+    for name, value in measured.values.items():
+        assert found["mlp"]["patch_aligned"][name]["values"] == pytest.approx([value], rel=1e-4)
     assert set(found) == {*PAPER_PROJECTORS, "table_4", "table_5", "table_8"}
     assert set(found["table_8"]) == {"mlp", "c-abstractor"}
     assert found["table_4"].startswith("METEOR needs Java")
