@@ -9,7 +9,9 @@ an image, and `FAKE_HOLD_AT`, the id of an image over which the last stage never
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import signal
 import time
 from copy import copy
 from dataclasses import replace
@@ -73,5 +75,6 @@ def plan(config: AnnotateConfig, *, num_gpus: float = 0) -> list[StageSpec]:
 
 
 if __name__ == "__main__":
+    faulthandler.register(signal.SIGUSR1)  # writes to stderr where all threads are
     run.plan = plan
     main()

@@ -66,6 +66,17 @@ def wait_for_progress(process: subprocess.Popen[str], output: Path, before: set[
         time.sleep(0.05)
 
 
+def end_of(process: subprocess.Popen[str]) -> str:
+    """What it wrote to stderr until its end; where it does not end, also where its threads are."""
+    try:
+        return process.communicate(timeout=60)[1]
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGUSR1)  # `fake_command` writes the stacks
+        time.sleep(2)
+        process.kill()
+        pytest.fail(f"it goes on a minute after the signal:\n{process.communicate(timeout=60)[1]}")
+
+
 def test_whatever_ends_a_run_the_same_command_goes_on(
     images: Path, tmp_path: Path, ray_address: str
 ) -> None:
@@ -84,7 +95,7 @@ def test_whatever_ends_a_run_the_same_command_goes_on(
             wait_for_progress(process, output, before)
             start_s = time.monotonic()
             (os.killpg if to_all else os.kill)(process.pid, signum)
-            _, err = process.communicate(timeout=60)
+            err = end_of(process)
         finally:
             process.kill()
         assert "Traceback" not in err
