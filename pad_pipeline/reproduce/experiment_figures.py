@@ -51,7 +51,8 @@ def pursuit_figure(arms: Arms) -> Figure:
     iterations = sorted(
         int(name.rpartition("_")[2]) for name in next(iter(arms.values())) if "precision_" in name
     )
-    figure = figure_style.new_page(9.6, 3.6)
+    legend = 0.7 + 0.08 * max(len(arm) for arm in arms)
+    figure = figure_style.new_page(7.2 + legend, 3.6)
     for number, kind in enumerate(("precision", "recall")):
         x = 0.7 + number * 3.6
         figure_style.write(figure, x, 0.35, kind, size=12, weight="bold")
