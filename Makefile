@@ -36,8 +36,7 @@ demo: $(if $(wildcard $(DEVELOPERS)),$(DEVELOPERS),$(USERS))
 
 # Tests on Ray wait for processes half of their time, so the others run beside them. A thread each,
 # as threads that wait for a core that another process has make everything slower.
-tests-off-ray tests-on-ray tests-fast: export OMP_NUM_THREADS := 1
-PYTEST := $(BIN)/python -m pytest
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 AT_ONCE := --no-print-directory --jobs --output-sync=target
 
 test: install
@@ -57,9 +56,8 @@ lint:
 types:
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-# Ray's workers run at this niceness, so neither waits for the other.
 tests-off-ray:
-	nice -n 15 $(PYTEST) -m "not ray" -n 2 --dist loadfile
+	$(PYTEST) -m "not ray"
 
 tests-on-ray:
 	$(PYTEST) -m ray tests/ray
