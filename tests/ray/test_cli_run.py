@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,8 @@ def start(
         text=True,
         env={**os.environ, "RAY_ADDRESS": ray_address, "FAKE_HOLD_AT": hold_at},
         start_new_session=True,
+        # tests that a shell runs in the background ignore Ctrl-C, and so would what they start
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
 
 
