@@ -105,6 +105,10 @@ def experiment(
                 " go together, with `experiment pursuit` alone and without ",
                 Setting("quick", True),
             )
+        if workers.workers is not None:
+            raise UserError(
+                "a run is measured by one process; leave out ", Setting("workers", workers.workers)
+            )
         from pad_pipeline.reproduce.pursuit_on_run import run_pursuit
 
         for line in run_pursuit(

@@ -152,3 +152,6 @@ def test_pursuit_is_measured_on_a_run_and_annotations_of_ones_own(
         done = call(capfd, *wrong)
         assert done.code == 1
         assert "--run and --annotations go together, with `experiment pursuit` alone" in done.err
+    done = call(capfd, *words, "--annotations", accepted, "--workers", "2")
+    assert done.code == 1
+    assert "a run is measured by one process; leave out --workers 2" in done.err

@@ -18,7 +18,7 @@ from pad_pipeline.scenes.quality import measure
 from pad_pipeline.scenes.writer import HELD_OUT_SEED, write_scenes
 
 NUM_SCENES = 20
-NUM_HELD_OUT = 32
+NUM_HELD_OUT = 60
 
 
 def config() -> AnnotateConfig:

@@ -109,6 +109,7 @@ def test_captions_of_a_projector_are_scored(
     monkeypatch.setattr(experiments, "score_captions", score)
     with pytest.raises(UserError, match="enough"):
         run_experiment("beta", str(tmp_path), quick=True)
+    assert len(seen["texts"]) == len(seen["truth"]) == 3
     bench = Bench(tiny)
     assert seen["texts"] == bench.caption(bench.train_arm(ARMS["beta"][0], 0))
     assert seen["truth"] == [[bench.captions[each.id]] for each in bench.held_out]
