@@ -195,6 +195,13 @@ class Bench:
             texts += generate_texts(model.llm, self.tokenizer, rows, ends, _CAPTION_TOKENS)
         return texts
 
+    def more_held_out(self, number: int) -> list[Example]:
+        """Scenes that neither training nor `held_out` has, with their patches."""
+        first = _FIRST_HELD_OUT_SCENE + self.size.num_held_out
+        examples = self._examples(first, number)
+        self.add_patches(examples)
+        return examples
+
     def label_ids(self, tag: str) -> list[int]:
         """Token ids of a tag."""
         return self._label_ids(tag)

@@ -44,19 +44,21 @@ _ANSWERED_TOGETHER = 64
 
 @dataclass(frozen=True, slots=True)
 class SecondSize:
-    """How long stage 2 is, and on how many scenes."""
+    """How long stage 2 is, on how many scenes, and how many are asked about."""
 
     num_scenes: int
     num_steps: int
     batch: int = 16
+    num_more_asked: int = 0
+    """Held-out scenes to ask about beside the bench's: a topic has one question of most scenes."""
 
 
-FULL_SECOND = SecondSize(num_scenes=3000, num_steps=440)
+FULL_SECOND = SecondSize(num_scenes=3000, num_steps=440, num_more_asked=150)
 QUICK_SECOND = SecondSize(num_scenes=480, num_steps=60, batch=8)
 
 
 class SecondStage:
-    """Conversations, and the questions about the bench's held-out scenes, the same for all runs."""
+    """Conversations, and the questions about held-out scenes, the same for all runs."""
 
     def __init__(self, bench: Bench, size: SecondSize) -> None:
         self.bench = bench
@@ -65,9 +67,10 @@ class SecondStage:
         logger.info("drawing and encoding %d scenes for stage 2", size.num_scenes)
         self.train, self.talks = self._scenes(_FIRST_SCENE, size.num_scenes)
         bench.add_patches(self.train)
+        asked = [*bench.held_out, *bench.more_held_out(size.num_more_asked)]
         self.asked = [
             (example, question, place)
-            for example in bench.held_out
+            for example in asked
             for place, question in enumerate(_chosen(int(example.id)))
         ]
 

@@ -187,11 +187,15 @@ def test_a_job_is_watched_stopped_and_continued(head: Head, tmp_path: Path) -> N
     deadline = time.monotonic() + RUN_TIMEOUT_S
     while True:
         seen = scrape(head)
-        if wanted <= seen.keys() and any(name.startswith("pad_waiting_chunks/") for name in seen):
+        # processes report at different times; the run stands still, so the counts come to fit
+        if (
+            wanted <= seen.keys()
+            and any(name.startswith("pad_waiting_chunks/") for name in seen)
+            and 1 <= seen["pad_images_total/segment"] <= seen["pad_images_total/tag"] <= 60
+        ):
             break
         assert time.monotonic() < deadline, (seen, job(head, "logs", "first"))
         time.sleep(0.2)
-    assert 1 <= seen["pad_images_total/segment"] <= seen["pad_images_total/tag"] <= 60
     assert status(output)["state"] == "running"
     start_s = time.monotonic()
     assert "was stopped" in job(head, "stop", "first")

@@ -14,9 +14,8 @@ import pytest
 import torch
 
 from pad_pipeline.evaluate.answers import Answer
-from pad_pipeline.reproduce import miniature
+from pad_pipeline.reproduce import miniature, on_ray
 from pad_pipeline.reproduce.bench import QUICK, Bench
-from pad_pipeline.reproduce.on_ray import _Worker as Worker
 from pad_pipeline.reproduce.second_stage import SecondSize, SecondStage
 from pad_pipeline.reproduce.tables import answer_row, table_lines, where_row
 from pad_pipeline.scenes.questions import box_numbers
@@ -24,7 +23,7 @@ from pad_pipeline.train.choices import PAPER_PROJECTORS
 from pad_pipeline.view.runs import read_runs
 
 TINY = replace(QUICK, num_scenes=8, num_held_out=3, num_steps=2, batch=4)
-TINY_SECOND = SecondSize(num_scenes=6, num_steps=2, batch=2)
+TINY_SECOND = SecondSize(num_scenes=6, num_steps=2, batch=2, num_more_asked=2)
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +43,9 @@ def test_stage_2_trains_a_copy_and_answers_every_question(second: SecondStage) -
     answers = second.answer(trained)
     assert len(answers) == len({a.question_id for a in answers}) == len(second.asked)
     assert {"where", "yes or no"} <= {a.entry["category"] for a in answers}
+    scenes = {a.question_id.partition("/")[0] for a in answers}
+    assert scenes == {str(40_000_000 + number) for number in range(3 + 2)}
+    assert not scenes & {example.id for example in [*second.train, *second.bench.train]}
     again = second.answer(second.run(model, 0)[0])
     assert [a.text for a in again] == [a.text for a in answers]
 
@@ -95,7 +97,7 @@ def test_a_small_reproduction_runs_to_its_tables(
     # a worker on Ray gets what can be pickled, and finds the same of its run alone
     prepare = pickle.loads(pickle.dumps(partial(miniature._prepare, TINY, TINY_SECOND)))
     run = miniature._Run("mlp", "patch_aligned", 0)
-    again, measured = pickle.loads(pickle.dumps(Worker(prepare, 1).work(run)))
+    again, measured = pickle.loads(pickle.dumps(on_ray._prepare(prepare)(run)))
     assert again == run
     assert set(measured.values) == {*found["mlp"]["random"], "stage_2_loss"}
     for name, value in measured.values.items():
