@@ -17,13 +17,13 @@ from pad_pipeline.scenes.generator import generate_scene
 from pad_pipeline.scenes.quality import measure
 from pad_pipeline.scenes.writer import HELD_OUT_SEED, write_scenes
 
-NUM_SCENES = 20
+NUM_SCENES = 10
 NUM_HELD_OUT = 60
 
 
 def config() -> AnnotateConfig:
     """Three chunks in two shards."""
-    return replace(demo(), chunk_size=8, rows_per_shard=16)
+    return replace(demo(), chunk_size=4, rows_per_shard=8)
 
 
 @pytest.fixture(scope="module")

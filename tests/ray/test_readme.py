@@ -1,7 +1,8 @@
 """Every command and Python block of the README and the pages of `docs/` runs where a user would.
 
-Those that annotate or serve are processes that start a Ray, as they do for a reader. All others of
-`pad-pipeline` are calls in this process, which has imported torch already and has a Ray to join.
+Those that annotate or serve are processes. The first that annotates and the service start a Ray, as
+they do for a reader; the others join one. All others of `pad-pipeline` are calls in this process,
+which has imported torch already.
 """
 
 from __future__ import annotations
@@ -142,11 +143,13 @@ def environment(place: Path) -> dict[str, str]:
     }
 
 
-def run(command: list[str] | str, place: Path) -> subprocess.CompletedProcess[str]:
+def run(
+    command: list[str] | str, place: Path, ray_address: str = "local"
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         cwd=place,
-        env={**environment(place), "RAY_ADDRESS": "local"},
+        env={**environment(place), "RAY_ADDRESS": ray_address},
         shell=isinstance(command, str),
         capture_output=True,
         text=True,
@@ -155,8 +158,8 @@ def run(command: list[str] | str, place: Path) -> subprocess.CompletedProcess[st
     )
 
 
-def check(command: str, place: Path) -> None:
-    done = run(command, place)
+def check(command: str, place: Path, ray_address: str = "local") -> None:
+    done = run(command, place, ray_address)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr, f"{command}\n{done.stderr}"
     assert '{"error"' not in done.stdout, f"{command}\n{done.stdout}"
@@ -213,8 +216,7 @@ def test_the_make_targets_are_the_commands_that_the_tests_run(place: Path) -> No
 
 
 @pytest.mark.ray
-@pytest.mark.usefixtures("local_ray")
-def test_every_command_runs(place: Path, monkeypatch, capfd) -> None:
+def test_every_command_runs(place: Path, ray_address: str, monkeypatch, capfd) -> None:
     monkeypatch.chdir(place)
     monkeypatch.setenv("HF_HUB_CACHE", str(place / "hub"))
     monkeypatch.setenv("PAD_MODELS", str(place / "models"))
@@ -231,6 +233,7 @@ def test_every_command_runs(place: Path, monkeypatch, capfd) -> None:
     assert len(installs) >= 3
     # without what they depend on, they are one and the same
     check(f"{sys.executable} -m pip install --dry-run --no-deps {ROOT}", place)
+    address = "local"
     for command in found:
         if command.startswith("make ") or command in (*installs, *requests):
             continue  # checked above or below; `make test` here would run this test again
@@ -239,7 +242,8 @@ def test_every_command_runs(place: Path, monkeypatch, capfd) -> None:
                 for request in requests:
                     check(request.replace(README_URL, url), place)
         elif command.startswith(("pad-pipeline annotate", "pad-pipeline retry-failed")):
-            check(command, place)
+            check(command, place, address)
+            address = ray_address
         elif command.startswith("pad-pipeline"):
             if "--without-rejected" in command:
                 reject_three(place / "annotations")

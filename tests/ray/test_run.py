@@ -270,7 +270,7 @@ def test_a_stage_that_always_dies_ends_the_run_with_its_reason(
     monkeypatch.setattr("pad_pipeline.engine.crash_tracker.STAGE_AT_FAULT_AFTER", 2)
     spec = StageSpec(name="tag", make=make, pool=fakes.POOL, keep_bytes=False)
     with pytest.raises(UserError, match=reason):
-        run(images, tmp_path / "out", [spec])
+        run(images, tmp_path / "out", [spec], chunk_size=2)
     assert shards(tmp_path / "out") == {}
 
 
