@@ -224,13 +224,8 @@ class Bench:
         draw: Callable[[], list[Example]],
         num_steps: int,
         arm: Arm | None = None,
-        *,
-        together: int = _IMAGES_TOGETHER,
     ) -> list[tuple[int, float]]:
-        """Train on a batch of `draw` a step; returns the caption loss of each step.
-
-        At most `together` examples pass through the model at once, in the order of `draw`.
-        """
+        """Train on a batch of `draw` a step; returns the caption loss of each step."""
         optimizer = make_optimizer(model, config)
         curve = []
         model.train()
@@ -241,7 +236,7 @@ class Bench:
             metrics = training_step(
                 model,
                 optimizer,
-                self.batches(model, draw(), together),
+                self.batches(model, draw()),
                 beta=beta(step, num_steps, config.patch_weight)
                 if arm is None or arm.is_ramped
                 else config.patch_weight,
@@ -300,17 +295,12 @@ class Bench:
             pixels = self.image.normalise([e.frame for e in group if e.frame is not None])
             self.patches |= zip([e.id for e in group], self.model.encode(pixels), strict=True)
 
-    def batches(
-        self,
-        model: VisionLanguageModel,
-        examples: Sequence[Example],
-        together: int = _IMAGES_TOGETHER,
-    ) -> list[Batch]:
+    def batches(self, model: VisionLanguageModel, examples: Sequence[Example]) -> list[Batch]:
         """The examples with their encoded patches in the place of pixels."""
         image = replace(self.image, num_tokens=model.projector.num_tokens)
         batches = []
-        for start in range(0, len(examples), together):
-            group = examples[start : start + together]
+        for start in range(0, len(examples), _IMAGES_TOGETHER):
+            group = examples[start : start + _IMAGES_TOGETHER]
             patches = torch.stack([self.patches[example.id] for example in group])
             batches.append(replace(collate(group, image, self._label_ids), pixels_ICHW=patches))
         return batches

@@ -32,13 +32,12 @@ logger = logging.getLogger(__name__)
 SYSTEM = "Scene."
 """In the place of Vicuna's system text, which has 49 tokens here."""
 
-LEARNING_RATE = 1e-3
-PROJECTOR_LEARNING_RATE = 3e-3
+LEARNING_RATE = 6e-4
+PROJECTOR_LEARNING_RATE = 2e-3
 _FIRST_SCENE = 50_000_000
 _MAX_NEW_TOKENS = 16
 _MOST = Most(where=1, yes_or_no=6)
 """Boxes are many tokens: with three of them in a conversation little is learnt of the others."""
-_TRAINED_TOGETHER = 8
 _ANSWERED_TOGETHER = 64
 
 
@@ -48,13 +47,13 @@ class SecondSize:
 
     num_scenes: int
     num_steps: int
-    batch: int = 16
+    batch: int = 8
     num_more_asked: int = 0
     """Held-out scenes to ask about beside the bench's: a topic has one question of most scenes."""
 
 
-FULL_SECOND = SecondSize(num_scenes=3000, num_steps=440, num_more_asked=150)
-QUICK_SECOND = SecondSize(num_scenes=480, num_steps=60, batch=8)
+FULL_SECOND = SecondSize(num_scenes=3000, num_steps=840, num_more_asked=150)
+QUICK_SECOND = SecondSize(num_scenes=480, num_steps=60)
 
 
 class SecondStage:
@@ -93,12 +92,9 @@ class SecondStage:
 
         def draw() -> list[Example]:
             chosen = rng.choice(len(self.train), self.size.batch, replace=False)
-            talks = [self._conversation(self.train[int(i)], rng) for i in chosen]
-            return sorted(talks, key=lambda talk: len(talk.input_ids))  # little padding
+            return [self._conversation(self.train[int(i)], rng) for i in chosen]
 
-        curve = self.bench.fit(
-            second, config, draw, self.size.num_steps, together=_TRAINED_TOGETHER
-        )
+        curve = self.bench.fit(second, config, draw, self.size.num_steps)
         last = [loss for _, loss in curve[-20:]]
         return second.eval(), sum(last) / len(last)
 
