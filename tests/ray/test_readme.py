@@ -1,8 +1,7 @@
 """Every command and Python block of the README and the pages of `docs/` runs where a user would.
 
-Those that annotate or serve are processes. The first that annotates and the service start a Ray, as
-they do for a reader; the others join one. All others of `pad-pipeline` are calls in this process,
-which has imported torch already.
+Those that annotate or serve are processes that start a Ray, as they do for a reader. All others of
+`pad-pipeline` are calls in this process, which has imported torch already and has a Ray to join.
 """
 
 from __future__ import annotations
@@ -143,13 +142,11 @@ def environment(place: Path) -> dict[str, str]:
     }
 
 
-def run(
-    command: list[str] | str, place: Path, ray_address: str = "local"
-) -> subprocess.CompletedProcess[str]:
+def run(command: list[str] | str, place: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         cwd=place,
-        env={**environment(place), "RAY_ADDRESS": ray_address},
+        env={**environment(place), "RAY_ADDRESS": "local"},
         shell=isinstance(command, str),
         capture_output=True,
         text=True,
@@ -158,8 +155,8 @@ def run(
     )
 
 
-def check(command: str, place: Path, ray_address: str = "local") -> None:
-    done = run(command, place, ray_address)
+def check(command: str, place: Path) -> None:
+    done = run(command, place)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr, f"{command}\n{done.stderr}"
     assert '{"error"' not in done.stdout, f"{command}\n{done.stdout}"
@@ -216,7 +213,8 @@ def test_the_make_targets_are_the_commands_that_the_tests_run(place: Path) -> No
 
 
 @pytest.mark.ray
-def test_every_command_runs(place: Path, ray_address: str, monkeypatch, capfd) -> None:
+@pytest.mark.usefixtures("local_ray")
+def test_every_command_runs(place: Path, monkeypatch, capfd) -> None:
     monkeypatch.chdir(place)
     monkeypatch.setenv("HF_HUB_CACHE", str(place / "hub"))
     monkeypatch.setenv("PAD_MODELS", str(place / "models"))
@@ -233,7 +231,6 @@ def test_every_command_runs(place: Path, ray_address: str, monkeypatch, capfd) -
     assert len(installs) >= 3
     # without what they depend on, they are one and the same
     check(f"{sys.executable} -m pip install --dry-run --no-deps {ROOT}", place)
-    address = "local"
     for command in found:
         if command.startswith("make ") or command in (*installs, *requests):
             continue  # checked above or below; `make test` here would run this test again
@@ -242,8 +239,7 @@ def test_every_command_runs(place: Path, ray_address: str, monkeypatch, capfd) -
                 for request in requests:
                     check(request.replace(README_URL, url), place)
         elif command.startswith(("pad-pipeline annotate", "pad-pipeline retry-failed")):
-            check(command, place, address)
-            address = ray_address
+            check(command, place)
         elif command.startswith("pad-pipeline"):
             if "--without-rejected" in command:
                 reject_three(place / "annotations")
