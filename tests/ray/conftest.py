@@ -16,6 +16,8 @@ def local_ray() -> Iterator[None]:
 
     # Ray gives its workers the least of a busy machine, on which tests would wait for them.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    # Ray Train looks every two seconds whether workers have ended, which short runs wait for.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     ray.init(
         address="local",
         num_cpus=4,

@@ -265,12 +265,13 @@ class DeadlyForAll:
     ],
 )
 def test_a_stage_that_always_dies_ends_the_run_with_its_reason(
-    images: Path, tmp_path: Path, make, reason: str, monkeypatch
+    tmp_path: Path, make, reason: str, monkeypatch
 ) -> None:
     monkeypatch.setattr("pad_pipeline.engine.crash_tracker.STAGE_AT_FAULT_AFTER", 2)
     spec = StageSpec(name="tag", make=make, pool=fakes.POOL, keep_bytes=False)
+    fakes.write_images(tmp_path / "images", 4)
     with pytest.raises(UserError, match=reason):
-        run(images, tmp_path / "out", [spec], chunk_size=2)
+        run(tmp_path / "images", tmp_path / "out", [spec], chunk_size=2)
     assert shards(tmp_path / "out") == {}
 
 

@@ -141,6 +141,19 @@ def test_the_command_killed_and_started_again(
     assert facts["state"] == "finished"
 
 
+def without_key_bias(name: str, parameter: torch.Tensor) -> torch.Tensor:
+    """A bias of attention's keys adds the same to all of a query's scores, which changes nothing.
+
+    Its gradient is what rounding leaves, of which Adam makes whole steps.
+    """
+    if name.endswith(("k_proj.bias", "to_k.bias")):
+        return parameter[:0]
+    if name.endswith("in_proj_bias"):
+        query, _, value = parameter.chunk(3)
+        return torch.cat([query, value])
+    return parameter
+
+
 def test_a_stage_after_vlsa_killed_and_started_again(
     folder: Path, tmp_path: Path, ray_address: str
 ) -> None:
@@ -182,7 +195,10 @@ def test_a_stage_after_vlsa_killed_and_started_again(
         for url in (str(tmp_path / "run"), alone)
     )
     for (name, one), two in zip(mine.named_parameters(), others.parameters(), strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6, msg=name)
+        one, two = (without_key_bias(name, parameter) for parameter in (one, two))
+        torch.testing.assert_close(
+            one, two, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 @pytest.mark.usefixtures("local_ray")
