@@ -34,9 +34,8 @@ $(USERS): pyproject.toml $(LOCK) | $(BIN)/python
 demo: $(if $(wildcard $(DEVELOPERS)),$(DEVELOPERS),$(USERS))
 	$(BIN)/pad-pipeline demo --output $(DEMO)
 
-# Tests on Ray wait for processes most of their time, so two run at once, and all others beside them
-# with what they leave of the cores. A thread each, as threads that wait for a core that another
-# process has make everything slower.
+# Tests on Ray wait for processes half of their time, so the others run beside them. A thread each,
+# as threads that wait for a core that another process has make everything slower.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 AT_ONCE := --no-print-directory --jobs --output-sync=target
 
@@ -58,10 +57,10 @@ types:
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 tests-off-ray:
-	nice -n 10 env $(PYTEST) -m "not ray"
+	$(PYTEST) -m "not ray"
 
 tests-on-ray:
-	$(PYTEST) -m ray -n 2 --dist loadfile tests/ray
+	$(PYTEST) -m ray tests/ray
 
 tests-fast:
 	$(PYTEST) -m "not ray" -n 2 $(SLOW:%=--ignore=tests/%) --ignore=tests/test_examples.py
