@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Arms = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Arm -> measure -> `mean` and `values` of the seeds."""
 
-_PANEL, _GAP, _NAMES, _BAR = 2.3, 0.35, 2.1, 0.32
+_PANEL, _GAP, _BAR = 2.3, 0.35, 0.32
 
 
 def bars_figure(arms: Arms, measures: Mapping[str, str]) -> Figure:
@@ -23,12 +23,13 @@ def bars_figure(arms: Arms, measures: Mapping[str, str]) -> Figure:
     columns = min(4, len(shown))
     rows = -(-len(shown) // columns)
     height = _BAR * len(arms)
+    names = 0.3 + 0.085 * max(len(arm) for arm in arms)
     figure = figure_style.new_page(
-        _NAMES + columns * (_PANEL + _GAP) + 0.2, 0.3 + rows * (height + 0.85)
+        names + columns * (_PANEL + _GAP) + 0.2, 0.3 + rows * (height + 0.85)
     )
     for number, name in enumerate(shown):
         row, column = divmod(number, columns)
-        x, y = _NAMES + column * (_PANEL + _GAP), 0.6 + row * (height + 0.85)
+        x, y = names + column * (_PANEL + _GAP), 0.6 + row * (height + 0.85)
         figure_style.write(figure, x, y - 0.2, measures[name], size=12, weight="bold")
         axes = figure_style.place(figure, x, y, _PANEL, height)
         places = range(len(arms))
@@ -41,8 +42,7 @@ def bars_figure(arms: Arms, measures: Mapping[str, str]) -> Figure:
         if column == 0:
             for place, arm in zip(places, arms, strict=True):
                 middle = y + (place + 0.5) * height / len(arms)
-                label = figure_style.shorten(arm, 28)
-                figure_style.write(figure, x - 0.15, middle, label, size=10, ha="right")
+                figure_style.write(figure, x - 0.15, middle, arm, size=10, ha="right")
     return figure
 
 
@@ -57,9 +57,9 @@ def pursuit_figure(arms: Arms) -> Figure:
         x = 0.7 + number * 3.6
         figure_style.write(figure, x, 0.35, kind, size=12, weight="bold")
         axes = figure_style.place(figure, x, 0.6, 2.9, 2.4)
-        for colour, (arm, values) in zip(_colours(len(arms)), arms.items(), strict=True):
+        for look, (arm, values) in zip(_looks(len(arms)), arms.items(), strict=True):
             heights = [values[f"{kind}_{k}"]["mean"] for k in iterations]
-            axes.plot(iterations, heights, "o-", color=colour, linewidth=2, markersize=4, label=arm)
+            axes.plot(iterations, heights, linewidth=2, markersize=4, label=arm, **look)
         axes.set_ylim(0, 1)
         axes.set_xticks(iterations)
         axes.set_xlabel("words picked", size=10, color=figure_style.SOFT, loc="right")
@@ -72,9 +72,15 @@ def pursuit_figure(arms: Arms) -> Figure:
     return figure
 
 
-def _colours(number: int) -> list[str]:
-    lines = figure_style.LINES
-    return [lines[place % len(lines)] for place in range(number)]
+def _looks(number: int) -> list[dict[str, str]]:
+    """How each line is drawn: where the colours come again, it is dashed, then dotted."""
+    lines, kinds = figure_style.LINES, ("o-", "s--", "^:")
+    looks = []
+    for place in range(number):
+        turn, colour = divmod(place, len(lines))
+        marker, style = kinds[turn % len(kinds)][0], kinds[turn % len(kinds)][1:]
+        looks.append({"color": lines[colour], "marker": marker, "linestyle": style})
+    return looks
 
 
 def _dress(axes: Axes, number: int) -> None:

@@ -32,15 +32,17 @@ _MEASURES = {
 }
 _PAPERS = {"captions alone": "caption", "patch-aligned": "patch_aligned", "random": "random"}
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1c2128; max-width: 62rem; margin: 2.5rem auto;
+body { font: 16px/1.5 system-ui, sans-serif; color: #1c2128; max-width: 76rem; margin: 2.5rem auto;
   padding: 0 1.5rem; }
+p, li { max-width: 60rem; }
 h1 { font-size: 1.7rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 p.what { color: #5a6472; margin-top: 0; }
 div.wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .7rem; text-align: right; border-bottom: 1px solid #e3e6ea; }
+th, td { padding: .35rem .5rem; text-align: right; border-bottom: 1px solid #e3e6ea; }
 th:first-child, td:first-child { text-align: left; white-space: nowrap; }
-th { font-weight: 600; vertical-align: bottom; } small { color: #5a6472; display: block; }
+th { font-weight: 600; vertical-align: bottom; }
+small { color: #5a6472; display: block; white-space: nowrap; font-size: .8em; }
 img { max-width: 100%; } li { margin: .2rem 0; }
 """
 
