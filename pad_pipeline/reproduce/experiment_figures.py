@@ -72,10 +72,10 @@ def pursuit_figure(arms: Arms) -> Figure:
     return figure
 
 
-def _looks(number: int) -> list[dict[str, str]]:
+def _looks(number: int) -> list[dict[str, Any]]:
     """How each line is drawn: where the colours come again, it is dashed, then dotted."""
     lines, kinds = figure_style.LINES, ("o-", "s--", "^:")
-    looks = []
+    looks: list[dict[str, Any]] = []
     for place in range(number):
         turn, colour = divmod(place, len(lines))
         marker, style = kinds[turn % len(kinds)][0], kinds[turn % len(kinds)][1:]
