@@ -15,6 +15,7 @@ Arms = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Arm -> measure -> `mean` and `values` of the seeds."""
 
 _PANEL, _GAP, _BAR = 2.3, 0.35, 0.32
+_MARKERS_AND_LINES = (("o", "-"), ("s", "--"), ("^", ":"))
 
 
 def bars_figure(arms: Arms, measures: Mapping[str, str]) -> Figure:
@@ -74,12 +75,12 @@ def pursuit_figure(arms: Arms) -> Figure:
 
 def _looks(number: int) -> list[dict[str, Any]]:
     """How each line is drawn: where the colours come again, it is dashed, then dotted."""
-    lines, kinds = figure_style.LINES, ("o-", "s--", "^:")
     looks: list[dict[str, Any]] = []
     for place in range(number):
-        turn, colour = divmod(place, len(lines))
-        marker, style = kinds[turn % len(kinds)][0], kinds[turn % len(kinds)][1:]
-        looks.append({"color": lines[colour], "marker": marker, "linestyle": style})
+        turn, colour = divmod(place, len(figure_style.LINES))
+        marker, line = _MARKERS_AND_LINES[turn % len(_MARKERS_AND_LINES)]
+        look = {"color": figure_style.LINES[colour], "marker": marker, "linestyle": line}
+        looks.append(look)
     return looks
 
 
